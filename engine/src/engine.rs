@@ -1,0 +1,52 @@
+//! What every session shares: the catalog, the lake, the memory pool, the clock of the schedules.
+//!
+//! One engine per process. It owns no socket and no session; it is dropped last.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use boathouse_catalog::{Catalog, MasterKey};
+use datafusion::execution::runtime_env::RuntimeEnv;
+
+use crate::error::SqlError;
+use crate::lake::Lake;
+
+/// What an engine is opened with. The server fills it from flags, file and environment.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// A local folder or `s3://bucket/prefix`.
+    pub lake: String,
+    /// `sqlite:///path` or `postgres://...`; by default `catalog.db` in the local lake folder's
+    /// `_boathouse` folder.
+    pub catalog: Option<String>,
+    /// Encrypts secrets at rest.
+    pub master_key: MasterKey,
+    /// Options of the lake's object store (`endpoint`, `region`, `access_key_id`, ...), as in
+    /// `CREATE CONNECTION ... TO S3`.
+    pub store_options: BTreeMap<String, String>,
+    /// Bytes all queries together may hold before they spill; a query that cannot is refused.
+    pub memory_bytes_max: usize,
+    /// Where queries spill and files are spooled.
+    pub scratch: PathBuf,
+    /// Names this process in leases and runs.
+    pub server_name: String,
+    /// Whether this process runs scheduled pipelines.
+    pub runs_schedules: bool,
+}
+
+/// The shared part of a running Boathouse.
+pub struct Engine {
+    pub config: EngineConfig,
+    pub catalog: Catalog,
+    pub lake: Arc<Lake>,
+    /// The memory pool, the spill folder and the caches of DataFusion.
+    pub runtime: Arc<RuntimeEnv>,
+}
+
+impl Engine {
+    /// Opens the catalog and the lake, creating both where they do not exist.
+    pub async fn open(config: EngineConfig) -> Result<Arc<Self>, SqlError> {
+        crate::execute::open_engine(config).await
+    }
+}

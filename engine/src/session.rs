@@ -1,0 +1,136 @@
+//! One connection's state: role, settings, prepared statements, cursors, transaction.
+//!
+//! A statement is prepared (parsed, planned, described) and then executed. Both are `&mut`: one
+//! connection does one thing at a time. Dropping the future of [`Session::execute`], or the stream
+//! it gave, stops the work; a commit that has begun is finished in the background and is either
+//! wholly visible or not at all.
+//!
+//! Inside a transaction an error makes every further statement fail with 25P02 until ROLLBACK, as
+//! in PostgreSQL.
+
+use std::sync::Arc;
+
+use boathouse_catalog::types::ColumnType;
+use boathouse_sql::ParsedStatement;
+use datafusion::common::ScalarValue;
+
+use crate::engine::Engine;
+use crate::error::SqlError;
+use crate::outcome::{Description, Notice, Outcome};
+
+/// The letter of `ReadyForQuery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionStatus {
+    Idle,
+    InTransaction,
+    Failed,
+}
+
+/// A statement that has been parsed and planned, ready to run with parameters any number of times.
+/// It notices itself when the catalog changed since, and is planned again.
+#[derive(Clone)]
+pub struct Prepared {
+    /// `None` for an empty query string.
+    pub statement: Option<Arc<ParsedStatement>>,
+    pub description: Description,
+    pub(crate) plan: crate::execute::PreparedPlan,
+}
+
+/// Who connected, from the startup packet, after authentication.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    pub role: String,
+    pub database: String,
+    /// Run-time settings of the startup packet (`application_name`, `DateStyle`, `options`...).
+    pub settings: Vec<(String, String)>,
+    /// Where the client is, for `pg_stat_activity` and the log.
+    pub client_address: Option<std::net::SocketAddr>,
+}
+
+/// One connection's state.
+pub struct Session {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) state: crate::execute::SessionState,
+}
+
+impl Session {
+    /// Starts a session for a role that has proved who it is.
+    pub fn open(engine: &Arc<Engine>, options: SessionOptions) -> Result<Self, SqlError> {
+        let state = crate::execute::SessionState::open(engine, options)?;
+        Ok(Self { engine: Arc::clone(engine), state })
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.state.transaction_status()
+    }
+
+    /// Identifies the session in `pg_backend_pid()` and cancel requests.
+    pub fn process_id(&self) -> i32 {
+        self.state.process_id()
+    }
+
+    /// The value of a run-time setting as `SHOW` prints it.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.state.setting(name)
+    }
+
+    /// `statement_timeout`; the caller enforces it by dropping the future or the stream.
+    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
+        self.state.statement_timeout()
+    }
+
+    /// Splits and parses a query string of the simple protocol.
+    pub fn parse(&self, sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
+        crate::execute::parse(sql)
+    }
+
+    /// Plans one statement. `parameter_types` are the client's; `None` is left to inference.
+    pub async fn prepare(
+        &mut self,
+        statement: ParsedStatement,
+        parameter_types: &[Option<ColumnType>],
+    ) -> Result<Prepared, SqlError> {
+        crate::execute::prepare(self, statement, parameter_types).await
+    }
+
+    /// Runs a prepared statement once.
+    pub async fn execute(
+        &mut self,
+        prepared: &Prepared,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome, SqlError> {
+        crate::execute::execute(self, prepared, parameters).await
+    }
+
+    /// Begins the implicit transaction of a simple query string of several statements. A no-op
+    /// inside an explicit transaction.
+    pub fn begin_implicit(&mut self) {
+        self.state.begin_implicit();
+    }
+
+    /// Ends the implicit transaction: commits when all went well, rolls back otherwise. The extended
+    /// protocol calls it at `Sync`.
+    pub async fn end_implicit(&mut self, succeeded: bool) -> Result<(), SqlError> {
+        crate::execute::end_implicit(self, succeeded).await
+    }
+
+    /// Marks the transaction as failed after an error met outside [`Session::execute`], such as
+    /// while its rows were being sent.
+    pub fn fail_transaction(&mut self) {
+        self.state.fail_transaction();
+    }
+
+    /// Messages that have come up since the last call, oldest first.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.state.take_notices()
+    }
+
+    /// Reported settings (`ParameterStatus`) that have changed since the last call.
+    pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
+        self.state.take_reported_settings()
+    }
+}
