@@ -1,0 +1,1 @@
+//! PostgreSQL's functions, one file per family.
