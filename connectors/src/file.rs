@@ -1,0 +1,124 @@
+//! Files of an outside system: found by pattern, fetched to the local disk, moved when done.
+//!
+//! A store knows nothing of what is in a file. It must never hand over half a file: a fetch ends
+//! with exactly the bytes of the entry or with an error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tempfile::TempPath;
+
+use crate::error::ConnectorError;
+use crate::options::Options;
+
+/// A kind of outside system that holds files. Listed once, in [`crate::registry`].
+pub trait Connector: Send + Sync {
+    /// The name written in `CREATE CONNECTION ... TO <name>`.
+    fn name(&self) -> &'static str;
+    /// Takes its options out of `options`; the caller rejects whatever is left over. No I/O.
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError>;
+}
+
+/// The files below the root of one connection.
+#[async_trait]
+pub trait FileStore: Send + Sync {
+    /// Files matching any of `patterns` (`*`, `?`, `[a-z]`, `{a,b}` within one path part, `**`
+    /// across parts), each once, in order of path. A pattern that matches nothing is not an error.
+    /// Files whose name or folder begins with a dot are found only when the pattern names the dot.
+    async fn list(&self, patterns: &[String]) -> Result<Vec<FileEntry>, ConnectorError>;
+
+    /// Brings the file to the local disk. `into` is a folder for temporary files; a store whose
+    /// files are on this disk already answers with the file itself. Trying again after a passing
+    /// fault is done here; dropping the future leaves nothing behind. The error is retryable when
+    /// the entry has changed since it was listed.
+    async fn fetch(&self, entry: &FileEntry, into: &Path) -> Result<LocalFile, ConnectorError>;
+
+    /// Moves the file into the folder `target_dir` (relative to the root, made when missing)
+    /// under its own name and answers with its new path. A file of that name already there is
+    /// not overwritten: the moved one gets a number before its extension.
+    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError>;
+
+    /// Tries the connection step by step. Never fails as a whole: what failed is in the list.
+    async fn check(&self) -> Vec<Check>;
+}
+
+/// One file as it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Relative to the root of the connection, parts divided by `/`.
+    pub path: String,
+    pub size: u64,
+    pub etag: Option<String>,
+    pub modified: Option<DateTime<Utc>>,
+}
+
+/// A file on the local disk. A fetched copy is removed when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct LocalFile {
+    /// Where the bytes are.
+    pub path: PathBuf,
+    /// What `_file` says: the path of the entry it was fetched from.
+    pub name: String,
+    pub size: u64,
+    _temporary: Option<Arc<TempPath>>,
+}
+
+impl LocalFile {
+    /// A file that stays where it is.
+    pub fn in_place(path: impl Into<PathBuf>, name: impl Into<String>, size: u64) -> Self {
+        Self {
+            path: path.into(),
+            name: name.into(),
+            size,
+            _temporary: None,
+        }
+    }
+
+    /// A copy that goes away with the last clone of this value.
+    pub fn spooled(path: TempPath, name: impl Into<String>, size: u64) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            name: name.into(),
+            size,
+            _temporary: Some(Arc::new(path)),
+        }
+    }
+}
+
+/// One step of `CHECK CONNECTION`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub ok: bool,
+    pub detail: String,
+    /// What to do, ready to paste where that is possible.
+    pub fix: Option<String>,
+}
+
+impl Check {
+    pub fn passed(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            ok: true,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+
+    pub fn failed(name: &'static str, error: &ConnectorError) -> Self {
+        let mut detail = error.message.clone();
+        let mut cause = std::error::Error::source(error);
+        while let Some(inner) = cause {
+            detail = format!("{detail}: {inner}");
+            cause = inner.source();
+        }
+        Self {
+            name,
+            ok: false,
+            detail,
+            fix: error.hint.clone(),
+        }
+    }
+}
