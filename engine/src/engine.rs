@@ -42,6 +42,8 @@ pub struct Engine {
     pub lake: Arc<Lake>,
     /// The memory pool, the spill folder and the caches of DataFusion.
     pub runtime: Arc<RuntimeEnv>,
+    /// Microseconds since 1970, UTC.
+    pub started_at: i64,
 }
 
 impl Engine {

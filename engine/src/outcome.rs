@@ -8,6 +8,7 @@ use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 
 use crate::error::{SqlError, SqlState};
+use crate::session::Session;
 
 /// The result of one statement.
 pub enum Outcome {
@@ -41,11 +42,14 @@ pub enum RowsTag {
     Verb(&'static str),
 }
 
-/// The receiving side of `COPY ... FROM STDIN`.
+/// The receiving side of `COPY ... FROM STDIN`. Ended by [`crate::Session::finish_copy`] or
+/// [`crate::Session::abort_copy`], never merely dropped: the session's transaction waits for it.
 pub struct CopyIn {
     pub format: CopyFormat,
     pub column_count: usize,
     pub receiver: Box<dyn CopyReceiver>,
+    /// Whether the statement stands alone, so that its end commits it.
+    pub(crate) alone: bool,
 }
 
 /// Takes the bytes of a COPY as they arrive. Nothing is visible before [`CopyReceiver::finish`];
@@ -54,8 +58,9 @@ pub struct CopyIn {
 pub trait CopyReceiver: Send {
     /// Takes one chunk, cut anywhere. Waits when the writer behind it is full.
     async fn receive(&mut self, chunk: Bytes) -> Result<(), SqlError>;
-    /// Commits what was received and gives the number of rows.
-    async fn finish(self: Box<Self>) -> Result<u64, SqlError>;
+    /// Hands what was received to the session's transaction and gives the number of rows. Called by
+    /// [`crate::Session::finish_copy`].
+    async fn finish(self: Box<Self>, session: &mut Session) -> Result<u64, SqlError>;
 }
 
 /// The rows of `COPY ... TO STDOUT`, to be encoded by the caller.

@@ -16,7 +16,7 @@ use datafusion::common::ScalarValue;
 
 use crate::engine::Engine;
 use crate::error::SqlError;
-use crate::outcome::{Description, Notice, Outcome};
+use crate::outcome::{CopyIn, Description, Notice, Outcome};
 
 /// The letter of `ReadyForQuery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,32 @@ impl Session {
     /// protocol calls it at `Sync`.
     pub async fn end_implicit(&mut self, succeeded: bool) -> Result<(), SqlError> {
         crate::execute::end_implicit(self, succeeded).await
+    }
+
+    /// Ends `COPY ... FROM STDIN` after the client's `CopyDone`; gives the number of rows. A COPY that
+    /// stands alone is committed here.
+    pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64, SqlError> {
+        let CopyIn { receiver, alone, .. } = copy;
+        let received = receiver.finish(self).await;
+        if alone {
+            self.end_implicit(received.is_ok()).await?;
+        } else if received.is_err() {
+            self.state.fail_transaction();
+        }
+        received
+    }
+
+    /// Ends `COPY ... FROM STDIN` after `CopyFail`, a broken connection or an error of the receiver.
+    pub async fn abort_copy(&mut self, copy: CopyIn) {
+        let alone = copy.alone;
+        drop(copy);
+        if alone {
+            if let Err(error) = self.end_implicit(false).await {
+                tracing::warn!(%error, "could not roll back a failed COPY");
+            }
+        } else {
+            self.state.fail_transaction();
+        }
     }
 
     /// Marks the transaction as failed after an error met outside [`Session::execute`], such as
