@@ -1,0 +1,3 @@
+//! Runs pipelines: files become rows of tables, each exactly once.
+
+pub(crate) mod failpoint;

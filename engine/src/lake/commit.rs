@@ -1,0 +1,333 @@
+//! Makes one new version of a table, exactly once.
+//!
+//! ```text
+//! queue -> refresh -> preconditions -> put <version>.json if absent -> adopt the new snapshot
+//!             ^                              | someone was faster, or the storage failed
+//!             +------ is it ours already? <--+
+//! ```
+//!
+//! A conditional put that the storage carried out but answered with an error looks like a
+//! stranger's commit on the next try. So every commit carries a random id in its `commitInfo`, and
+//! after any failure the entry at the version tried is read back and compared before anything else
+//! happens. A writer's `txn` mark is checked against a fresh snapshot on every turn: it must stand
+//! where the writer saw it, or already where the writer wants it, which means that this very batch
+//! was committed earlier.
+//!
+//! One process commits to one table one at a time. Others are met at the conditional put: an append
+//! goes on behind them; a removed file that is gone, changed columns or a moved `txn` mark is a
+//! [`LakeError::Conflict`]. When the storage stays broken the error says so, and the entry may still
+//! appear later: a `txn` mark makes the next attempt notice.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use boathouse_catalog::definitions::TableDefinition;
+use bytes::Bytes;
+use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
+use deltalake_core::kernel::{Action, Transaction};
+use deltalake_core::logstore::CommitOrBytes;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::snapshot::TableSnapshot;
+use super::table::LakeTable;
+use super::writer::WrittenFile;
+use super::{LakeError, metadata};
+use crate::ingest::failpoint;
+
+/// Turns taken before a commit gives up. With the pauses between them about half a minute.
+const ATTEMPTS_MAX: usize = 12;
+
+/// The key of a commit's id in its `commitInfo`.
+const COMMIT_ID: &str = "boathouseCommit";
+
+/// An application's mark: the version of `application` this commit brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionMark {
+    pub application: String,
+    /// Where the mark stood when the writer began; the commit is refused when it moved since.
+    pub expected: Option<i64>,
+    pub version: i64,
+}
+
+/// New columns, comments or properties of a table.
+#[derive(Debug, Clone)]
+pub struct MetadataChange {
+    pub schema_name: String,
+    pub definition: TableDefinition,
+}
+
+/// What one commit does, all of it or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct CommitRequest {
+    /// What `system.table_history` calls it: `WRITE`, `STREAMING UPDATE`, `TRUNCATE`, `ADD COLUMN`.
+    pub operation: String,
+    /// Files to add.
+    pub adds: Vec<WrittenFile>,
+    /// Paths of live files to take out. Each must still be live.
+    pub removes: Vec<String>,
+    /// Take out every live file, whichever they are by then.
+    pub removes_all: bool,
+    pub metadata: Option<MetadataChange>,
+    pub transaction: Option<TransactionMark>,
+    /// Further facts for `commitInfo`: run, attempt, user.
+    pub info: Map<String, Value>,
+}
+
+/// A commit that has taken place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub version: i64,
+    /// The mark was there already: an earlier attempt at the same batch had succeeded, and the files
+    /// of this request are in no commit.
+    pub earlier: bool,
+}
+
+impl LakeTable {
+    /// Makes one new version. Waits for its turn in this process.
+    pub async fn commit(&self, request: CommitRequest) -> Result<Committed, LakeError> {
+        let _turn = self.commit_queue.lock().await;
+        let commit_id = Uuid::new_v4();
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(ATTEMPTS_MAX)
+            .with_jitter()
+            .build();
+        let base = self.refresh().await?;
+        let base_fields = base.schema().clone();
+        let base_partitions = base.partition_by().to_vec();
+        drop(base);
+        loop {
+            let outcome = self
+                .try_commit(&request, commit_id, &base_fields, &base_partitions)
+                .await;
+            let error = match outcome {
+                Ok(committed) => {
+                    self.after_commit(committed.version).await;
+                    return Ok(committed);
+                }
+                Err(Attempt::Refused(error)) => return Err(error),
+                Err(Attempt::Overtaken) => LakeError::Conflict {
+                    location: self.location(),
+                    reason: "other writers were faster every time".into(),
+                },
+                Err(Attempt::Failed(error)) => error,
+            };
+            match pauses.next() {
+                Some(pause) if error.is_retryable() => {
+                    tracing::warn!(
+                        table = %self.location(), %error, cause = ?std::error::Error::source(&error),
+                        "commit attempt failed, trying again"
+                    );
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        request: &CommitRequest,
+        commit_id: Uuid,
+        base_fields: &arrow::datatypes::SchemaRef,
+        base_partitions: &[String],
+    ) -> Result<Committed, Attempt> {
+        let snapshot = self.refresh().await.map_err(Attempt::Failed)?;
+        if let Some(mark) = &request.transaction {
+            let current = snapshot
+                .transaction(&mark.application)
+                .await
+                .map_err(Attempt::Failed)?;
+            if current == Some(mark.version) && current != mark.expected {
+                let version = snapshot.version();
+                return Ok(Committed {
+                    version,
+                    earlier: true,
+                });
+            }
+            if current != mark.expected {
+                return Err(Attempt::Refused(self.conflict(format!(
+                    "\"{}\" stands at {}, expected {}",
+                    mark.application,
+                    shown(current),
+                    shown(mark.expected)
+                ))));
+            }
+        }
+        if snapshot.schema() != base_fields || snapshot.partition_by() != base_partitions {
+            return Err(Attempt::Refused(
+                self.conflict("its columns were changed".into()),
+            ));
+        }
+        PROTOCOL.can_write_to(&snapshot.delta).map_err(|error| {
+            Attempt::Refused(LakeError::Unsupported {
+                location: self.location(),
+                feature: error.to_string(),
+            })
+        })?;
+        let bytes = self
+            .entry(request, commit_id, &snapshot)
+            .map_err(Attempt::Refused)?;
+        let version = snapshot.version() + 1;
+        failpoint::hit("before_commit");
+        self.put(version, bytes, commit_id).await?;
+        failpoint::hit("after_commit");
+        Ok(Committed {
+            version,
+            earlier: false,
+        })
+    }
+
+    /// Writes the log entry, and finds out what happened when the storage says it failed.
+    async fn put(&self, version: i64, bytes: Bytes, commit_id: Uuid) -> Result<(), Attempt> {
+        let number = u64::try_from(version).unwrap_or_default();
+        let written = self
+            .log_store
+            .write_commit_entry(number, CommitOrBytes::LogBytes(bytes), commit_id)
+            .await;
+        let failure = match written {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let entry = self.log_store.read_commit_entry(number).await;
+        match (entry, failure) {
+            (Ok(Some(entry)), _) if is_ours(&entry, commit_id) => Ok(()),
+            (Ok(Some(_)), _) => Err(Attempt::Overtaken),
+            (Ok(None), TransactionError::VersionAlreadyExists(_)) => Err(Attempt::Overtaken),
+            (Ok(None), failure) => Err(Attempt::Failed(LakeError::storage(
+                "write a log entry",
+                self.location(),
+                failure,
+            ))),
+            (Err(_), failure) => Err(Attempt::Failed(LakeError::Unknown {
+                location: self.location(),
+                source: failure.into(),
+            })),
+        }
+    }
+
+    /// The lines of the log entry.
+    fn entry(
+        &self,
+        request: &CommitRequest,
+        commit_id: Uuid,
+        snapshot: &TableSnapshot,
+    ) -> Result<Bytes, LakeError> {
+        let failed = |error: serde_json::Error| LakeError::Encode {
+            reason: error.to_string(),
+        };
+        let mut lines = vec![commit_info(
+            &request.operation,
+            Some(snapshot.version()),
+            commit_id,
+            metrics(request),
+            &request.info,
+        )];
+        if let Some(change) = &request.metadata {
+            let protocol =
+                metadata::protocol_action(&change.definition, Some(snapshot.delta.protocol()))?;
+            lines.extend(protocol);
+            lines.push(metadata::action(
+                &change.definition,
+                &change.schema_name,
+                Some(snapshot.delta.metadata()),
+            )?);
+        }
+        if let Some(mark) = &request.transaction {
+            let action = Action::Txn(Transaction::new(&mark.application, mark.version));
+            lines.push(serde_json::to_value(action).map_err(failed)?);
+        }
+        let mut missing = request
+            .removes
+            .iter()
+            .collect::<std::collections::HashSet<_>>();
+        for file in snapshot.files() {
+            if missing.remove(&file.path) || request.removes_all {
+                lines.push(serde_json::to_value(Action::Remove(file.remove())).map_err(failed)?);
+            }
+        }
+        if let Some(path) = missing.into_iter().next() {
+            return Err(self.conflict(format!("file \"{path}\" was removed")));
+        }
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, &line).map_err(failed)?;
+            text.push(b'\n');
+        }
+        for file in &request.adds {
+            serde_json::to_writer(&mut text, &Action::Add(file.add.clone())).map_err(failed)?;
+            text.push(b'\n');
+        }
+        Ok(text.into())
+    }
+
+    fn conflict(&self, reason: String) -> LakeError {
+        LakeError::Conflict {
+            location: self.location(),
+            reason,
+        }
+    }
+}
+
+/// How one turn ended without a commit.
+enum Attempt {
+    /// Another turn cannot help.
+    Refused(LakeError),
+    /// Another writer took the version.
+    Overtaken,
+    /// The storage failed.
+    Failed(LakeError),
+}
+
+/// The `commitInfo` action.
+pub(super) fn commit_info(
+    operation: &str,
+    read_version: Option<i64>,
+    commit_id: Uuid,
+    metrics: Value,
+    info: &Map<String, Value>,
+) -> Value {
+    let mut body = json!({
+        "timestamp": chrono::Utc::now().timestamp_millis(),
+        "operation": operation,
+        "operationParameters": {},
+        "operationMetrics": metrics,
+        "engineInfo": concat!("boathouse/", env!("CARGO_PKG_VERSION")),
+        COMMIT_ID: commit_id.to_string(),
+    });
+    if let Value::Object(body) = &mut body {
+        if let Some(version) = read_version {
+            body.insert("readVersion".into(), json!(version));
+        }
+        for (name, value) in info {
+            body.insert(name.clone(), value.clone());
+        }
+    }
+    json!({ "commitInfo": body })
+}
+
+fn metrics(request: &CommitRequest) -> Value {
+    let rows: u64 = request.adds.iter().map(|file| file.rows).sum();
+    let bytes: u64 = request.adds.iter().map(|file| file.bytes).sum();
+    // Delta keeps metrics as text.
+    json!({
+        "numFiles": request.adds.len().to_string(),
+        "numOutputRows": rows.to_string(),
+        "numOutputBytes": bytes.to_string(),
+        "numRemovedFiles": request.removes.len().to_string(),
+    })
+}
+
+fn is_ours(entry: &[u8], commit_id: Uuid) -> bool {
+    let id = commit_id.to_string();
+    entry.split(|byte| *byte == b'\n').any(|line| {
+        serde_json::from_slice::<Value>(line)
+            .is_ok_and(|action| action["commitInfo"][COMMIT_ID] == id.as_str())
+    })
+}
+
+fn shown(version: Option<i64>) -> String {
+    version.map_or_else(|| "nothing".to_owned(), |version| version.to_string())
+}

@@ -1,0 +1,1 @@
+//! Holds new rows to a table's NOT NULL and CHECK constraints.

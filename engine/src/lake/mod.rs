@@ -1,0 +1,334 @@
+//! Keeps tables as plain Delta tables in a folder or a bucket. The only module that names deltalake.
+//!
+//! ```text
+//! TableDefinition --create--> <schema>/<table>/_delta_log/0.json
+//! rows  -> AppendWriter -> data files -> commit -> next version
+//! query -> snapshot -> provider -> pruned files -> DataFusion's Parquet scan
+//! ```
+//!
+//! What must stay true: a data file is visible only through a commit; a commit happens once or not
+//! at all, and its writer knows which; a snapshot never changes; the log alone suffices to rebuild
+//! the catalog's tables. Which rows are right is decided elsewhere: [`constraint`] is called by
+//! whoever writes. Names, rights and pipelines are not known here.
+
+mod commit;
+pub mod constraint;
+mod deletion;
+mod encoder;
+mod error;
+mod metadata;
+mod partition;
+mod provider;
+mod snapshot;
+mod statistics;
+mod store;
+mod stored;
+mod table;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boathouse_catalog::definitions::TableDefinition;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::{Map, json};
+use url::Url;
+use uuid::Uuid;
+
+pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
+pub use error::LakeError;
+pub use provider::DeltaProvider;
+pub use snapshot::{DataFile, TableSnapshot};
+pub(crate) use store::StoreLocation;
+pub use table::{AsOf, HistoryEntry, LakeTable};
+pub use writer::{AppendWriter, WriterOptions, WrittenFile};
+
+/// The folder of the lake that holds what is ours and no table: quarantined rows, the catalog.
+pub const PRIVATE_FOLDER: &str = "_boathouse";
+
+/// Tables kept open. An evicted table is opened again by reading its log.
+const TABLES_OPEN_MAX: u64 = 2_000;
+
+/// The folder or bucket all tables live in.
+pub struct Lake {
+    place: StoreLocation,
+    options: BTreeMap<String, String>,
+    tables: moka::future::Cache<String, Arc<LakeTable>>,
+}
+
+/// A table found in the lake by [`Lake::list_tables`].
+#[derive(Debug, Clone)]
+pub struct FoundTable {
+    pub location: String,
+    /// The schema and definition the table carries, ids as they were; `None` when another program
+    /// made the table.
+    pub definition: Option<(String, TableDefinition)>,
+    /// The columns as Delta has them.
+    pub snapshot: Arc<TableSnapshot>,
+}
+
+impl Lake {
+    /// Opens a lake: a local folder, which is made when missing, or `s3://bucket/prefix`.
+    pub async fn open(
+        url: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Arc<Self>, LakeError> {
+        let place = StoreLocation::open(url, options)?;
+        Ok(Arc::new(Self {
+            place,
+            options: options.clone(),
+            tables: moka::future::Cache::new(TABLES_OPEN_MAX),
+        }))
+    }
+
+    /// The lake's folder, with a trailing slash.
+    pub fn url(&self) -> &Url {
+        &self.place.url
+    }
+
+    /// The lake's store as seen from inside its folder.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.place.prefixed()
+    }
+
+    /// Proves that the lake can be written, read and that a put is conditional: the ground on which
+    /// every commit stands.
+    pub async fn check(&self) -> Result<(), LakeError> {
+        let location = self.place.url.to_string();
+        let failed = |action| {
+            let location = location.clone();
+            move |error: object_store::Error| LakeError::storage(action, location, error)
+        };
+        let store = self.store();
+        let path = Path::from(format!("{PRIVATE_FOLDER}/check/{}", Uuid::new_v4()));
+        let create = || object_store::PutOptions::from(object_store::PutMode::Create);
+        store
+            .put_opts(&path, "boathouse".into(), create())
+            .await
+            .map_err(failed("write a test object"))?;
+        let second = store.put_opts(&path, "again".into(), create()).await;
+        store
+            .delete(&path)
+            .await
+            .map_err(failed("delete a test object"))?;
+        match second {
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(failed("write a test object twice")(error)),
+            Ok(_) => Err(LakeError::Location {
+                location,
+                reason: "it overwrites an object that was to be created only when absent, so \
+                         commits could be lost"
+                    .into(),
+            }),
+        }
+    }
+
+    /// The folder of a location recorded in the catalog: relative to the lake, or a URL.
+    pub fn table_url(&self, location: &str) -> Result<Url, LakeError> {
+        self.place_of(location).map(|place| place.url)
+    }
+
+    fn place_of(&self, location: &str) -> Result<StoreLocation, LakeError> {
+        if location.contains("://") || location.starts_with('/') {
+            StoreLocation::open(location, &self.options)
+        } else {
+            self.place.child(location)
+        }
+    }
+
+    /// Makes an empty table and gives the location to record in the catalog. The definition's own
+    /// location is used when it names one; otherwise the table gets `<schema>/<table>`, with a short
+    /// suffix when that folder has been used before. When the catalog then refuses the table, call
+    /// [`Lake::drop_table`] with the location.
+    pub async fn create_table(
+        &self,
+        definition: &TableDefinition,
+        schema_name: &str,
+    ) -> Result<String, LakeError> {
+        let location = if definition.location.is_empty() {
+            self.free_location(schema_name, &definition.name).await?
+        } else {
+            definition.location.clone()
+        };
+        let place = self.place_of(&location)?;
+        let mut stored = definition.clone();
+        stored.location.clone_from(&location);
+        let mut lines = vec![commit::commit_info(
+            "CREATE TABLE",
+            None,
+            Uuid::new_v4(),
+            json!({}),
+            &Map::new(),
+        )];
+        lines.extend(metadata::protocol_action(&stored, None)?);
+        lines.push(metadata::action(&stored, schema_name, None)?);
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&line.to_string());
+            text.push('\n');
+        }
+        let path = Path::from("_delta_log/00000000000000000000.json");
+        let create = object_store::PutOptions::from(object_store::PutMode::Create);
+        match place.prefixed().put_opts(&path, text.into(), create).await {
+            Ok(_) => Ok(location),
+            Err(object_store::Error::AlreadyExists { .. }) => Err(LakeError::Conflict {
+                location: place.url.to_string(),
+                reason: "there is a table already".into(),
+            }),
+            Err(error) => Err(LakeError::storage(
+                "create a table",
+                place.url.as_str(),
+                error,
+            )),
+        }
+    }
+
+    async fn free_location(&self, schema: &str, table: &str) -> Result<String, LakeError> {
+        let plain = format!("{}/{}", folder_name(schema), folder_name(table));
+        let place = self.place.child(&plain)?;
+        let listing = place
+            .root
+            .list_with_delimiter(Some(&place.path))
+            .await
+            .map_err(|error| LakeError::storage("list the folder", place.url.as_str(), error))?;
+        if listing.objects.is_empty() && listing.common_prefixes.is_empty() {
+            return Ok(plain);
+        }
+        let id = Uuid::new_v4().simple().to_string();
+        Ok(format!("{plain}-{}", &id[..8]))
+    }
+
+    /// The table of a definition, opened once and shared.
+    pub async fn table(&self, definition: &TableDefinition) -> Result<Arc<LakeTable>, LakeError> {
+        self.table_at(&definition.location).await
+    }
+
+    /// The table at a location recorded in the catalog.
+    pub async fn table_at(&self, location: &str) -> Result<Arc<LakeTable>, LakeError> {
+        if let Some(table) = self.tables.get(location).await {
+            return Ok(table);
+        }
+        let place = self.place_of(location)?;
+        let opened = self
+            .tables
+            .try_get_with(location.to_owned(), LakeTable::open(place))
+            .await;
+        // The error is shared by everyone who waited; the first cause is what matters.
+        opened.map_err(|error: Arc<LakeError>| match Arc::try_unwrap(error) {
+            Ok(error) => error,
+            Err(shared) => match shared.as_ref() {
+                LakeError::NotATable { location } => LakeError::NotATable {
+                    location: location.clone(),
+                },
+                other => LakeError::storage("open the table", location, other.to_string()),
+            },
+        })
+    }
+
+    /// A Delta table anywhere, with options of its own: `read_delta`.
+    pub async fn open_table(
+        url: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Arc<LakeTable>, LakeError> {
+        LakeTable::open(StoreLocation::open(url, options)?).await
+    }
+
+    /// Deletes a table's folder. To be called once the catalog has forgotten the table.
+    pub async fn drop_table(&self, location: &str) -> Result<(), LakeError> {
+        self.tables.invalidate(location).await;
+        let place = self.place_of(location)?;
+        let store = place.prefixed();
+        let failed = |error| LakeError::storage("delete the table", place.url.as_str(), error);
+        // The log goes first: without it the rest is no table, whatever happens next.
+        for prefix in [Some(Path::from("_delta_log")), None] {
+            let mut paths = store.list(prefix.as_ref()).map_ok(|object| object.location);
+            let mut found = Vec::new();
+            while let Some(path) = paths.try_next().await.map_err(failed)? {
+                found.push(path);
+            }
+            // Newest log entries first, so that a half-deleted log cannot read as an older table.
+            found.sort_unstable_by(|left, right| right.cmp(left));
+            for path in found {
+                match store.delete(&path).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+        if place.url.scheme() == "file"
+            && let Ok(folder) = place.url.to_file_path()
+        {
+            // Empty folders hold no rows; failing to remove them is nobody's loss.
+            let _ = tokio::fs::remove_dir_all(folder).await;
+        }
+        Ok(())
+    }
+
+    /// Every table in the lake: any folder with a Delta log, for `catalog rebuild`.
+    pub async fn list_tables(&self) -> Result<Vec<FoundTable>, LakeError> {
+        let mut found = Vec::new();
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            let place = self.place.child(&folder)?;
+            let listing = place
+                .root
+                .list_with_delimiter(Some(&place.path))
+                .await
+                .map_err(|error| {
+                    LakeError::storage("list the folder", place.url.as_str(), error)
+                })?;
+            let names: Vec<String> = listing
+                .common_prefixes
+                .iter()
+                .filter_map(|path| path.filename().map(str::to_owned))
+                .collect();
+            if names.iter().any(|name| name == "_delta_log") {
+                let table = self.table_at(&folder).await?;
+                let snapshot = table.snapshot(None).await?;
+                let definition = snapshot.definition();
+                found.push(FoundTable {
+                    location: folder,
+                    definition,
+                    snapshot,
+                });
+                continue;
+            }
+            for name in names {
+                if !name.starts_with('_') && !name.starts_with('.') {
+                    folders.push(if folder.is_empty() {
+                        name
+                    } else {
+                        format!("{folder}/{name}")
+                    });
+                }
+            }
+        }
+        found.sort_by(|left, right| left.location.cmp(&right.location));
+        Ok(found)
+    }
+}
+
+/// A name as a folder: what could mean something in a path or a URL becomes `_`.
+fn folder_name(name: &str) -> String {
+    let folder: String = name
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() || letter == '-' {
+                letter
+            } else {
+                '_'
+            }
+        })
+        .take(100)
+        .collect();
+    // A leading underscore marks what is no table.
+    if folder.starts_with('_') {
+        format!("t{folder}")
+    } else {
+        folder
+    }
+}

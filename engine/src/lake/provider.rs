@@ -1,0 +1,361 @@
+//! Reads a snapshot with DataFusion's own Parquet scan.
+//!
+//! The snapshot's files are first pruned by their partition values and statistics; what is left
+//! becomes a plain file scan that carries every file's statistics, so page-index, bloom-filter,
+//! row-group and dynamic-filter pruning, limits and `count(*)` from statistics all work as on bare
+//! Parquet. A deletion vector becomes the row selection of its file. Columns stored as another type
+//! (`time` as text, numbers since widened) are cast by the scan's schema adapter, columns a file
+//! lacks are NULL.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, Statistics};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, ParquetRowSelection,
+};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::ObjectMeta;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+
+use super::LakeTable;
+use super::snapshot::{DataFile, TableSnapshot};
+
+/// One snapshot of a table as a relation of a query plan.
+#[derive(Debug)]
+pub struct DeltaProvider {
+    table: Arc<LakeTable>,
+    snapshot: Arc<TableSnapshot>,
+}
+
+impl LakeTable {
+    /// The relation that reads a snapshot.
+    pub fn provider(self: &Arc<Self>, snapshot: &Arc<TableSnapshot>) -> Arc<DeltaProvider> {
+        Arc::new(DeltaProvider {
+            table: Arc::clone(self),
+            snapshot: Arc::clone(snapshot),
+        })
+    }
+}
+
+impl DeltaProvider {
+    pub fn snapshot(&self) -> &Arc<TableSnapshot> {
+        &self.snapshot
+    }
+
+    /// The files that may hold rows for which the filter is true.
+    fn prune(
+        &self,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+        schema: &SchemaRef,
+    ) -> Vec<Arc<DataFile>> {
+        let files = self.snapshot.files();
+        let Some(predicate) = predicate else {
+            return files.to_vec();
+        };
+        let keep = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(schema))
+            .try_build(Arc::clone(predicate))
+            .and_then(|pruning| pruning.prune(&FileStatistics { schema, files }));
+        match keep {
+            Ok(keep) => files
+                .iter()
+                .zip(keep)
+                .filter_map(|(file, keep)| keep.then(|| Arc::clone(file)))
+                .collect(),
+            // A filter that cannot be turned into a pruning predicate prunes nothing.
+            Err(_) => files.to_vec(),
+        }
+    }
+
+    async fn partitioned_file(
+        &self,
+        file: &Arc<DataFile>,
+        root: &object_store::path::Path,
+    ) -> Result<PartitionedFile, DataFusionError> {
+        let location = self.snapshot.object_path(root, file);
+        let meta = ObjectMeta {
+            location,
+            last_modified: chrono::DateTime::from_timestamp_millis(file.modified_milliseconds)
+                .unwrap_or_default(),
+            size: file.size,
+            // Data files are never overwritten, so the path alone identifies the content.
+            e_tag: None,
+            version: None,
+        };
+        let mut partitioned = PartitionedFile::new_from_meta(meta);
+        partitioned.partition_values = file.partition.clone();
+        partitioned.statistics = Some(Arc::clone(&file.statistics));
+        if file.deletion_vector.is_some() {
+            let selection = self.live_rows(file).await?;
+            partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
+        }
+        Ok(partitioned)
+    }
+
+    /// The rows of a file that its deletion vector leaves.
+    async fn live_rows(&self, file: &Arc<DataFile>) -> Result<RowSelection, DataFusionError> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            DataFusionError::External(
+                super::LakeError::storage("read a deletion vector", self.table.location(), error)
+                    .into(),
+            )
+        };
+        let rows_stored = file
+            .rows_stored
+            .ok_or_else(|| failed(format!("file \"{}\" has no row count", file.path).into()))?;
+        let Some(descriptor) = &file.deletion_vector else {
+            return Ok(RowSelection::from(vec![RowSelector::select(to_usize(
+                rows_stored,
+            ))]));
+        };
+        let descriptor = super::deletion::descriptor(descriptor).map_err(failed)?;
+        let engine = self.table.log_store.engine(None);
+        let root = self.table.place.url.clone();
+        let deleted = tokio::task::spawn_blocking(move || {
+            descriptor.row_indexes(engine.storage_handler(), &root)
+        })
+        .await
+        .map_err(|error| failed(error.into()))?
+        .map_err(|error| failed(error.into()))?;
+        Ok(selection_without(&deleted, rows_stored))
+    }
+}
+
+/// Selects all rows but `deleted`, which are ascending.
+fn selection_without(deleted: &[u64], rows_stored: u64) -> RowSelection {
+    let mut selectors = Vec::new();
+    let mut next = 0;
+    for row in deleted.iter().copied().filter(|row| *row < rows_stored) {
+        if row > next {
+            selectors.push(RowSelector::select(to_usize(row - next)));
+        }
+        selectors.push(RowSelector::skip(1));
+        next = row + 1;
+    }
+    if next < rows_stored {
+        selectors.push(RowSelector::select(to_usize(rows_stored - next)));
+    }
+    RowSelection::from(selectors)
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+#[async_trait]
+impl TableProvider for DeltaProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.snapshot.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let rows = self
+            .snapshot
+            .row_count()
+            .and_then(|rows| usize::try_from(rows).ok());
+        let mut statistics = Statistics::new_unknown(self.snapshot.schema());
+        statistics.num_rows = rows.map_or(Precision::Absent, Precision::Exact);
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let logical = self.snapshot.schema();
+        let table_schema = TableSchema::builder(Arc::clone(&self.snapshot.file_schema))
+            .with_table_partition_cols(self.snapshot.partition_fields.clone())
+            .build();
+        let scan_schema = Arc::clone(table_schema.table_schema());
+        let indices: Vec<usize> = match projection {
+            Some(projection) => projection.clone(),
+            None => (0..logical.fields().len()).collect(),
+        }
+        .into_iter()
+        .map(|index| scan_schema.index_of(logical.field(index).name()))
+        .collect::<Result<_, _>>()?;
+
+        let predicate = match conjunction(filters.to_vec()) {
+            Some(filter) => {
+                let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
+                Some(state.create_physical_expr(filter, &schema)?)
+            }
+            None => None,
+        };
+        let mut files = self.prune(predicate.as_ref(), &scan_schema);
+        if let (None, Some(limit)) = (&predicate, limit) {
+            files = enough_for(files, limit);
+        }
+        if files.is_empty() {
+            let projected = Arc::new(scan_schema.project(&indices)?);
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
+
+        let (store, root) = self.table.store();
+        let store_url = store_url(&self.table.place.url)?;
+        state
+            .runtime_env()
+            .register_object_store(store_url.as_ref(), Arc::clone(&store));
+        let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let options = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let mut source = ParquetSource::new(table_schema)
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+                store,
+                metadata_cache,
+            )));
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(predicate);
+        }
+
+        let mut partitioned = Vec::with_capacity(files.len());
+        for file in &files {
+            partitioned.push(self.partitioned_file(file, &root).await?);
+        }
+        let statistics = summed(&files, &scan_schema);
+        let groups =
+            FileGroup::new(partitioned).split_files(state.config().target_partitions().max(1));
+        let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(indices))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// The store under a name of our own, so that a connection to the same bucket with other keys does
+/// not replace it.
+fn store_url(place: &url::Url) -> Result<ObjectStoreUrl, DataFusionError> {
+    match place.scheme() {
+        "file" => ObjectStoreUrl::parse("file://"),
+        scheme => ObjectStoreUrl::parse(format!(
+            "lake-{scheme}://{}",
+            place.host_str().unwrap_or_default()
+        )),
+    }
+}
+
+/// The first files that together have `limit` rows.
+fn enough_for(files: Vec<Arc<DataFile>>, limit: usize) -> Vec<Arc<DataFile>> {
+    let mut rows = 0;
+    let mut enough = Vec::new();
+    for file in files {
+        if rows >= limit as u64 {
+            break;
+        }
+        rows += file.rows().unwrap_or(0);
+        enough.push(file);
+    }
+    enough
+}
+
+/// The statistics of all files together.
+fn summed(files: &[Arc<DataFile>], schema: &SchemaRef) -> Statistics {
+    Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), schema)
+        .unwrap_or_else(|_| Statistics::new_unknown(schema))
+}
+
+/// The files' statistics as the pruning predicate asks for them.
+struct FileStatistics<'a> {
+    schema: &'a SchemaRef,
+    files: &'a [Arc<DataFile>],
+}
+
+impl FileStatistics<'_> {
+    fn bounds(
+        &self,
+        column: &Column,
+        bound: impl Fn(&datafusion::common::ColumnStatistics) -> &Precision<ScalarValue>,
+    ) -> Option<ArrayRef> {
+        let (index, field) = self.schema.column_with_name(&column.name)?;
+        let null = ScalarValue::try_from(field.data_type()).ok()?;
+        let values = self.files.iter().map(|file| {
+            file.statistics
+                .column_statistics
+                .get(index)
+                .and_then(|column| bound(column).get_value())
+                .cloned()
+                .unwrap_or_else(|| null.clone())
+        });
+        ScalarValue::iter_to_array(values).ok()
+    }
+}
+
+impl PruningStatistics for FileStatistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |column| &column.min_value)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |column| &column.max_value)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let (index, _) = self.schema.column_with_name(&column.name)?;
+        let counts: UInt64Array = self
+            .files
+            .iter()
+            .map(|file| {
+                file.statistics
+                    .column_statistics
+                    .get(index)
+                    .and_then(|column| column.null_count.get_value())
+                    .map(|count| *count as u64)
+            })
+            .collect();
+        Some(Arc::new(counts))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let counts: UInt64Array = self.files.iter().map(|file| file.rows()).collect();
+        Some(Arc::new(counts))
+    }
+
+    fn contained(
+        &self,
+        _column: &Column,
+        _values: &std::collections::HashSet<ScalarValue>,
+    ) -> Option<BooleanArray> {
+        None
+    }
+}

@@ -1,0 +1,400 @@
+//! A table as of one version: its columns, its files, its row count, who committed what last.
+//!
+//! A snapshot never changes. The files of the next version are mostly those of the one before, so
+//! their parsed statistics are shared between snapshots.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use boathouse_catalog::definitions::TableDefinition;
+use boathouse_catalog::types::ColumnType;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use delta_kernel::expressions::{Scalar, StructData};
+use deltalake_core::kernel::{DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove};
+use deltalake_core::logstore::LogStoreRef;
+use object_store::path::Path;
+
+use super::{LakeError, metadata, partition};
+
+/// One live data file.
+#[derive(Debug)]
+pub struct DataFile {
+    /// Below the table's folder, as the store spells it.
+    pub path: String,
+    pub size: u64,
+    pub modified_milliseconds: i64,
+    /// Rows stored in the file, deleted ones included.
+    pub rows_stored: Option<u64>,
+    pub rows_deleted: u64,
+    /// Values of the partition columns, in their order.
+    pub(super) partition: Vec<ScalarValue>,
+    pub(super) partition_text: HashMap<String, Option<String>>,
+    pub(super) deletion_vector: Option<DeletionVectorDescriptor>,
+    /// Of the file columns, then the partition columns.
+    pub(super) statistics: Arc<Statistics>,
+}
+
+impl DataFile {
+    /// Live rows, when the log says.
+    pub fn rows(&self) -> Option<u64> {
+        self.rows_stored
+            .map(|rows| rows.saturating_sub(self.rows_deleted))
+    }
+
+    /// The action that takes the file out of the table.
+    pub(super) fn remove(&self) -> Remove {
+        Remove {
+            path: self.path.clone(),
+            data_change: true,
+            deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.partition_text.clone()),
+            size: i64::try_from(self.size).ok(),
+            deletion_vector: self.deletion_vector.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+/// A table as of one version.
+pub struct TableSnapshot {
+    version: i64,
+    /// Table column order, in-memory types; every column nullable, for other writers share files.
+    schema: SchemaRef,
+    partition_by: Vec<String>,
+    /// What files hold, then what partition values say: the order a scan works in.
+    pub(super) file_schema: SchemaRef,
+    pub(super) partition_fields: Vec<FieldRef>,
+    files: Vec<Arc<DataFile>>,
+    pub(super) delta: EagerSnapshot,
+    pub(super) log_store: LogStoreRef,
+}
+
+impl std::fmt::Debug for TableSnapshot {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TableSnapshot")
+            .field("version", &self.version)
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TableSnapshot {
+    pub(super) fn new(
+        delta: EagerSnapshot,
+        log_store: LogStoreRef,
+        before: Option<&TableSnapshot>,
+    ) -> Result<Self, LakeError> {
+        let location = log_store.root_url().to_string();
+        deltalake_core::kernel::transaction::PROTOCOL
+            .can_read_from_protocol(delta.protocol())
+            .map_err(|error| LakeError::Unsupported {
+                location: location.clone(),
+                feature: error.to_string(),
+            })?;
+        let columns: Vec<FieldRef> = delta
+            .arrow_schema()
+            .fields()
+            .iter()
+            .map(|field| Arc::new(logical_field(field)))
+            .collect();
+        let schema = Arc::new(Schema::new(columns.clone()));
+        let partition_by: Vec<String> = delta
+            .metadata()
+            .partition_columns()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let file_fields: Vec<FieldRef> = columns
+            .iter()
+            .filter(|field| !partition_by.contains(field.name()))
+            .cloned()
+            .collect();
+        let partition_fields = partition_by
+            .iter()
+            .map(|name| {
+                schema
+                    .field_with_name(name)
+                    .map(|field| Arc::new(field.clone()))
+                    .map_err(|_| LakeError::Damaged {
+                        location: location.clone(),
+                        reason: format!("partition column \"{name}\" is not in its schema"),
+                    })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut snapshot = Self {
+            version: i64::try_from(delta.version()).unwrap_or(i64::MAX),
+            schema,
+            partition_by,
+            file_schema: Arc::new(Schema::new(file_fields)),
+            partition_fields,
+            files: Vec::new(),
+            delta,
+            log_store,
+        };
+        snapshot.files = snapshot.read_files(before, &location)?;
+        Ok(snapshot)
+    }
+
+    fn read_files(
+        &self,
+        before: Option<&TableSnapshot>,
+        location: &str,
+    ) -> Result<Vec<Arc<DataFile>>, LakeError> {
+        let known: HashMap<&str, &Arc<DataFile>> = before
+            .filter(|before| before.schema == self.schema)
+            .map(|before| {
+                before
+                    .files
+                    .iter()
+                    .map(|file| (file.path.as_str(), file))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let log = self
+            .delta
+            .try_log_data()
+            .map_err(|error| LakeError::storage("read the log", location, error))?;
+        log.iter()
+            .map(|view| {
+                let path = view.path();
+                if let Some(file) = known.get(path.as_ref())
+                    && file.deletion_vector == view.deletion_vector_descriptor()
+                {
+                    return Ok(Arc::clone(file));
+                }
+                self.read_file(&view, location).map(Arc::new)
+            })
+            .collect()
+    }
+
+    fn read_file(&self, view: &LogicalFileView, location: &str) -> Result<DataFile, LakeError> {
+        let path = view.path().into_owned();
+        let partition_text = view.partition_values_map();
+        let partition = self
+            .partition_fields
+            .iter()
+            .map(|field| {
+                let text = partition_text.get(field.name()).and_then(Option::as_deref);
+                partition::parse(text, field.data_type()).ok_or_else(|| LakeError::Damaged {
+                    location: location.to_owned(),
+                    reason: format!(
+                        "file \"{path}\" has value \"{}\" for partition column \"{}\"",
+                        text.unwrap_or_default(),
+                        field.name()
+                    ),
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let deletion_vector = view.deletion_vector_descriptor();
+        let rows_deleted = deletion_vector.as_ref().map_or(0, |vector| {
+            u64::try_from(vector.cardinality).unwrap_or_default()
+        });
+        let rows_stored = view.num_records().map(|rows| rows as u64);
+        let size = u64::try_from(view.size()).unwrap_or_default();
+        let statistics = self.statistics_of(view, rows_stored, rows_deleted, size, &partition);
+        Ok(DataFile {
+            path,
+            size,
+            modified_milliseconds: view.modification_time(),
+            rows_stored,
+            rows_deleted,
+            partition,
+            partition_text,
+            deletion_vector,
+            statistics: Arc::new(statistics),
+        })
+    }
+
+    fn statistics_of(
+        &self,
+        view: &LogicalFileView,
+        rows_stored: Option<u64>,
+        rows_deleted: u64,
+        size: u64,
+        partition: &[ScalarValue],
+    ) -> Statistics {
+        let rows =
+            rows_stored.and_then(|rows| usize::try_from(rows.saturating_sub(rows_deleted)).ok());
+        let struct_of = |scalar: Option<Scalar>| match scalar {
+            Some(Scalar::Struct(data)) => Some(data),
+            _ => None,
+        };
+        let minima = struct_of(view.min_values());
+        let maxima = struct_of(view.max_values());
+        let nulls = struct_of(view.null_counts());
+        let mut columns: Vec<ColumnStatistics> = self
+            .file_schema
+            .fields()
+            .iter()
+            .map(|field| {
+                let mut column = ColumnStatistics::new_unknown();
+                if let Some(count) = member(nulls.as_ref(), field.name()).and_then(count_of) {
+                    column.null_count = if rows_deleted == 0 {
+                        Precision::Exact(count)
+                    } else {
+                        Precision::Inexact(count)
+                    };
+                }
+                // Only whole numbers and dates are kept to the last digit by every writer.
+                let exact = rows_deleted == 0
+                    && (field.data_type().is_integer() || field.data_type() == &DataType::Date32);
+                let bound = |data: Option<&StructData>| {
+                    let value =
+                        member(data, field.name()).and_then(|value| scalar(value, field))?;
+                    Some(if exact {
+                        Precision::Exact(value)
+                    } else {
+                        Precision::Inexact(value)
+                    })
+                };
+                column.min_value = bound(minima.as_ref()).unwrap_or(Precision::Absent);
+                column.max_value = bound(maxima.as_ref()).unwrap_or(Precision::Absent);
+                column
+            })
+            .collect();
+        for value in partition {
+            let mut column = ColumnStatistics::new_unknown();
+            let count = rows.filter(|_| value.is_null()).unwrap_or(0);
+            column.null_count = if rows.is_some() || !value.is_null() {
+                Precision::Exact(count)
+            } else {
+                Precision::Absent
+            };
+            if !value.is_null() {
+                column.min_value = Precision::Exact(value.clone());
+                column.max_value = Precision::Exact(value.clone());
+            }
+            columns.push(column);
+        }
+        Statistics {
+            num_rows: rows.map_or(Precision::Absent, Precision::Exact),
+            total_byte_size: usize::try_from(size).map_or(Precision::Absent, Precision::Inexact),
+            column_statistics: columns,
+        }
+    }
+
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The columns in the table's order; fields carry their [`ColumnType`].
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn partition_by(&self) -> &[String] {
+        &self.partition_by
+    }
+
+    pub fn files(&self) -> &[Arc<DataFile>] {
+        &self.files
+    }
+
+    /// Live rows, when every file's log entry says.
+    pub fn row_count(&self) -> Option<u64> {
+        self.files.iter().map(|file| file.rows()).sum()
+    }
+
+    /// Bytes of the live files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The version an application last committed under its name.
+    pub async fn transaction(&self, application: &str) -> Result<Option<i64>, LakeError> {
+        self.delta
+            .transaction_version(self.log_store.as_ref(), application)
+            .await
+            .map_err(|error| {
+                LakeError::storage("read the log", self.log_store.root_url().as_str(), error)
+            })
+    }
+
+    /// The definition the table carries, with the name of its schema, when it is one of ours.
+    pub fn definition(&self) -> Option<(String, TableDefinition)> {
+        metadata::definition_of(self.delta.metadata()).map(|stored| (stored.schema, stored.table))
+    }
+
+    /// Delta's properties of the table.
+    pub fn properties(&self) -> HashMap<String, String> {
+        self.delta
+            .metadata()
+            .configuration()
+            .iter()
+            .filter(|(name, _)| name.as_str() != metadata::DEFINITION)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    pub(super) fn object_path(&self, root: &Path, file: &DataFile) -> Path {
+        // `parse` keeps percent signs; a path it refuses is one no writer of ours made.
+        Path::parse(&format!("{root}/{}", file.path))
+            .unwrap_or_else(|_| Path::from(format!("{root}/{}", file.path)))
+    }
+}
+
+/// A column of the log as SQL sees it.
+fn logical_field(field: &Field) -> Field {
+    let column_type = ColumnType::from_field(field);
+    let mut logical = column_type.to_field(field.name(), true);
+    if let Some(comment) = field.metadata().get("comment") {
+        let mut metadata = logical.metadata().clone();
+        metadata.insert("comment".into(), comment.clone());
+        logical = logical.with_metadata(metadata);
+    }
+    logical
+}
+
+fn member<'a>(data: Option<&'a StructData>, name: &str) -> Option<&'a Scalar> {
+    let data = data?;
+    let index = data
+        .fields()
+        .iter()
+        .position(|field| field.name() == name)?;
+    data.values().get(index)
+}
+
+fn count_of(scalar: &Scalar) -> Option<usize> {
+    match scalar {
+        Scalar::Long(count) => usize::try_from(*count).ok(),
+        Scalar::Integer(count) => usize::try_from(*count).ok(),
+        _ => None,
+    }
+}
+
+/// A statistic as a value of the column's in-memory type.
+fn scalar(value: &Scalar, field: &Field) -> Option<ScalarValue> {
+    let value = match value {
+        Scalar::Byte(value) => ScalarValue::Int8(Some(*value)),
+        Scalar::Short(value) => ScalarValue::Int16(Some(*value)),
+        Scalar::Integer(value) => ScalarValue::Int32(Some(*value)),
+        Scalar::Long(value) => ScalarValue::Int64(Some(*value)),
+        Scalar::Float(value) => ScalarValue::Float32(Some(*value)),
+        Scalar::Double(value) => ScalarValue::Float64(Some(*value)),
+        Scalar::String(value) => ScalarValue::Utf8(Some(value.clone())),
+        Scalar::Date(days) => ScalarValue::Date32(Some(*days)),
+        Scalar::Timestamp(micros) => {
+            ScalarValue::TimestampMicrosecond(Some(*micros), Some("UTC".into()))
+        }
+        Scalar::TimestampNtz(micros) => ScalarValue::TimestampMicrosecond(Some(*micros), None),
+        Scalar::Decimal(value) => ScalarValue::Decimal128(
+            Some(value.bits()),
+            value.precision(),
+            i8::try_from(value.scale()).ok()?,
+        ),
+        _ => return None,
+    };
+    if value.data_type() == *field.data_type() {
+        return Some(value);
+    }
+    // A column stored as text but computed with as something else (time) has no usable bounds;
+    // numbers may have been widened since the file was written.
+    match (&value, field.data_type()) {
+        (ScalarValue::Utf8(_), _) => None,
+        (_, target) => value.cast_to(target).ok(),
+    }
+}

@@ -1,0 +1,355 @@
+//! One table of the lake: its newest snapshot, its history, its way in and out.
+//!
+//! The newest snapshot is cached and brought up to date before use with one request: is there an
+//! entry for the next version? Only when there is one is the log read further. A checkpoint is
+//! written every [`CHECKPOINT_EVERY`] versions by whoever made that version; losing one costs time,
+//! never rows.
+
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::SchemaRef;
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::logstore::{LogStoreRef, commit_uri_from_version};
+use deltalake_core::table::state::DeltaTableState;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::Value;
+
+use super::snapshot::TableSnapshot;
+use super::store::StoreLocation;
+use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
+use super::{CommitRequest, Committed, LakeError, MetadataChange};
+
+const CHECKPOINT_EVERY: i64 = 100;
+
+/// Log entries read at once for the history.
+const HISTORY_READS_MAX: usize = 8;
+
+/// Which version of a table is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    Version(i64),
+    /// The newest version not younger than this many milliseconds since 1970.
+    Timestamp(i64),
+}
+
+/// One version of a table, as its log tells it.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    pub version: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: Option<i64>,
+    pub operation: Option<String>,
+    pub engine: Option<String>,
+    pub rows_added: Option<i64>,
+    pub files_added: i64,
+    pub files_removed: i64,
+    pub bytes_added: i64,
+    /// Everything the writer said in `commitInfo`.
+    pub info: Value,
+}
+
+/// One table of the lake. Shared by everyone who uses the table in this process.
+pub struct LakeTable {
+    pub(super) place: StoreLocation,
+    pub(super) log_store: LogStoreRef,
+    newest: Mutex<Arc<TableSnapshot>>,
+    /// Whoever refreshes holds it, so that a crowd of queries reads the log once.
+    refreshing: tokio::sync::Mutex<()>,
+    pub(super) commit_queue: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for LakeTable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("LakeTable")
+            .field(&self.place.url.as_str())
+            .finish()
+    }
+}
+
+impl LakeTable {
+    /// Opens a table by reading its log.
+    pub(crate) async fn open(place: StoreLocation) -> Result<Arc<Self>, LakeError> {
+        let log_store = place.log_store();
+        let newest = load(&log_store, None).await?;
+        Ok(Arc::new(Self {
+            place,
+            log_store,
+            newest: Mutex::new(Arc::new(newest)),
+            refreshing: tokio::sync::Mutex::default(),
+            commit_queue: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// The table's folder, for messages.
+    pub fn location(&self) -> String {
+        self.place.url.to_string()
+    }
+
+    fn newest(&self) -> Arc<TableSnapshot> {
+        Arc::clone(
+            &self
+                .newest
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+
+    /// The newest snapshot known, without looking whether there is a newer one.
+    pub fn cached(&self) -> Arc<TableSnapshot> {
+        self.newest()
+    }
+
+    /// The newest version, or an older one.
+    pub async fn snapshot(&self, at: Option<AsOf>) -> Result<Arc<TableSnapshot>, LakeError> {
+        match at {
+            None => self.refresh().await,
+            Some(AsOf::Version(version)) => self.at_version(version).await,
+            Some(AsOf::Timestamp(timestamp)) => {
+                let version = self.version_at(timestamp).await?;
+                self.at_version(version).await
+            }
+        }
+    }
+
+    async fn at_version(&self, version: i64) -> Result<Arc<TableSnapshot>, LakeError> {
+        let newest = self.refresh().await?;
+        if newest.version() == version {
+            return Ok(newest);
+        }
+        let missing = || LakeError::NoSuchVersion {
+            location: self.location(),
+            version,
+        };
+        let number = u64::try_from(version).map_err(|_| missing())?;
+        if version > newest.version() {
+            return Err(missing());
+        }
+        match load(&self.log_store, Some(number)).await {
+            Ok(snapshot) if snapshot.version() == version => Ok(Arc::new(snapshot)),
+            Ok(_) | Err(LakeError::NotATable { .. }) => Err(missing()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest version committed at or before a point in time.
+    async fn version_at(&self, timestamp: i64) -> Result<i64, LakeError> {
+        let entries = self.history(None).await?;
+        entries
+            .iter()
+            .find(|entry| {
+                entry
+                    .timestamp
+                    .is_some_and(|committed| committed <= timestamp)
+            })
+            .map(|entry| entry.version)
+            .ok_or_else(|| LakeError::NoSuchTimestamp {
+                location: self.location(),
+                timestamp: chrono::DateTime::from_timestamp_millis(timestamp)
+                    .map_or_else(|| timestamp.to_string(), |time| time.to_rfc3339()),
+            })
+    }
+
+    /// Brings the newest snapshot up to date.
+    pub(super) async fn refresh(&self) -> Result<Arc<TableSnapshot>, LakeError> {
+        let before = self.newest();
+        if !self.has_entry(before.version() + 1).await? {
+            return Ok(before);
+        }
+        let _turn = self.refreshing.lock().await;
+        let before = self.newest();
+        let mut state = DeltaTableState::new(before.delta.clone());
+        let log_store = Arc::clone(&self.log_store);
+        state
+            .update(log_store.as_ref(), None)
+            .await
+            .map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+        let delta = state.snapshot().clone();
+        if delta.version() == before.delta.version() {
+            return Ok(before);
+        }
+        let after = tokio::task::spawn_blocking({
+            let before = Arc::clone(&before);
+            move || TableSnapshot::new(delta, log_store, Some(&before))
+        })
+        .await
+        .map_err(|error| LakeError::storage("read the log", self.location(), error))??;
+        let after = Arc::new(after);
+        *self
+            .newest
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&after);
+        Ok(after)
+    }
+
+    async fn has_entry(&self, version: i64) -> Result<bool, LakeError> {
+        let path = commit_uri_from_version(u64::try_from(version).ok());
+        match self.log_store.object_store(None).head(&path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(LakeError::storage("read the log", self.location(), error)),
+        }
+    }
+
+    /// Where DataFusion finds the table's files.
+    pub(super) fn store(&self) -> (Arc<dyn ObjectStore>, Path) {
+        (Arc::clone(&self.place.root), self.place.path.clone())
+    }
+
+    /// A writer of new data files with the columns of `schema` (the table's, or the table's with
+    /// the new columns that the same commit will add).
+    pub fn writer(
+        &self,
+        schema: SchemaRef,
+        partition_by: &[String],
+        options: WriterOptions,
+    ) -> Result<AppendWriter, LakeError> {
+        AppendWriter::new(self.place.prefixed(), schema, partition_by, options)
+    }
+
+    /// Deletes files that were written and never committed. Best effort.
+    pub async fn discard(&self, files: Vec<WrittenFile>) {
+        let paths = files
+            .iter()
+            .filter_map(|file| Path::parse(file.path()).ok())
+            .collect::<Vec<_>>();
+        writer::delete(&self.place.prefixed(), paths).await;
+    }
+
+    /// Changes columns, comments or properties.
+    pub async fn change_metadata(
+        &self,
+        operation: &str,
+        change: MetadataChange,
+    ) -> Result<Committed, LakeError> {
+        self.commit(CommitRequest {
+            operation: operation.to_owned(),
+            metadata: Some(change),
+            ..CommitRequest::default()
+        })
+        .await
+    }
+
+    /// Follows a commit: adopts it, and writes a checkpoint when it is time. Failing costs time only.
+    pub(super) async fn after_commit(&self, version: i64) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(table = %self.location(), %error, "could not read back a commit");
+        }
+        if version % CHECKPOINT_EVERY == 0 && version > 0 {
+            if let Err(error) = self.checkpoint(version).await {
+                tracing::warn!(table = %self.location(), %error, "could not write a checkpoint");
+            }
+        }
+    }
+
+    async fn checkpoint(&self, version: i64) -> Result<(), LakeError> {
+        let failed = |error: deltalake_core::DeltaTableError| {
+            LakeError::storage("write a checkpoint", self.location(), error)
+        };
+        let mut table = DeltaTable::new(Arc::clone(&self.log_store));
+        table
+            .load_version(u64::try_from(version).unwrap_or_default())
+            .await
+            .map_err(failed)?;
+        deltalake_core::checkpoints::create_checkpoint(&table, None)
+            .await
+            .map_err(failed)
+    }
+
+    /// The versions of the table whose log entries still exist, newest first.
+    pub async fn history(&self, limit: Option<usize>) -> Result<Vec<HistoryEntry>, LakeError> {
+        let newest = self.refresh().await?.version();
+        let store = self.log_store.object_store(None);
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut versions: Vec<i64> = store
+            .list(Some(&Path::from("_delta_log")))
+            .try_filter_map(async |object| Ok(version_of(&object.location)))
+            .try_collect()
+            .await
+            .map_err(|error| LakeError::storage("list the log", self.location(), error))?;
+        versions.retain(|version| *version <= newest);
+        versions.sort_unstable_by(|left, right| right.cmp(left));
+        versions.truncate(limit);
+        futures::stream::iter(versions)
+            .map(|version| async move {
+                let number = u64::try_from(version).unwrap_or_default();
+                let entry = self
+                    .log_store
+                    .read_commit_entry(number)
+                    .await
+                    .map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+                Ok(entry.map(|bytes| history_entry(version, &bytes)))
+            })
+            .buffered(HISTORY_READS_MAX)
+            .try_filter_map(async |entry| Ok(entry))
+            .try_collect()
+            .await
+    }
+}
+
+async fn load(log_store: &LogStoreRef, version: Option<u64>) -> Result<TableSnapshot, LakeError> {
+    let location = log_store.root_url().to_string();
+    let delta = EagerSnapshot::try_new(log_store.as_ref(), version)
+        .await
+        .map_err(|error| match error {
+            deltalake_core::DeltaTableError::NotATable(_)
+            | deltalake_core::DeltaTableError::InvalidTableLocation(_) => LakeError::NotATable {
+                location: location.clone(),
+            },
+            deltalake_core::DeltaTableError::ObjectStore {
+                source: object_store::Error::NotFound { .. },
+            } => LakeError::NotATable {
+                location: location.clone(),
+            },
+            other => LakeError::storage("read the log", location.clone(), other),
+        })?;
+    let log_store = Arc::clone(log_store);
+    tokio::task::spawn_blocking(move || TableSnapshot::new(delta, log_store, None))
+        .await
+        .map_err(|error| LakeError::storage("read the log", location, error))?
+}
+
+/// The version whose commit a log file is, if it is one.
+fn version_of(path: &Path) -> Option<i64> {
+    let name = path.filename()?.strip_suffix(".json")?;
+    (name.len() == 20).then(|| name.parse().ok()).flatten()
+}
+
+fn history_entry(version: i64, bytes: &[u8]) -> HistoryEntry {
+    let mut entry = HistoryEntry {
+        version,
+        timestamp: None,
+        operation: None,
+        engine: None,
+        rows_added: Some(0),
+        files_added: 0,
+        files_removed: 0,
+        bytes_added: 0,
+        info: Value::Null,
+    };
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Ok(action) = serde_json::from_slice::<Value>(line) else {
+            continue;
+        };
+        if let Some(info) = action.get("commitInfo") {
+            entry.timestamp = info["timestamp"].as_i64();
+            entry.operation = info["operation"].as_str().map(str::to_owned);
+            entry.engine = info["engineInfo"].as_str().map(str::to_owned);
+            entry.info = info.clone();
+        } else if let Some(add) = action.get("add") {
+            entry.files_added += 1;
+            entry.bytes_added += add["size"].as_i64().unwrap_or_default();
+            let rows = add["stats"]
+                .as_str()
+                .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
+                .and_then(|stats| stats["numRecords"].as_i64());
+            entry.rows_added = entry.rows_added.zip(rows).map(|(sum, rows)| sum + rows);
+        } else if action.get("remove").is_some() {
+            entry.files_removed += 1;
+        }
+    }
+    entry
+}
