@@ -1,0 +1,41 @@
+//! `DROP CONNECTION [IF EXISTS] name, ... [CASCADE | RESTRICT]`.
+
+use std::fmt;
+
+use crate::display::{identifiers, when};
+use crate::error::ParseError;
+use crate::input::Input;
+
+/// Removes connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropConnection {
+    pub if_exists: bool,
+    pub names: Vec<String>,
+    /// Whether what depends on them goes too.
+    pub cascade: bool,
+}
+
+impl DropConnection {
+    /// Stands after `DROP CONNECTION`.
+    pub(crate) fn parse(input: &mut Input) -> Result<Self, ParseError> {
+        let if_exists = input.if_exists();
+        let names = input.identifiers()?;
+        Ok(Self {
+            if_exists,
+            names,
+            cascade: input.cascade(),
+        })
+    }
+}
+
+impl fmt::Display for DropConnection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "DROP CONNECTION {}{}{}",
+            when(self.if_exists, "IF EXISTS "),
+            identifiers(&self.names),
+            when(self.cascade, " CASCADE")
+        )
+    }
+}
