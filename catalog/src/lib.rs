@@ -23,6 +23,8 @@ pub mod secret;
 pub mod snapshot;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod testing;
 pub mod transaction;
 pub mod types;
 

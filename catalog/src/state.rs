@@ -19,3 +19,13 @@ pub use runs::{
     NewRun, RunCounters, RunError, RunErrorRecord, RunFilter, RunId, RunMessage, RunRecord,
     RunState, Runs, Severity,
 };
+
+/// The LIMIT of a listing; both databases take this for none.
+fn row_limit(limit: Option<u32>) -> i64 {
+    limit.map_or(i64::MAX, i64::from)
+}
+
+/// A text from outside as PostgreSQL can store it, which has no NUL.
+fn readable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}

@@ -15,6 +15,8 @@ mod change;
 
 use std::sync::Arc;
 
+use chrono::DateTime;
+
 use crate::definitions::{
     ConnectionDefinition, Grant, ObjectId, ObjectKind, ObjectRef, PipelineDefinition, Privilege,
     RoleDefinition, SchemaDefinition, SecretDefinition, TableDefinition, ViewDefinition,
@@ -218,12 +220,13 @@ impl Transaction {
 
     pub fn create_role(&mut self, mut definition: RoleDefinition) -> Result<ObjectId, CatalogError> {
         definition.id = self.ids.take()?;
-        self.create(definition.id, Object::Role(Arc::new(definition)))
+        self.create(definition.id, Object::Role(Arc::new(as_stored(definition))))
     }
 
     pub fn replace_role(&mut self, definition: RoleDefinition) -> Result<(), CatalogError> {
         let before = self.existing(self.overlay.role_by_id(definition.id), definition.id)?;
-        self.replace(Object::Role(Arc::clone(before)), Object::Role(Arc::new(definition)))
+        let after = Object::Role(Arc::new(as_stored(definition)));
+        self.replace(Object::Role(Arc::clone(before)), after)
     }
 
     /// Drops a role, which may own nothing and hold no grants. Its members leave it.
@@ -382,6 +385,15 @@ impl From<Relation<'_>> for Object {
             Relation::View(view) => Self::View(Arc::clone(view)),
         }
     }
+}
+
+/// A role as the store will give it back, so that it compares equal to what others load.
+fn as_stored(mut role: RoleDefinition) -> RoleDefinition {
+    role.member_of.sort_unstable();
+    role.member_of.dedup();
+    role.valid_until =
+        role.valid_until.and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()));
+    role
 }
 
 fn unknown_column(relation: &str, column: &str) -> CatalogError {

@@ -276,7 +276,32 @@ mod tests {
                 )
             })
             .collect();
-        expect![[r#""#]].assert_eq(&rows);
+        expect![[r#"
+            boolean | bool | oid 16 | array 1000 | modifier -1 | length 1 | category B
+            smallint | int2 | oid 21 | array 1005 | modifier -1 | length 2 | category N
+            integer | int4 | oid 23 | array 1007 | modifier -1 | length 4 | category N
+            bigint | int8 | oid 20 | array 1016 | modifier -1 | length 8 | category N
+            numeric | numeric | oid 1700 | array 1231 | modifier -1 | length -1 | category N
+            real | float4 | oid 700 | array 1021 | modifier -1 | length 4 | category N
+            double precision | float8 | oid 701 | array 1022 | modifier -1 | length 8 | category N
+            text | text | oid 25 | array 1009 | modifier -1 | length -1 | category S
+            character varying | varchar | oid 1043 | array 1015 | modifier -1 | length -1 | category S
+            character(1) | bpchar | oid 1042 | array 1014 | modifier 5 | length -1 | category S
+            bytea | bytea | oid 17 | array 1001 | modifier -1 | length -1 | category U
+            date | date | oid 1082 | array 1182 | modifier -1 | length 4 | category D
+            time without time zone | time | oid 1083 | array 1183 | modifier -1 | length 8 | category D
+            timestamp without time zone | timestamp | oid 1114 | array 1115 | modifier -1 | length 8 | category D
+            timestamp with time zone | timestamptz | oid 1184 | array 1185 | modifier -1 | length 8 | category D
+            interval | interval | oid 1186 | array 1187 | modifier -1 | length 16 | category T
+            uuid | uuid | oid 2950 | array 2951 | modifier -1 | length 16 | category U
+            json | json | oid 114 | array 199 | modifier -1 | length -1 | category U
+            jsonb | jsonb | oid 3802 | array 3807 | modifier -1 | length -1 | category U
+            numeric(10,2) | numeric | oid 1700 | array 1231 | modifier 655366 | length -1 | category N
+            character varying(20) | varchar | oid 1043 | array 1015 | modifier 24 | length -1 | category S
+            character(3) | bpchar | oid 1042 | array 1014 | modifier 7 | length -1 | category S
+            character varying(20)[] | _varchar | oid 1015 | array 1015 | modifier 24 | length -1 | category A
+            integer[][] | _int4 | oid 1007 | array 1007 | modifier -1 | length -1 | category A
+        "#]].assert_eq(&rows);
     }
 
     #[test]

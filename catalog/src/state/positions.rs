@@ -13,11 +13,15 @@
 //! A dropped pipeline takes its records along, and nothing can be prepared for it any more.
 
 use chrono::{DateTime, Utc};
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::{Lease, LedgerFile, QuarantineFile, ReplayMark};
+use super::{Lease, LedgerFile, QuarantineFile, ReplayMark, files, leases, quarantine};
 use crate::definitions::ObjectId;
 use crate::error::CatalogError;
+use crate::store::database::Database;
+use crate::store::is_missing_reference;
+use crate::store::load::time;
 
 /// A position about to be committed, with everything that becomes true together with it.
 #[derive(Debug, Clone)]
@@ -57,14 +61,32 @@ pub struct Resolved {
 
 /// The positions of all pipelines.
 #[derive(Clone)]
-pub struct Positions {}
+pub struct Positions {
+    database: Database,
+}
 
 impl Positions {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
     /// Records a position and gives its sequence, which no commit has had. Settles the records up to
     /// `committed_sequence` first, in the same transaction.
     pub async fn prepare(&self, position: NewPosition<'_>) -> Result<i64, CatalogError> {
-        let _ = position;
-        Err(CatalogError::OutOfIds)
+        let NewPosition { pipeline, committed_sequence, .. } = position;
+        let mut writing = self.database.write().await?;
+        if let Some(lease) = position.lease {
+            leases::hold(&mut writing, lease).await?;
+        }
+        let sequence = next_sequence(&mut writing, pipeline, committed_sequence).await?;
+        settle(&mut writing, pipeline, committed_sequence).await?;
+        insert(&mut writing, pipeline, sequence, "prepared", position.attempt, &position.position)
+            .await?;
+        files::add(&mut writing, pipeline, sequence, position.files).await?;
+        quarantine::add(&mut writing, pipeline, sequence, position.quarantine, position.replays)
+            .await?;
+        writing.commit().await?;
+        Ok(sequence)
     }
 
     /// Settles the records up to the `txn` version read from the table.
@@ -73,8 +95,10 @@ impl Positions {
         pipeline: ObjectId,
         committed_sequence: i64,
     ) -> Result<Resolved, CatalogError> {
-        let _ = (pipeline, committed_sequence);
-        Ok(Resolved::default())
+        let mut writing = self.database.write().await?;
+        let resolved = settle(&mut writing, pipeline, committed_sequence).await?;
+        writing.commit().await?;
+        Ok(resolved)
     }
 
     /// The newest committed position.
@@ -82,7 +106,110 @@ impl Positions {
         &self,
         pipeline: ObjectId,
     ) -> Result<Option<Position>, CatalogError> {
-        let _ = pipeline;
-        Ok(None)
+        let query = sqlx::query(
+            "SELECT sequence, attempt, source_position, prepared_at FROM positions \
+             WHERE pipeline_id = $1 AND state = 'committed' ORDER BY sequence DESC LIMIT 1",
+        );
+        let Some(row) = query.bind(pipeline.0).fetch_optional(self.database.pool()).await? else {
+            return Ok(None);
+        };
+        let sequence: i64 = row.try_get(0)?;
+        let corrupt = |source| CatalogError::Corrupt {
+            what: format!("position {sequence} of pipeline {pipeline}"),
+            source: Some(source),
+        };
+        Ok(Some(Position {
+            sequence,
+            attempt: Uuid::parse_str(row.try_get(1)?).map_err(|error| corrupt(error.into()))?,
+            position: serde_json::from_str(row.try_get(2)?)
+                .map_err(|error| corrupt(error.into()))?,
+            prepared_at: time(row.try_get(3)?).unwrap_or_default(),
+        }))
     }
+}
+
+/// Gives a sequence to records that no commit of the table carries.
+pub(super) async fn note(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+) -> Result<i64, CatalogError> {
+    let sequence = next_sequence(connection, pipeline, 0).await?;
+    let nothing = serde_json::Value::Null;
+    insert(connection, pipeline, sequence, "noted", Uuid::new_v4(), &nothing).await?;
+    Ok(sequence)
+}
+
+/// Gives the next sequence of a pipeline, above `floor`, and keeps others from taking one until the
+/// transaction ends.
+async fn next_sequence(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+    floor: i64,
+) -> Result<i64, CatalogError> {
+    let query = sqlx::query_scalar(
+        "INSERT INTO pipeline_sequences (pipeline_id, last_sequence) VALUES ($1, $2 + 1) \
+         ON CONFLICT (pipeline_id) DO UPDATE SET last_sequence = 1 + \
+         CASE WHEN pipeline_sequences.last_sequence > $2 \
+         THEN pipeline_sequences.last_sequence ELSE $2 END RETURNING last_sequence",
+    );
+    let query = query.bind(pipeline.0).bind(floor);
+    query.fetch_one(connection).await.map_err(|error| {
+        if is_missing_reference(&error) {
+            CatalogError::PipelineDropped(pipeline)
+        } else {
+            error.into()
+        }
+    })
+}
+
+async fn insert(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+    sequence: i64,
+    state: &'static str,
+    attempt: Uuid,
+    position: &serde_json::Value,
+) -> Result<(), CatalogError> {
+    let query = sqlx::query(
+        "INSERT INTO positions (pipeline_id, sequence, attempt, state, source_position, \
+         prepared_at) VALUES ($1, $2, $3, $4, $5, $6)",
+    );
+    let query = query
+        .bind(pipeline.0)
+        .bind(sequence)
+        .bind(attempt.to_string())
+        .bind(state)
+        .bind(position.to_string())
+        .bind(Utc::now().timestamp_micros());
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Marks the prepared record of `committed_sequence` as committed and those below it as abandoned.
+async fn settle(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+    committed_sequence: i64,
+) -> Result<Resolved, CatalogError> {
+    let now = Utc::now().timestamp_micros();
+    let query = sqlx::query(
+        "UPDATE positions SET state = 'committed', resolved_at = $3 \
+         WHERE pipeline_id = $1 AND sequence = $2 AND state = 'prepared'",
+    );
+    let query = query.bind(pipeline.0).bind(committed_sequence).bind(now);
+    query.execute(&mut *connection).await?;
+    let query = sqlx::query_scalar(
+        "UPDATE positions SET state = 'abandoned', resolved_at = $3 \
+         WHERE pipeline_id = $1 AND sequence < $2 AND state = 'prepared' RETURNING sequence",
+    );
+    let query = query.bind(pipeline.0).bind(committed_sequence).bind(now);
+    let mut abandoned: Vec<i64> = query.fetch_all(&mut *connection).await?;
+    abandoned.sort_unstable();
+    let query = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM positions \
+         WHERE pipeline_id = $1 AND sequence = $2 AND state = 'committed'",
+    );
+    let query = query.bind(pipeline.0).bind(committed_sequence);
+    let known: i64 = query.fetch_one(connection).await?;
+    Ok(Resolved { known: known > 0, abandoned })
 }

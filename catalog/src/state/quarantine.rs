@@ -5,9 +5,12 @@
 //! the commit that carries the corrected row; each is true once its sequence is committed.
 
 use chrono::{DateTime, Utc};
+use sqlx::{AnyConnection, Row};
 
 use crate::definitions::ObjectId;
 use crate::error::CatalogError;
+use crate::store::database::Database;
+use crate::store::load::time;
 
 /// A file of rejected rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +48,41 @@ pub struct ReplayRecord {
 
 /// The quarantine of all pipelines.
 #[derive(Clone)]
-pub struct QuarantineLedger {}
+pub struct QuarantineLedger {
+    database: Database,
+}
 
 impl QuarantineLedger {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
     /// The files of rejected rows, oldest first.
     pub async fn files(
         &self,
         pipeline: Option<ObjectId>,
     ) -> Result<Vec<QuarantineRecord>, CatalogError> {
-        let _ = pipeline;
-        Ok(Vec::new())
+        let query = sqlx::query(
+            "SELECT positions.pipeline_id, positions.sequence, positions.prepared_at, \
+             quarantine_files.path, quarantine_files.row_count \
+             FROM quarantine_files JOIN positions \
+             ON positions.pipeline_id = quarantine_files.pipeline_id \
+             AND positions.sequence = quarantine_files.sequence \
+             WHERE positions.state IN ('committed', 'noted') \
+             AND ($1 IS NULL OR positions.pipeline_id = $1) \
+             ORDER BY positions.pipeline_id, positions.sequence, quarantine_files.path",
+        );
+        let rows = query.bind(pipeline.map(|id| id.0)).fetch_all(self.database.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(QuarantineRecord {
+                    pipeline: ObjectId(row.try_get(0)?),
+                    sequence: row.try_get(1)?,
+                    recorded_at: time(row.try_get(2)?).unwrap_or_default(),
+                    file: QuarantineFile { path: row.try_get(3)?, rows: row.try_get(4)? },
+                })
+            })
+            .collect()
     }
 
     /// The rows replayed so far.
@@ -62,7 +90,53 @@ impl QuarantineLedger {
         &self,
         pipeline: Option<ObjectId>,
     ) -> Result<Vec<ReplayRecord>, CatalogError> {
-        let _ = pipeline;
-        Ok(Vec::new())
+        let query = sqlx::query(
+            "SELECT positions.pipeline_id, quarantine_replays.sequence, \
+             quarantine_replays.row_id, positions.prepared_at \
+             FROM quarantine_replays JOIN positions \
+             ON positions.pipeline_id = quarantine_replays.pipeline_id \
+             AND positions.sequence = quarantine_replays.replayed_by \
+             WHERE positions.state IN ('committed', 'noted') \
+             AND ($1 IS NULL OR positions.pipeline_id = $1) \
+             ORDER BY positions.pipeline_id, quarantine_replays.sequence, \
+             quarantine_replays.row_id",
+        );
+        let rows = query.bind(pipeline.map(|id| id.0)).fetch_all(self.database.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ReplayRecord {
+                    pipeline: ObjectId(row.try_get(0)?),
+                    mark: ReplayMark { sequence: row.try_get(1)?, row_id: row.try_get(2)? },
+                    replayed_at: time(row.try_get(3)?).unwrap_or_default(),
+                })
+            })
+            .collect()
     }
+}
+
+/// Adds to the record of a sequence, in the transaction that prepares it.
+pub(super) async fn add(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+    sequence: i64,
+    files: &[QuarantineFile],
+    replays: &[ReplayMark],
+) -> Result<(), CatalogError> {
+    for file in files {
+        let query = sqlx::query(
+            "INSERT INTO quarantine_files (pipeline_id, sequence, path, row_count) \
+             VALUES ($1, $2, $3, $4)",
+        );
+        let query = query.bind(pipeline.0).bind(sequence).bind(file.path.clone()).bind(file.rows);
+        query.execute(&mut *connection).await?;
+    }
+    for mark in replays {
+        let query = sqlx::query(
+            "INSERT INTO quarantine_replays (pipeline_id, sequence, row_id, replayed_by) \
+             VALUES ($1, $2, $3, $4)",
+        );
+        let query = query.bind(pipeline.0).bind(mark.sequence).bind(mark.row_id).bind(sequence);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
 }

@@ -239,7 +239,25 @@ mod tests {
             .filter_map(|field| field.metadata().get(TYPE_KEY).cloned())
             .map(|name| format!("{name}\n"))
             .collect();
-        expect![[r#""#]].assert_eq(&named);
+        expect![[r#"
+            numeric
+            character varying
+            character(1)
+            uuid
+            json
+            jsonb
+            character varying(20)
+            character(3)
+            numeric[]
+            character varying[]
+            character(1)[]
+            uuid[]
+            json[]
+            jsonb[]
+            character varying(20)[]
+            character(3)[]
+            uuid[][]
+        "#]].assert_eq(&named);
     }
 
     #[test]
@@ -276,6 +294,20 @@ mod tests {
         .iter()
         .map(|one| format!("{one} -> {}\n", ColumnType::from_arrow(one)))
         .collect();
-        expect![[r#""#]].assert_eq(&lines);
+        expect![[r#"
+            Int8 -> smallint
+            UInt32 -> bigint
+            UInt64 -> numeric(20,0)
+            Float16 -> real
+            Utf8View -> text
+            LargeBinary -> bytea
+            Decimal256(76, 10) -> numeric
+            Timestamp(ns) -> timestamp without time zone
+            Timestamp(s, "+07:00") -> timestamp with time zone
+            Dictionary(Int32, Utf8) -> text
+            Duration(s) -> interval
+            Struct("a": Int32) -> json
+            Null -> text
+        "#]].assert_eq(&lines);
     }
 }

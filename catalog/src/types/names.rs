@@ -296,7 +296,37 @@ mod tests {
                 "bpchar(2)", "bpchar", "timestamptz", "timestamp (6) with time zone", "time",
                 "pg_catalog.int8", "_int4", "text[]", "numeric(4,1)[][]", "_numeric",
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                bool -> boolean
+                int -> integer
+                INT4 -> integer
+                int2 -> smallint
+                bigint -> bigint
+                decimal(10, 2) -> numeric(10,2)
+                numeric(5) -> numeric(5,0)
+                dec -> numeric
+                float -> double precision
+                float(24) -> real
+                float(25) -> double precision
+                float8 -> double precision
+                double  precision -> double precision
+                name -> text
+                varchar -> character varying
+                VARCHAR(20) -> character varying(20)
+                character varying(7) -> character varying(7)
+                char -> character(1)
+                character(3) -> character(3)
+                bpchar(2) -> character(2)
+                bpchar -> text
+                timestamptz -> timestamp with time zone
+                timestamp (6) with time zone -> timestamp with time zone
+                time -> time without time zone
+                pg_catalog.int8 -> bigint
+                _int4 -> integer[]
+                text[] -> text[]
+                numeric(4,1)[][] -> numeric(4,1)[][]
+                _numeric -> numeric[]
+            "#]],
         );
     }
 
@@ -308,7 +338,26 @@ mod tests {
                 "numeric(4,-1)", "numeric(1,2,3)", "varchar(0)", "char(99999999)", "int(11)",
                 "float(54)", "timestamp(3)", "varchar(x)", "varchar(3", "_nothing", "",
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                strng -> 42704 type "strng" does not exist
+                serial -> 0A000 type "serial" is not supported (use an integer type)
+                timetz -> 0A000 type "timetz" is not supported (use timestamptz or time)
+                money -> 0A000 type "money" is not supported (use numeric(12,2))
+                numeric(39) -> 22023 NUMERIC precision 39 must be between 1 and 38 (a stored decimal has at most 38 digits)
+                numeric(0) -> 22023 NUMERIC precision 0 must be between 1 and 38
+                numeric(4,5) -> 22023 NUMERIC scale 5 must be between 0 and precision 4
+                numeric(4,-1) -> 22023 NUMERIC scale -1 must be between 0 and precision 4
+                numeric(1,2,3) -> 22023 invalid type modifier for type "numeric"
+                varchar(0) -> 22023 length for type varchar must be between 1 and 10485760
+                char(99999999) -> 22023 length for type char must be between 1 and 10485760
+                int(11) -> 42601 type modifier is not allowed for type "int"
+                float(54) -> 22023 precision for type float must be between 1 and 53
+                timestamp(3) -> 0A000 type timestamp with precision 3 is not supported (leave the precision out: values keep 6 digits)
+                varchar(x) -> 42601 invalid type name "varchar(x)"
+                varchar(3 -> 42601 invalid type name "varchar(3"
+                _nothing -> 42704 type "_nothing" does not exist
+                 -> 42704 type "" does not exist
+            "#]],
         );
     }
 }

@@ -50,10 +50,11 @@ fn tail() -> String {
 What Arrow and Delta cannot tell apart (`uuid`, `json`, `character varying(20)` are all text) is
 written as field metadata named `boathouse.type`. Readers that do not know it see plain text.
 
-A value that does not fit is an error, never cut or rounded to fit: a text longer than
-`character varying(n)`, a number over its precision. `numeric` without precision keeps
-{NUMERIC_PRECISION_MAX} digits, {NUMERIC_BARE_SCALE} of them after the point. The precision of a time
-or timestamp is always six digits; `timestamp(3)` is refused rather than quietly kept at six.
+A text longer than `character varying(n)` and a number with more digits before the point than its
+precision leaves room for are errors. Digits after the point beyond the scale are rounded, as in
+PostgreSQL. `numeric` without precision keeps {NUMERIC_PRECISION_MAX} digits, {NUMERIC_BARE_SCALE} of them after the point.
+The precision of a time or timestamp is always six digits; `timestamp(3)` is refused rather than
+quietly kept at six.
 
 Not supported: `serial` and its sizes, `time with time zone`, `money`, bit strings, ranges, network
 addresses, geometric types, `xml`, full-text types.
