@@ -41,7 +41,10 @@ pub struct CatalogOptions {
 
 impl Default for CatalogOptions {
     fn default() -> Self {
-        Self { connections_max: 4, poll_interval: Duration::from_millis(250) }
+        Self {
+            connections_max: 4,
+            poll_interval: Duration::from_millis(250),
+        }
     }
 }
 
@@ -102,7 +105,11 @@ impl Catalog {
     /// Begins a transaction on the newest known snapshot.
     pub fn begin(&self) -> Transaction {
         let shared = &self.shared;
-        Transaction::begin(&shared.snapshot(), Arc::clone(&shared.ids), Arc::clone(&shared.key))
+        Transaction::begin(
+            &shared.snapshot(),
+            Arc::clone(&shared.ids),
+            Arc::clone(&shared.key),
+        )
     }
 
     /// Makes the changes of a transaction durable and visible, all or none. On an error nothing has
@@ -123,7 +130,11 @@ impl Catalog {
     /// can create at least five hundred.
     pub async fn reserve_ids(&self, count: u32) -> Result<(), CatalogError> {
         let missing = i64::from(count) - self.shared.ids.available();
-        if missing > 0 { self.shared.reserve_ids(missing).await } else { Ok(()) }
+        if missing > 0 {
+            self.shared.reserve_ids(missing).await
+        } else {
+            Ok(())
+        }
     }
 
     /// The value of a secret, for whoever connects with it. Authorization is the caller's.
@@ -134,7 +145,10 @@ impl Catalog {
         };
         let Some(secret) = snapshot.secret(name) else {
             let kind = ObjectKind::Secret;
-            return Err(CatalogError::NotFound { kind, name: name.to_owned() });
+            return Err(CatalogError::NotFound {
+                kind,
+                name: name.to_owned(),
+            });
         };
         self.shared
             .key
@@ -149,7 +163,9 @@ impl Catalog {
 
     /// Gives a role a password (or a verifier in PostgreSQL's form), whatever it had before.
     pub async fn set_password(&self, role: &str, password: &Secret) -> Result<(), CatalogError> {
-        self.store_password(role, password, |_| true).await.map(|_| ())
+        self.store_password(role, password, |_| true)
+            .await
+            .map(|_| ())
     }
 
     /// Gives a role a password if it has none. Of several processes that do so at once one succeeds;
@@ -159,7 +175,8 @@ impl Catalog {
         role: &str,
         password: &Secret,
     ) -> Result<bool, CatalogError> {
-        self.store_password(role, password, |role| role.verifier.is_none()).await
+        self.store_password(role, password, |role| role.verifier.is_none())
+            .await
     }
 
     async fn store_password(
@@ -174,7 +191,10 @@ impl Catalog {
             let mut transaction = self.begin();
             let Some(role) = transaction.snapshot().role(name) else {
                 let kind = ObjectKind::Role;
-                return Err(CatalogError::NotFound { kind, name: name.to_owned() });
+                return Err(CatalogError::NotFound {
+                    kind,
+                    name: name.to_owned(),
+                });
             };
             if !wanted(role) {
                 return Ok(false);
@@ -236,7 +256,10 @@ impl Shared {
 
     /// Makes a snapshot the newest, unless a newer one is known.
     fn publish(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        let mut newest = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if snapshot.version > newest.version {
             *newest = snapshot;
         }
@@ -281,7 +304,11 @@ impl Shared {
 
     /// How many ids to reserve, so that half a block is always at hand.
     fn missing_ids(&self) -> i64 {
-        if self.ids.available() < BLOCK / 2 { BLOCK } else { 0 }
+        if self.ids.available() < BLOCK / 2 {
+            BLOCK
+        } else {
+            0
+        }
     }
 
     async fn reserve_ids(&self, count: i64) -> Result<(), CatalogError> {
@@ -323,7 +350,9 @@ async fn follow(shared: Weak<Shared>, interval: Duration) {
     let mut reachable = true;
     loop {
         ticks.tick().await;
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         if shared.database.pool().is_closed() {
             return;
         }

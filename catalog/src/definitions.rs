@@ -125,7 +125,10 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    pub const DATABASE: Self = Self { kind: ObjectKind::Database, id: ObjectId::DATABASE };
+    pub const DATABASE: Self = Self {
+        kind: ObjectKind::Database,
+        id: ObjectId::DATABASE,
+    };
 
     pub fn new(kind: ObjectKind, id: ObjectId) -> Self {
         Self { kind, id }
@@ -205,8 +208,14 @@ impl Privilege {
 
     /// Reads the word in `GRANT`, without regard to case; `TEMP` is `TEMPORARY`.
     pub fn from_keyword(word: &str) -> Option<Self> {
-        let word = if word.eq_ignore_ascii_case("TEMP") { "TEMPORARY" } else { word };
-        Self::ALL.into_iter().find(|one| one.keyword().eq_ignore_ascii_case(word))
+        let word = if word.eq_ignore_ascii_case("TEMP") {
+            "TEMPORARY"
+        } else {
+            word
+        };
+        Self::ALL
+            .into_iter()
+            .find(|one| one.keyword().eq_ignore_ascii_case(word))
     }
 }
 
@@ -307,7 +316,13 @@ pub struct ColumnDefinition {
 
 impl ColumnDefinition {
     pub fn new(name: impl Into<String>, column_type: ColumnType, nullable: bool) -> Self {
-        Self { name: name.into(), column_type, nullable, default: None, comment: None }
+        Self {
+            name: name.into(),
+            column_type,
+            nullable,
+            default: None,
+            comment: None,
+        }
     }
 }
 

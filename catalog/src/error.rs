@@ -20,7 +20,11 @@ pub enum CatalogError {
     #[error("could not serialize access due to concurrent update of {kind} \"{name}\"")]
     ConcurrentUpdate { kind: ObjectKind, name: String },
     #[error("cannot drop {kind} \"{name}\" because other objects depend on it")]
-    InUse { kind: ObjectKind, name: String, detail: String },
+    InUse {
+        kind: ObjectKind,
+        name: String,
+        detail: String,
+    },
     #[error("cannot change {kind} \"{name}\" because it is required by the database system")]
     BuiltIn { kind: ObjectKind, name: String },
     #[error("{kind} name \"{name}\" is reserved")]
@@ -128,9 +132,10 @@ impl CatalogError {
             Self::Migration(_) => {
                 Some("a newer version of boathouse may have opened this catalog".to_owned())
             }
-            Self::InUse { kind: ObjectKind::Schema, .. } => {
-                Some("use DROP ... CASCADE to drop the dependent objects too".to_owned())
-            }
+            Self::InUse {
+                kind: ObjectKind::Schema,
+                ..
+            } => Some("use DROP ... CASCADE to drop the dependent objects too".to_owned()),
             Self::UnreadableSecret(name) => {
                 Some(format!("store it again with ALTER SECRET {name} AS '...'"))
             }
@@ -140,7 +145,10 @@ impl CatalogError {
 
     /// Whether the same transaction, begun anew, may succeed.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::ConcurrentUpdate { .. } | Self::Busy(_) | Self::Unreachable(_))
+        matches!(
+            self,
+            Self::ConcurrentUpdate { .. } | Self::Busy(_) | Self::Unreachable(_)
+        )
     }
 }
 

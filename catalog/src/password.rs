@@ -33,27 +33,34 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for a password, with a new random salt.
     pub fn new(password: &str) -> Self {
-        Self::with_salt(password, rand::random::<[u8; SALT_BYTES]>().to_vec(), ITERATIONS)
+        Self::with_salt(
+            password,
+            rand::random::<[u8; SALT_BYTES]>().to_vec(),
+            ITERATIONS,
+        )
     }
 
     /// A verifier for a password under a given salt. `iterations` is at least one.
     pub fn with_salt(password: &str, salt: Vec<u8>, iterations: u32) -> Self {
         let prepared = stringprep::saslprep(password).unwrap_or(password.into());
         let mut salted: Hash = [0; HASH_BYTES];
-        pbkdf2::pbkdf2_hmac::<Sha256>(
-            prepared.as_bytes(),
-            &salt,
-            iterations.max(1),
-            &mut salted,
-        );
+        pbkdf2::pbkdf2_hmac::<Sha256>(prepared.as_bytes(), &salt, iterations.max(1), &mut salted);
         let client_key = keyed_hash(&salted, b"Client Key");
         let stored_key = Sha256::digest(client_key).into();
-        Self { iterations, salt, stored_key, server_key: keyed_hash(&salted, b"Server Key") }
+        Self {
+            iterations,
+            salt,
+            stored_key,
+            server_key: keyed_hash(&salted, b"Server Key"),
+        }
     }
 
     /// Reads PostgreSQL's text form, or gives `None`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (parameters, keys) = text.strip_prefix(SCHEME)?.strip_prefix('$')?.split_once('$')?;
+        let (parameters, keys) = text
+            .strip_prefix(SCHEME)?
+            .strip_prefix('$')?
+            .split_once('$')?;
         let (iterations, salt) = parameters.split_once(':')?;
         let (stored_key, server_key) = keys.split_once(':')?;
         let hash = |text: &str| Hash::try_from(STANDARD.decode(text).ok()?).ok();
@@ -130,7 +137,9 @@ mod tests {
             c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
         let server = STANDARD.encode(keyed_hash(&verifier.server_key, message));
         assert_eq!(server, "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
-        let proof = STANDARD.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").unwrap();
+        let proof = STANDARD
+            .decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+            .unwrap();
         let signature = keyed_hash(&verifier.stored_key, message);
         let client_key: Vec<u8> = proof.iter().zip(signature).map(|(a, b)| a ^ b).collect();
         assert_eq!(Hash::from(Sha256::digest(client_key)), verifier.stored_key);

@@ -88,17 +88,19 @@ impl MasterKey {
         match std::env::var(MASTER_KEY_VARIABLE) {
             Ok(text) => Self::from_base64(&text),
             Err(std::env::VarError::NotPresent) => Self::from_file(key_file),
-            Err(std::env::VarError::NotUnicode(_)) => {
-                Err(CatalogError::BadKey("the master key is not base64".to_owned()))
-            }
+            Err(std::env::VarError::NotUnicode(_)) => Err(CatalogError::BadKey(
+                "the master key is not base64".to_owned(),
+            )),
         }
     }
 
     /// The key of a key file, which is created when it does not exist. Two processes that create it
     /// at once end up with the same key.
     pub fn from_file(path: &Path) -> Result<Self, CatalogError> {
-        let failed =
-            |source| CatalogError::KeyFile { path: path.display().to_string(), source };
+        let failed = |source| CatalogError::KeyFile {
+            path: path.display().to_string(),
+            source,
+        };
         match File::open(path) {
             Ok(file) => return Self::read(file, path),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -110,8 +112,11 @@ impl MasterKey {
         // Written whole under a name of its own and then linked, so that nobody reads half a key.
         let draft = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
         let written = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&draft)?;
             file.write_all(Self::generate().to_base64().expose().as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
@@ -123,7 +128,9 @@ impl MasterKey {
         let removed = std::fs::remove_file(&draft);
         written.and(removed).map_err(failed)?;
         if let Some(directory) = path.parent().filter(|one| !one.as_os_str().is_empty()) {
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(failed)?;
         }
         Self::read(File::open(path).map_err(failed)?, path)
     }
@@ -134,14 +141,20 @@ impl MasterKey {
         let mut text = String::new();
         file.take(FILE_BYTES_MAX)
             .read_to_string(&mut text)
-            .map_err(|source| CatalogError::KeyFile { path: path.display().to_string(), source })?;
+            .map_err(|source| CatalogError::KeyFile {
+                path: path.display().to_string(),
+                source,
+            })?;
         Self::from_base64(&text)
     }
 
     /// Seals a value for one object.
     pub(crate) fn seal(&self, object: ObjectId, value: &Secret) -> String {
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let payload = Payload { msg: value.expose().as_bytes(), aad: &object.0.to_be_bytes() };
+        let payload = Payload {
+            msg: value.expose().as_bytes(),
+            aad: &object.0.to_be_bytes(),
+        };
         let mut sealed = nonce.to_vec();
         match self.cipher().encrypt(Nonce::from_slice(&nonce), payload) {
             Ok(ciphertext) => sealed.extend(ciphertext),
@@ -155,8 +168,14 @@ impl MasterKey {
     pub(crate) fn open(&self, object: ObjectId, sealed: &str) -> Option<Secret> {
         let bytes = STANDARD.decode(sealed).ok()?;
         let (nonce, ciphertext) = bytes.split_at_checked(NONCE_BYTES)?;
-        let payload = Payload { msg: ciphertext, aad: &object.0.to_be_bytes() };
-        let value = self.cipher().decrypt(Nonce::from_slice(nonce), payload).ok()?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &object.0.to_be_bytes(),
+        };
+        let value = self
+            .cipher()
+            .decrypt(Nonce::from_slice(nonce), payload)
+            .ok()?;
         String::from_utf8(value).ok().map(Secret)
     }
 
@@ -182,9 +201,16 @@ mod tests {
         let key = MasterKey::generate();
         let sealed = key.seal(ObjectId(16390), &Secret::new("tiger"));
         assert!(!sealed.contains("tiger"));
-        assert_eq!(key.open(ObjectId(16390), &sealed).unwrap().expose(), "tiger");
+        assert_eq!(
+            key.open(ObjectId(16390), &sealed).unwrap().expose(),
+            "tiger"
+        );
         assert!(key.open(ObjectId(16391), &sealed).is_none());
-        assert!(MasterKey::generate().open(ObjectId(16390), &sealed).is_none());
+        assert!(
+            MasterKey::generate()
+                .open(ObjectId(16390), &sealed)
+                .is_none()
+        );
         assert!(key.open(ObjectId(16390), "c2hvcnQ=").is_none());
         assert_ne!(sealed, key.seal(ObjectId(16390), &Secret::new("tiger")));
     }
@@ -192,7 +218,10 @@ mod tests {
     #[test]
     fn neither_secret_nor_key_prints_itself() {
         let key = MasterKey::generate();
-        assert_eq!(format!("{:?} {} {key:?}", Secret::new("a"), Secret::new("a")), "*** *** MasterKey(***)");
+        assert_eq!(
+            format!("{:?} {} {key:?}", Secret::new("a"), Secret::new("a")),
+            "*** *** MasterKey(***)"
+        );
     }
 
     #[test]
@@ -200,13 +229,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys/master.key");
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| MasterKey::from_file(&path).unwrap())).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap().0).collect()
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| MasterKey::from_file(&path).unwrap()))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap().0)
+                .collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1
+        );
     }
 
     #[test]
@@ -215,7 +254,10 @@ mod tests {
             ("not base64!", "the master key is not base64"),
             ("c2hvcnQ=", "the master key has 5 bytes, not 32"),
         ] {
-            assert_eq!(MasterKey::from_base64(text).unwrap_err().to_string(), message);
+            assert_eq!(
+                MasterKey::from_base64(text).unwrap_err().to_string(),
+                message
+            );
         }
     }
 }

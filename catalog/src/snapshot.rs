@@ -197,7 +197,9 @@ impl Snapshot {
 
     /// By object, then grantee.
     pub fn grants(&self) -> impl Iterator<Item = Grant> + '_ {
-        self.grants.keys().flat_map(|object| self.grants_on(*object))
+        self.grants
+            .keys()
+            .flat_map(|object| self.grants_on(*object))
     }
 
     pub fn grants_on(&self, object: ObjectRef) -> impl Iterator<Item = Grant> + '_ {
@@ -235,7 +237,9 @@ impl Snapshot {
     /// inherits from or to PUBLIC, or through a built-in role such as `pg_read_all_data`.
     pub fn has_privilege(&self, role: ObjectId, object: ObjectRef, privilege: Privilege) -> bool {
         if self.is_superuser(role)
-            || self.owner(object).is_some_and(|owner| self.inherits_from(role, owner))
+            || self
+                .owner(object)
+                .is_some_and(|owner| self.inherits_from(role, owner))
         {
             return true;
         }
@@ -249,7 +253,9 @@ impl Snapshot {
     /// Whether a role may grant a privilege on: as owner, as superuser, or by `WITH GRANT OPTION`.
     pub fn can_grant(&self, role: ObjectId, object: ObjectRef, privilege: Privilege) -> bool {
         self.is_superuser(role)
-            || self.owner(object).is_some_and(|owner| self.inherits_from(role, owner))
+            || self
+                .owner(object)
+                .is_some_and(|owner| self.inherits_from(role, owner))
             || self.grants_on(object).any(|grant| {
                 grant.privilege == privilege
                     && grant.grantable
@@ -293,7 +299,10 @@ impl Snapshot {
     }
 
     fn has_privilege_on_all(&self, role: ObjectId, kind: ObjectKind, privilege: Privilege) -> bool {
-        let through = |name| self.role(name).is_some_and(|of| self.inherits_from(role, of.id));
+        let through = |name| {
+            self.role(name)
+                .is_some_and(|of| self.inherits_from(role, of.id))
+        };
         match (kind, privilege) {
             (ObjectKind::Table | ObjectKind::View, Privilege::Select) => through(READ_ALL_DATA),
             (
@@ -342,9 +351,14 @@ impl Snapshot {
     }
 
     pub(crate) fn take_relation(&mut self, id: ObjectId) {
-        let Some(relation) = self.relation_by_id(id) else { return };
-        let (kind, schema, name) =
-            (relation.object().kind, relation.schema(), relation.name().to_owned());
+        let Some(relation) = self.relation_by_id(id) else {
+            return;
+        };
+        let (kind, schema, name) = (
+            relation.object().kind,
+            relation.schema(),
+            relation.name().to_owned(),
+        );
         if let Some(names) = Arc::make_mut(&mut self.relation_names).get_mut(&schema) {
             names.remove(&name);
         }
@@ -356,7 +370,10 @@ impl Snapshot {
     }
 
     fn name_relation(&mut self, schema: ObjectId, name: String, id: ObjectId) {
-        Arc::make_mut(&mut self.relation_names).entry(schema).or_default().insert(name, id);
+        Arc::make_mut(&mut self.relation_names)
+            .entry(schema)
+            .or_default()
+            .insert(name, id);
     }
 }
 
@@ -369,7 +386,10 @@ pub(crate) struct Objects<T> {
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
-        Self { by_id: BTreeMap::new(), by_name: BTreeMap::new() }
+        Self {
+            by_id: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+        }
     }
 }
 

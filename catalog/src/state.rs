@@ -14,7 +14,9 @@ pub use audit::{AuditEntry, AuditLog};
 pub use files::{FileFilter, FileLedger, FileState, LedgerFile, LedgerRecord};
 pub use leases::{Lease, Leases};
 pub use positions::{NewPosition, Position, Positions, Resolved};
-pub use quarantine::{QuarantineFile, QuarantineLedger, QuarantineRecord, ReplayMark, ReplayRecord};
+pub use quarantine::{
+    QuarantineFile, QuarantineLedger, QuarantineRecord, ReplayMark, ReplayRecord,
+};
 pub use runs::{
     NewRun, RunCounters, RunError, RunErrorRecord, RunFilter, RunId, RunMessage, RunRecord,
     RunState, Runs, Severity,
@@ -27,5 +29,12 @@ fn row_limit(limit: Option<u32>) -> i64 {
 
 /// A text from outside as PostgreSQL can store it, which has no NUL.
 fn readable(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,12 @@ pub struct Transaction {
 
 impl Transaction {
     pub(crate) fn begin(base: &Snapshot, ids: Arc<IdAllocator>, key: Arc<MasterKey>) -> Self {
-        Self { overlay: base.clone(), changes: Vec::new(), ids, key }
+        Self {
+            overlay: base.clone(),
+            changes: Vec::new(),
+            ids,
+            key,
+        }
     }
 
     /// The catalog as this transaction sees it: its base, with its own changes.
@@ -62,15 +67,24 @@ impl Transaction {
         owner: ObjectId,
     ) -> Result<ObjectId, CatalogError> {
         let id = self.ids.take()?;
-        let definition = SchemaDefinition { id, name: name.into(), owner, comment: None };
+        let definition = SchemaDefinition {
+            id,
+            name: name.into(),
+            owner,
+            comment: None,
+        };
         self.create(id, Object::Schema(Arc::new(definition)))
     }
 
     /// Replaces the schema of the same id.
     pub fn replace_schema(&mut self, definition: SchemaDefinition) -> Result<(), CatalogError> {
-        let before = Arc::clone(self.existing(self.overlay.schema_by_id(definition.id), definition.id)?);
+        let before =
+            Arc::clone(self.existing(self.overlay.schema_by_id(definition.id), definition.id)?);
         let renamed = (before.name != definition.name).then(|| definition.name.clone());
-        self.replace(Object::Schema(Arc::clone(&before)), Object::Schema(Arc::new(definition)))?;
+        self.replace(
+            Object::Schema(Arc::clone(&before)),
+            Object::Schema(Arc::new(definition)),
+        )?;
         match renamed {
             Some(name) => self.redirect_foreign_keys(&|schema, table| {
                 (schema == before.name).then(|| (name.clone(), table.to_owned()))
@@ -84,14 +98,19 @@ impl Transaction {
         id: ObjectId,
         name: impl Into<String>,
     ) -> Result<(), CatalogError> {
-        let mut definition = self.existing(self.overlay.schema_by_id(id), id)?.as_ref().clone();
+        let mut definition = self
+            .existing(self.overlay.schema_by_id(id), id)?
+            .as_ref()
+            .clone();
         definition.name = name.into();
         self.replace_schema(definition)
     }
 
     /// Drops a schema, which must be empty.
     pub fn drop_schema(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        let object = Object::Schema(Arc::clone(self.existing(self.overlay.schema_by_id(id), id)?));
+        let object = Object::Schema(Arc::clone(
+            self.existing(self.overlay.schema_by_id(id), id)?,
+        ));
         self.change(Change::Drop(object))
     }
 
@@ -106,7 +125,8 @@ impl Transaction {
 
     /// Replaces the table of the same id. Foreign keys of other tables follow a new name.
     pub fn replace_table(&mut self, definition: TableDefinition) -> Result<(), CatalogError> {
-        let before = Arc::clone(self.existing(self.overlay.table_by_id(definition.id), definition.id)?);
+        let before =
+            Arc::clone(self.existing(self.overlay.table_by_id(definition.id), definition.id)?);
         let (from, to) = (self.qualified(&before), self.qualified(&definition));
         self.replace(Object::Table(before), Object::Table(Arc::new(definition)))?;
         if from == to {
@@ -122,14 +142,20 @@ impl Transaction {
         self.change(Change::Drop(object))
     }
 
-    pub fn create_view(&mut self, mut definition: ViewDefinition) -> Result<ObjectId, CatalogError> {
+    pub fn create_view(
+        &mut self,
+        mut definition: ViewDefinition,
+    ) -> Result<ObjectId, CatalogError> {
         definition.id = self.ids.take()?;
         self.create(definition.id, Object::View(Arc::new(definition)))
     }
 
     pub fn replace_view(&mut self, definition: ViewDefinition) -> Result<(), CatalogError> {
         let before = self.existing(self.overlay.view_by_id(definition.id), definition.id)?;
-        self.replace(Object::View(Arc::clone(before)), Object::View(Arc::new(definition)))
+        self.replace(
+            Object::View(Arc::clone(before)),
+            Object::View(Arc::new(definition)),
+        )
     }
 
     pub fn drop_view(&mut self, id: ObjectId) -> Result<(), CatalogError> {
@@ -170,14 +196,23 @@ impl Transaction {
         let id = self.ids.take()?;
         let ciphertext = self.key.seal(id, value);
         let name = name.into();
-        let definition = SecretDefinition { id, name, owner, ciphertext, comment: None };
+        let definition = SecretDefinition {
+            id,
+            name,
+            owner,
+            ciphertext,
+            comment: None,
+        };
         self.create(id, Object::Secret(Arc::new(definition)))
     }
 
     /// Gives a secret a new value.
     pub fn replace_secret(&mut self, id: ObjectId, value: &Secret) -> Result<(), CatalogError> {
         let ciphertext = self.key.seal(id, value);
-        let mut definition = self.existing(self.overlay.secret_by_id(id), id)?.as_ref().clone();
+        let mut definition = self
+            .existing(self.overlay.secret_by_id(id), id)?
+            .as_ref()
+            .clone();
         definition.ciphertext = ciphertext;
         self.replace_secret_definition(definition)
     }
@@ -188,12 +223,17 @@ impl Transaction {
         definition: SecretDefinition,
     ) -> Result<(), CatalogError> {
         let before = self.existing(self.overlay.secret_by_id(definition.id), definition.id)?;
-        self.replace(Object::Secret(Arc::clone(before)), Object::Secret(Arc::new(definition)))
+        self.replace(
+            Object::Secret(Arc::clone(before)),
+            Object::Secret(Arc::new(definition)),
+        )
     }
 
     /// Drops a secret, which no connection may use.
     pub fn drop_secret(&mut self, id: ObjectId) -> Result<(), CatalogError> {
-        let object = Object::Secret(Arc::clone(self.existing(self.overlay.secret_by_id(id), id)?));
+        let object = Object::Secret(Arc::clone(
+            self.existing(self.overlay.secret_by_id(id), id)?,
+        ));
         self.change(Change::Drop(object))
     }
 
@@ -207,7 +247,10 @@ impl Transaction {
 
     pub fn replace_pipeline(&mut self, definition: PipelineDefinition) -> Result<(), CatalogError> {
         let before = self.existing(self.overlay.pipeline_by_id(definition.id), definition.id)?;
-        self.replace(Object::Pipeline(Arc::clone(before)), Object::Pipeline(Arc::new(definition)))
+        self.replace(
+            Object::Pipeline(Arc::clone(before)),
+            Object::Pipeline(Arc::new(definition)),
+        )
     }
 
     /// Drops a pipeline with its positions, its file ledger and its quarantine; its runs stay on
@@ -218,7 +261,10 @@ impl Transaction {
         self.change(Change::Drop(object))
     }
 
-    pub fn create_role(&mut self, mut definition: RoleDefinition) -> Result<ObjectId, CatalogError> {
+    pub fn create_role(
+        &mut self,
+        mut definition: RoleDefinition,
+    ) -> Result<ObjectId, CatalogError> {
         definition.id = self.ids.take()?;
         self.create(definition.id, Object::Role(Arc::new(as_stored(definition))))
     }
@@ -232,8 +278,12 @@ impl Transaction {
     /// Drops a role, which may own nothing and hold no grants. Its members leave it.
     pub fn drop_role(&mut self, id: ObjectId) -> Result<(), CatalogError> {
         let object = Object::Role(Arc::clone(self.existing(self.overlay.role_by_id(id), id)?));
-        let members: Vec<_> =
-            self.overlay.roles().filter(|one| one.member_of.contains(&id)).cloned().collect();
+        let members: Vec<_> = self
+            .overlay
+            .roles()
+            .filter(|one| one.member_of.contains(&id))
+            .cloned()
+            .collect();
         let mut trial = self.clone();
         for member in members {
             let mut definition = member.as_ref().clone();
@@ -259,7 +309,12 @@ impl Transaction {
         privilege: Privilege,
         option_only: bool,
     ) -> Result<(), CatalogError> {
-        self.change(Change::Revoke { object, grantee, privilege, option_only })
+        self.change(Change::Revoke {
+            object,
+            grantee,
+            privilege,
+            option_only,
+        })
     }
 
     /// Sets or removes the comment on an object, or on a column of a table or view.
@@ -274,10 +329,16 @@ impl Transaction {
             ObjectKind::Database => self.change(Change::CommentOnDatabase(text)),
             ObjectKind::Schema => {
                 let found = self.existing(self.overlay.schema_by_id(id), id)?;
-                self.replace_schema(SchemaDefinition { comment: text, ..found.as_ref().clone() })
+                self.replace_schema(SchemaDefinition {
+                    comment: text,
+                    ..found.as_ref().clone()
+                })
             }
             ObjectKind::Table => {
-                let mut table = self.existing(self.overlay.table_by_id(id), id)?.as_ref().clone();
+                let mut table = self
+                    .existing(self.overlay.table_by_id(id), id)?
+                    .as_ref()
+                    .clone();
                 match column {
                     None => table.comment = text,
                     Some(name) => match table.columns.iter_mut().find(|one| one.name == name) {
@@ -288,7 +349,10 @@ impl Transaction {
                 self.replace_table(table)
             }
             ObjectKind::View => {
-                let mut view = self.existing(self.overlay.view_by_id(id), id)?.as_ref().clone();
+                let mut view = self
+                    .existing(self.overlay.view_by_id(id), id)?
+                    .as_ref()
+                    .clone();
                 match (column, text) {
                     (None, text) => view.comment = text,
                     (Some(name), _) if !view.columns.iter().any(|(one, _)| one == name) => {
@@ -305,21 +369,33 @@ impl Transaction {
             }
             ObjectKind::Connection => {
                 let found = self.existing(self.overlay.connection_by_id(id), id)?;
-                let definition = ConnectionDefinition { comment: text, ..found.as_ref().clone() };
+                let definition = ConnectionDefinition {
+                    comment: text,
+                    ..found.as_ref().clone()
+                };
                 self.replace_connection(definition)
             }
             ObjectKind::Secret => {
                 let found = self.existing(self.overlay.secret_by_id(id), id)?;
-                let definition = SecretDefinition { comment: text, ..found.as_ref().clone() };
+                let definition = SecretDefinition {
+                    comment: text,
+                    ..found.as_ref().clone()
+                };
                 self.replace_secret_definition(definition)
             }
             ObjectKind::Pipeline => {
                 let found = self.existing(self.overlay.pipeline_by_id(id), id)?;
-                self.replace_pipeline(PipelineDefinition { comment: text, ..found.as_ref().clone() })
+                self.replace_pipeline(PipelineDefinition {
+                    comment: text,
+                    ..found.as_ref().clone()
+                })
             }
             ObjectKind::Role => {
                 let found = self.existing(self.overlay.role_by_id(id), id)?;
-                self.replace_role(RoleDefinition { comment: text, ..found.as_ref().clone() })
+                self.replace_role(RoleDefinition {
+                    comment: text,
+                    ..found.as_ref().clone()
+                })
             }
         }
     }
@@ -352,7 +428,10 @@ impl Transaction {
 
     fn qualified(&self, table: &TableDefinition) -> (String, String) {
         let schema = self.overlay.schema_by_id(table.schema);
-        (schema.map(|one| one.name.clone()).unwrap_or_default(), table.name.clone())
+        (
+            schema.map(|one| one.name.clone()).unwrap_or_default(),
+            table.name.clone(),
+        )
     }
 
     /// Points the foreign keys of all tables at what `redirect` gives for their target's old name.
@@ -391,11 +470,18 @@ impl From<Relation<'_>> for Object {
 fn as_stored(mut role: RoleDefinition) -> RoleDefinition {
     role.member_of.sort_unstable();
     role.member_of.dedup();
-    role.valid_until =
-        role.valid_until.and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()));
+    role.valid_until = role
+        .valid_until
+        .and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()));
     role
 }
 
 fn unknown_column(relation: &str, column: &str) -> CatalogError {
-    CatalogError::UnknownColumn { relation: relation.to_owned(), column: column.to_owned() }
+    CatalogError::UnknownColumn {
+        relation: relation.to_owned(),
+        column: column.to_owned(),
+    }
 }
+
+#[cfg(test)]
+mod tests;

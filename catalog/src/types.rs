@@ -67,7 +67,10 @@ pub enum ColumnType {
 
 impl ColumnType {
     /// `numeric` as PostgreSQL prints it without precision and scale.
-    pub const NUMERIC: Self = Self::Numeric { precision: None, scale: NUMERIC_BARE_SCALE };
+    pub const NUMERIC: Self = Self::Numeric {
+        precision: None,
+        scale: NUMERIC_BARE_SCALE,
+    };
 
     /// The OID in `pg_type`.
     pub fn oid(&self) -> u32 {
@@ -88,9 +91,10 @@ impl ColumnType {
         /// PostgreSQL stores lengths with the size of its own header added.
         const HEADER: i32 = 4;
         match self {
-            Self::Numeric { precision: Some(precision), scale } => {
-                ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + HEADER
-            }
+            Self::Numeric {
+                precision: Some(precision),
+                scale,
+            } => ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + HEADER,
             Self::Varchar(Some(length)) | Self::Char(length) => {
                 i32::try_from(*length).unwrap_or(i32::MAX - HEADER) + HEADER
             }
@@ -148,11 +152,13 @@ impl ColumnType {
             BPCHAR_ARRAY => return Some(Self::Array(Box::new(Self::Text))),
             _ => {}
         }
-        Self::scalars().into_iter().find_map(|scalar| match scalar.oids() {
-            (own, _) if own == oid => Some(scalar),
-            (_, array) if array == oid => Some(Self::Array(Box::new(scalar))),
-            _ => None,
-        })
+        Self::scalars()
+            .into_iter()
+            .find_map(|scalar| match scalar.oids() {
+                (own, _) if own == oid => Some(scalar),
+                (_, array) if array == oid => Some(Self::Array(Box::new(scalar))),
+                _ => None,
+            })
     }
 
     /// The element type under all array dimensions; the type itself when it is no array.
@@ -257,7 +263,10 @@ mod tests {
         let rows: String = ColumnType::scalars()
             .into_iter()
             .chain([
-                ColumnType::Numeric { precision: Some(10), scale: 2 },
+                ColumnType::Numeric {
+                    precision: Some(10),
+                    scale: 2,
+                },
                 ColumnType::Varchar(Some(20)),
                 ColumnType::Char(3),
                 ColumnType::Array(Box::new(ColumnType::Varchar(Some(20)))),
@@ -308,10 +317,16 @@ mod tests {
     fn an_oid_names_its_type_again() {
         for scalar in ColumnType::scalars() {
             let array = ColumnType::Array(Box::new(scalar.clone()));
-            let found = (ColumnType::from_oid(scalar.oid()), ColumnType::from_oid(array.oid()));
+            let found = (
+                ColumnType::from_oid(scalar.oid()),
+                ColumnType::from_oid(array.oid()),
+            );
             let text = ColumnType::Text;
             if matches!(scalar, ColumnType::Char(_)) {
-                assert_eq!(found, (Some(text.clone()), Some(ColumnType::Array(Box::new(text)))));
+                assert_eq!(
+                    found,
+                    (Some(text.clone()), Some(ColumnType::Array(Box::new(text))))
+                );
             } else {
                 assert_eq!(found, (Some(scalar), Some(array)));
             }

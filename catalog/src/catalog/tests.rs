@@ -22,7 +22,9 @@ fn words(error: &CatalogError) -> String {
 
 async fn create_table(catalog: &Catalog, name: &str) -> ObjectId {
     let mut transaction = catalog.begin();
-    let id = transaction.create_table(table(transaction.snapshot(), name)).unwrap();
+    let id = transaction
+        .create_table(table(transaction.snapshot(), name))
+        .unwrap();
     catalog.commit(transaction).await.unwrap();
     id
 }
@@ -33,12 +35,24 @@ fn a_new_catalog_has_what_is_built_in() {
         let snapshot = database.open().await.snapshot();
         let mut lines: Vec<_> = snapshot
             .roles()
-            .map(|role| format!("role {} {} superuser={}", role.id, role.name, role.superuser))
+            .map(|role| {
+                format!(
+                    "role {} {} superuser={}",
+                    role.id, role.name, role.superuser
+                )
+            })
             .collect();
-        lines.extend(snapshot.schemas().map(|schema| format!("schema {} {}", schema.id, schema.name)));
+        lines.extend(
+            snapshot
+                .schemas()
+                .map(|schema| format!("schema {} {}", schema.id, schema.name)),
+        );
         lines.extend(snapshot.grants().map(|grant| {
             let name = snapshot.name(grant.object).unwrap();
-            format!("{} on {} {name} to {}", grant.privilege, grant.object.kind, grant.grantee)
+            format!(
+                "{} on {} {name} to {}",
+                grant.privilege, grant.object.kind, grant.grantee
+            )
         }));
         expect![[r#"
             role 10 boathouse superuser=true
@@ -57,23 +71,8 @@ fn a_new_catalog_has_what_is_built_in() {
             USAGE on schema public to 0
             USAGE on schema information_schema to 0
             USAGE on schema system to 0
-        "#]          role 10 boathouse superuser=true
-            role 3373 pg_monitor superuser=false
-            role 6181 pg_read_all_data superuser=false
-            role 4569 pg_read_server_files superuser=false
-            role 6182 pg_write_all_data superuser=false
-            role 4570 pg_write_server_files superuser=false
-            schema 13000 information_schema
-            schema 11 pg_catalog
-            schema 2200 public
-            schema 13001 system
-            CONNECT on database boathouse to 0
-            TEMPORARY on database boathouse to 0
-            USAGE on schema pg_catalog to 0
-            USAGE on schema public to 0
-            USAGE on schema information_schema to 0
-            USAGE on schema system to 0
-        "#]].assert_eq(&format!("{}\n", lines.join("\n")));
+        "#]]
+        .assert_eq(&format!("{}\n", lines.join("\n")));
     });
 }
 
@@ -118,7 +117,9 @@ fn everything_committed_is_there_after_opening_again() {
                 column_comments: BTreeMap::new(),
             })
             .unwrap();
-        let secret = transaction.create_secret("pw", ada, &Secret::new("tiger")).unwrap();
+        let secret = transaction
+            .create_secret("pw", ada, &Secret::new("tiger"))
+            .unwrap();
         let connection = transaction
             .create_connection(ConnectionDefinition {
                 id: ObjectId::default(),
@@ -151,11 +152,15 @@ fn everything_committed_is_there_after_opening_again() {
             (ObjectKind::Role, ada),
         ] {
             let text = Some(format!("a {kind}"));
-            transaction.set_comment(ObjectRef::new(kind, id), None, text).unwrap();
+            transaction
+                .set_comment(ObjectRef::new(kind, id), None, text)
+                .unwrap();
         }
         let price = Some("with tax".to_owned());
         let of_orders = ObjectRef::new(ObjectKind::Table, orders);
-        transaction.set_comment(of_orders, Some("price"), price).unwrap();
+        transaction
+            .set_comment(of_orders, Some("price"), price)
+            .unwrap();
         // A new name of the schema reaches the foreign key that refers to it.
         transaction.rename_schema(gold, "mart").unwrap();
 
@@ -163,8 +168,14 @@ fn everything_committed_is_there_after_opening_again() {
         assert!(Arc::ptr_eq(&own, &catalog.snapshot()));
         let other = database.open().await;
         assert_eq!(format!("{own:?}"), format!("{:?}", other.snapshot()));
-        assert_eq!(own.role("ada").unwrap(), other.snapshot().role("ada").unwrap());
-        assert_eq!(own.table("public", "items").unwrap().foreign_keys[0].references_schema, "mart");
+        assert_eq!(
+            own.role("ada").unwrap(),
+            other.snapshot().role("ada").unwrap()
+        );
+        assert_eq!(
+            own.table("public", "items").unwrap().foreign_keys[0].references_schema,
+            "mart"
+        );
         assert_eq!(other.reveal_secret("pw").await.unwrap().expose(), "tiger");
 
         let mut transaction = other.begin();
@@ -192,15 +203,34 @@ fn two_processes_cannot_take_one_name() {
     on_both(async |database: TestDatabase| {
         let (one, two) = (database.open().await, database.open().await);
         let (mut first, mut second) = (one.begin(), two.begin());
-        first.create_table(table(first.snapshot(), "orders")).unwrap();
-        second.create_table(table(second.snapshot(), "orders")).unwrap();
+        first
+            .create_table(table(first.snapshot(), "orders"))
+            .unwrap();
+        second
+            .create_table(table(second.snapshot(), "orders"))
+            .unwrap();
         one.commit(first).await.unwrap();
         let error = two.commit(second).await.unwrap_err();
         assert_eq!(words(&error), "42P07: relation \"orders\" already exists");
-        assert!(two.snapshot().table("public", "orders").is_none(), "not yet refreshed");
-        assert!(two.refresh().await.unwrap().table("public", "orders").is_some());
+        assert!(
+            two.snapshot().table("public", "orders").is_none(),
+            "not yet refreshed"
+        );
+        assert!(
+            two.refresh()
+                .await
+                .unwrap()
+                .table("public", "orders")
+                .is_some()
+        );
         create_table(&two, "items").await;
-        assert!(one.refresh().await.unwrap().table("public", "items").is_some());
+        assert!(
+            one.refresh()
+                .await
+                .unwrap()
+                .table("public", "items")
+                .is_some()
+        );
     });
 }
 
@@ -211,7 +241,12 @@ fn of_two_concurrent_alters_the_second_fails() {
         let id = create_table(&one, "orders").await;
         two.refresh().await.unwrap();
         let renamed = |transaction: &mut Transaction, name: &str| {
-            let mut table = transaction.snapshot().table_by_id(id).unwrap().as_ref().clone();
+            let mut table = transaction
+                .snapshot()
+                .table_by_id(id)
+                .unwrap()
+                .as_ref()
+                .clone();
             table.name = name.to_owned();
             transaction.replace_table(table).unwrap();
         };
@@ -228,7 +263,10 @@ fn of_two_concurrent_alters_the_second_fails() {
         assert!(error.retryable());
         let snapshot = two.refresh().await.unwrap();
         assert!(snapshot.table("public", "sales").is_some());
-        assert!(snapshot.schema("gold").is_none(), "nothing of a failed transaction stays");
+        assert!(
+            snapshot.schema("gold").is_none(),
+            "nothing of a failed transaction stays"
+        );
 
         let (mut dropping, mut altering) = (one.begin(), two.begin());
         dropping.drop_table(id).unwrap();
@@ -244,7 +282,11 @@ fn many_writers_lose_nothing() {
         let (one, two) = (database.open().await, database.open().await);
         let writers: Vec<_> = (0..40)
             .map(|number| {
-                let catalog = if number % 2 == 0 { one.clone() } else { two.clone() };
+                let catalog = if number % 2 == 0 {
+                    one.clone()
+                } else {
+                    two.clone()
+                };
                 tokio::spawn(async move { create_table(&catalog, &format!("t{number}")).await })
             })
             .collect();
@@ -267,7 +309,9 @@ fn a_commit_goes_on_when_nobody_waits_for_it() {
     on_both(async |database: TestDatabase| {
         let catalog = database.open().await;
         let mut transaction = catalog.begin();
-        transaction.create_table(table(transaction.snapshot(), "orders")).unwrap();
+        transaction
+            .create_table(table(transaction.snapshot(), "orders"))
+            .unwrap();
         let commit = catalog.commit(transaction);
         let mut commit = Box::pin(commit);
         std::future::poll_fn(|context| {
@@ -280,7 +324,13 @@ fn a_commit_goes_on_when_nobody_waits_for_it() {
         create_table(&catalog, "items").await;
         let snapshot = database.open().await.snapshot();
         assert!(snapshot.table("public", "items").is_some());
-        while catalog.refresh().await.unwrap().table("public", "orders").is_none() {
+        while catalog
+            .refresh()
+            .await
+            .unwrap()
+            .table("public", "orders")
+            .is_none()
+        {
             tokio::task::yield_now().await;
         }
     });
@@ -290,7 +340,11 @@ fn a_commit_goes_on_when_nobody_waits_for_it() {
 fn a_wrong_key_is_noticed_when_the_catalog_is_opened() {
     on_both(async |database: TestDatabase| {
         database.open().await;
-        let error = database.try_open(MasterKey::generate()).await.err().unwrap();
+        let error = database
+            .try_open(MasterKey::generate())
+            .await
+            .err()
+            .unwrap();
         assert_eq!(
             words(&error),
             "F0000: the master key is not the one the catalog was created with"
@@ -305,7 +359,10 @@ fn several_processes_may_create_a_catalog_at_once() {
         let opening: Vec<_> = (0..6)
             .map(|_| {
                 let (url, key) = (database.url.clone(), database.key.clone());
-                let options = CatalogOptions { connections_max: 2, ..CatalogOptions::default() };
+                let options = CatalogOptions {
+                    connections_max: 2,
+                    ..CatalogOptions::default()
+                };
                 tokio::spawn(async move { Catalog::open(&url, key, options).await })
             })
             .collect();
@@ -324,26 +381,37 @@ fn a_database_of_a_newer_program_is_left_alone() {
         let newer = "INSERT INTO _sqlx_migrations \
             (version, description, success, checksum, execution_time) \
             SELECT 9999, 'newer', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
-        sqlx::query(newer).execute(catalog.shared.database.pool()).await.unwrap();
+        sqlx::query(newer)
+            .execute(catalog.shared.database.pool())
+            .await
+            .unwrap();
         let error = database.try_open(database.key.clone()).await.err().unwrap();
-        assert_eq!(words(&error), "55000: could not bring the catalog to this version of the program");
+        assert_eq!(
+            words(&error),
+            "55000: could not bring the catalog to this version of the program"
+        );
     });
 }
 
 #[test]
 fn the_commits_of_others_are_seen_without_asking() {
     on_both(async |database: TestDatabase| {
-        let options =
-            CatalogOptions { poll_interval: Duration::from_millis(5), ..CatalogOptions::default() };
-        let watching =
-            Catalog::open(&database.url, database.key.clone(), options).await.unwrap();
+        let options = CatalogOptions {
+            poll_interval: Duration::from_millis(5),
+            ..CatalogOptions::default()
+        };
+        let watching = Catalog::open(&database.url, database.key.clone(), options)
+            .await
+            .unwrap();
         create_table(&database.open().await, "orders").await;
         let seen = async {
             while watching.snapshot().table("public", "orders").is_none() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), seen)
+            .await
+            .unwrap();
     });
 }
 
@@ -364,9 +432,14 @@ fn a_first_password_is_set_once() {
             crate::password::Verifier::parse(role.verifier.as_ref().unwrap()).unwrap()
         };
         assert!(verifier(&*one.refresh().await.unwrap()).matches(password));
-        two.set_password("boathouse", &Secret::new("three")).await.unwrap();
+        two.set_password("boathouse", &Secret::new("three"))
+            .await
+            .unwrap();
         assert!(verifier(&*one.refresh().await.unwrap()).matches("three"));
-        let error = two.set_password("nobody", &Secret::new("x")).await.unwrap_err();
+        let error = two
+            .set_password("nobody", &Secret::new("x"))
+            .await
+            .unwrap_err();
         assert_eq!(words(&error), "42704: role \"nobody\" does not exist");
     });
 }
@@ -376,13 +449,21 @@ fn a_large_transaction_reserves_its_ids() {
     on_both(async |database: TestDatabase| {
         let catalog = database.open().await;
         let mut transaction = catalog.begin();
-        let error = (0..5000)
-            .find_map(|number| transaction.create_schema(format!("s{number}"), ObjectId::SUPERUSER).err());
-        assert_eq!(words(&error.unwrap()), "54000: too many objects created in one transaction");
+        let error = (0..5000).find_map(|number| {
+            transaction
+                .create_schema(format!("s{number}"), ObjectId::SUPERUSER)
+                .err()
+        });
+        assert_eq!(
+            words(&error.unwrap()),
+            "54000: too many objects created in one transaction"
+        );
         catalog.reserve_ids(1500).await.unwrap();
         let mut transaction = catalog.begin();
         for number in 0..1500 {
-            transaction.create_schema(format!("s{number}"), ObjectId::SUPERUSER).unwrap();
+            transaction
+                .create_schema(format!("s{number}"), ObjectId::SUPERUSER)
+                .unwrap();
         }
         let snapshot = catalog.commit(transaction).await.unwrap();
         assert_eq!(snapshot.schemas().count(), 1504);
@@ -409,7 +490,8 @@ fn the_file_is_for_its_owner_only() {
             600 catalog.db-shm
             600 catalog.db-wal
             600 catalog.db.lock
-        "#]].assert_eq(&format!("{}\n", found.join("\n")));
+        "#]]
+        .assert_eq(&format!("{}\n", found.join("\n")));
     });
 }
 
@@ -417,12 +499,21 @@ fn the_file_is_for_its_owner_only() {
 fn what_is_no_catalog_url_is_refused_without_its_password() {
     on_sqlite(async |database: TestDatabase| {
         for (url, message) in [
-            ("mysql://root:tiger@db/x", "catalog URL \"mysql://...@db/x\" is not supported"),
-            ("sqlite::memory:", "catalog URL \"sqlite::memory:\" is not supported"),
+            (
+                "mysql://root:tiger@db/x",
+                "catalog URL \"mysql://...@db/x\" is not supported",
+            ),
+            (
+                "sqlite::memory:",
+                "catalog URL \"sqlite::memory:\" is not supported",
+            ),
             ("catalog.db", "catalog URL \"catalog.db\" is not supported"),
         ] {
             let key = database.key.clone();
-            let error = Catalog::open(url, key, CatalogOptions::default()).await.err().unwrap();
+            let error = Catalog::open(url, key, CatalogOptions::default())
+                .await
+                .err()
+                .unwrap();
             assert_eq!(error.to_string(), message);
         }
     });
@@ -439,11 +530,13 @@ fn a_thousand_tables_are_loaded_in_under_a_tenth_of_a_second() {
             let mut table = table(transaction.snapshot(), &format!("table_{number}"));
             for column in 2..12 {
                 let name = format!("column_{column}");
-                table.columns.push(crate::definitions::ColumnDefinition::new(
-                    name,
-                    ColumnType::Varchar(Some(20)),
-                    true,
-                ));
+                table
+                    .columns
+                    .push(crate::definitions::ColumnDefinition::new(
+                        name,
+                        ColumnType::Varchar(Some(20)),
+                        true,
+                    ));
             }
             transaction.create_table(table).unwrap();
         }

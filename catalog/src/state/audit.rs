@@ -56,7 +56,10 @@ impl AuditLog {
             "SELECT recorded_at, role, statement_kind, statement, outcome FROM audit_log \
              ORDER BY id DESC LIMIT $1",
         );
-        let rows = query.bind(row_limit(limit)).fetch_all(self.database.pool()).await?;
+        let rows = query
+            .bind(row_limit(limit))
+            .fetch_all(self.database.pool())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(AuditEntry {

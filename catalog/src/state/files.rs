@@ -35,7 +35,9 @@ impl FileState {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Failed, Self::Skipped].into_iter().find(|one| one.name() == name)
+        [Self::Loaded, Self::Failed, Self::Skipped]
+            .into_iter()
+            .find(|one| one.name() == name)
     }
 }
 
@@ -108,8 +110,13 @@ impl FileLedger {
              WHERE files.pipeline_id = $1 AND positions.state IN ('committed', 'noted') \
              ORDER BY files.sequence",
         );
-        let rows = query.bind(pipeline.0).fetch_all(self.database.pool()).await?;
-        let files = rows.iter().map(|row| file(row).map(|file| (file.path.clone(), file)));
+        let rows = query
+            .bind(pipeline.0)
+            .fetch_all(self.database.pool())
+            .await?;
+        let files = rows
+            .iter()
+            .map(|row| file(row).map(|file| (file.path.clone(), file)));
         // Collecting keeps the last of a path, which has the largest sequence.
         files.collect()
     }
@@ -127,7 +134,9 @@ impl FileLedger {
              ORDER BY positions.prepared_at DESC, files.pipeline_id, files.sequence DESC, \
              files.path LIMIT $2",
         );
-        let query = query.bind(filter.pipeline.map(|id| id.0)).bind(row_limit(filter.limit));
+        let query = query
+            .bind(filter.pipeline.map(|id| id.0))
+            .bind(row_limit(filter.limit));
         let rows = query.fetch_all(self.database.pool()).await?;
         rows.iter()
             .map(|row| {
@@ -158,7 +167,11 @@ impl FileLedger {
                 for path in paths {
                     let query =
                         sqlx::query("DELETE FROM files WHERE pipeline_id = $1 AND path = $2");
-                    query.bind(pipeline.0).bind(path.clone()).execute(&mut *writing).await?;
+                    query
+                        .bind(pipeline.0)
+                        .bind(path.clone())
+                        .execute(&mut *writing)
+                        .await?;
                 }
             }
         }

@@ -45,12 +45,19 @@ impl Leases {
              fencing = leases.fencing + 1, expires_at = excluded.expires_at \
              WHERE leases.expires_at <= {now} RETURNING fencing"
         )));
-        let query = query.bind(name.to_owned()).bind(owner.to_owned()).bind(milliseconds(ttl));
+        let query = query
+            .bind(name.to_owned())
+            .bind(owner.to_owned())
+            .bind(milliseconds(ttl));
         let mut writing = self.database.write().await?;
         let fencing: Option<i64> = query.fetch_optional(&mut *writing).await?;
         writing.commit().await?;
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        Ok(fencing.map(|fencing| Lease { name, owner, fencing }))
+        Ok(fencing.map(|fencing| Lease {
+            name,
+            owner,
+            fencing,
+        }))
     }
 
     /// Keeps a lease for another `ttl` from now, also after it ended if nobody took it meanwhile.
@@ -79,8 +86,10 @@ impl Leases {
             "UPDATE leases SET owner = '', expires_at = 0 \
              WHERE name = $1 AND owner = $2 AND fencing = $3",
         );
-        let query =
-            query.bind(lease.name.clone()).bind(lease.owner.clone()).bind(lease.fencing);
+        let query = query
+            .bind(lease.name.clone())
+            .bind(lease.owner.clone())
+            .bind(lease.fencing);
         let mut writing = self.database.write().await?;
         query.execute(&mut *writing).await?;
         writing.commit().await
@@ -96,7 +105,10 @@ pub(super) async fn hold(
     let query = sqlx::query(
         "UPDATE leases SET fencing = fencing WHERE name = $1 AND owner = $2 AND fencing = $3",
     );
-    let query = query.bind(lease.name.clone()).bind(lease.owner.clone()).bind(lease.fencing);
+    let query = query
+        .bind(lease.name.clone())
+        .bind(lease.owner.clone())
+        .bind(lease.fencing);
     match query.execute(connection).await?.rows_affected() {
         0 => Err(CatalogError::LeaseLost(lease.name.clone())),
         _ => Ok(()),

@@ -73,18 +73,35 @@ impl Positions {
     /// Records a position and gives its sequence, which no commit has had. Settles the records up to
     /// `committed_sequence` first, in the same transaction.
     pub async fn prepare(&self, position: NewPosition<'_>) -> Result<i64, CatalogError> {
-        let NewPosition { pipeline, committed_sequence, .. } = position;
+        let NewPosition {
+            pipeline,
+            committed_sequence,
+            ..
+        } = position;
         let mut writing = self.database.write().await?;
         if let Some(lease) = position.lease {
             leases::hold(&mut writing, lease).await?;
         }
         let sequence = next_sequence(&mut writing, pipeline, committed_sequence).await?;
         settle(&mut writing, pipeline, committed_sequence).await?;
-        insert(&mut writing, pipeline, sequence, "prepared", position.attempt, &position.position)
-            .await?;
+        insert(
+            &mut writing,
+            pipeline,
+            sequence,
+            "prepared",
+            position.attempt,
+            &position.position,
+        )
+        .await?;
         files::add(&mut writing, pipeline, sequence, position.files).await?;
-        quarantine::add(&mut writing, pipeline, sequence, position.quarantine, position.replays)
-            .await?;
+        quarantine::add(
+            &mut writing,
+            pipeline,
+            sequence,
+            position.quarantine,
+            position.replays,
+        )
+        .await?;
         writing.commit().await?;
         Ok(sequence)
     }
@@ -110,7 +127,11 @@ impl Positions {
             "SELECT sequence, attempt, source_position, prepared_at FROM positions \
              WHERE pipeline_id = $1 AND state = 'committed' ORDER BY sequence DESC LIMIT 1",
         );
-        let Some(row) = query.bind(pipeline.0).fetch_optional(self.database.pool()).await? else {
+        let Some(row) = query
+            .bind(pipeline.0)
+            .fetch_optional(self.database.pool())
+            .await?
+        else {
             return Ok(None);
         };
         let sequence: i64 = row.try_get(0)?;
@@ -135,7 +156,15 @@ pub(super) async fn note(
 ) -> Result<i64, CatalogError> {
     let sequence = next_sequence(connection, pipeline, 0).await?;
     let nothing = serde_json::Value::Null;
-    insert(connection, pipeline, sequence, "noted", Uuid::new_v4(), &nothing).await?;
+    insert(
+        connection,
+        pipeline,
+        sequence,
+        "noted",
+        Uuid::new_v4(),
+        &nothing,
+    )
+    .await?;
     Ok(sequence)
 }
 
@@ -211,5 +240,8 @@ async fn settle(
     );
     let query = query.bind(pipeline.0).bind(committed_sequence);
     let known: i64 = query.fetch_one(connection).await?;
-    Ok(Resolved { known: known > 0, abandoned })
+    Ok(Resolved {
+        known: known > 0,
+        abandoned,
+    })
 }

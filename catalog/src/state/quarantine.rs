@@ -72,14 +72,20 @@ impl QuarantineLedger {
              AND ($1 IS NULL OR positions.pipeline_id = $1) \
              ORDER BY positions.pipeline_id, positions.sequence, quarantine_files.path",
         );
-        let rows = query.bind(pipeline.map(|id| id.0)).fetch_all(self.database.pool()).await?;
+        let rows = query
+            .bind(pipeline.map(|id| id.0))
+            .fetch_all(self.database.pool())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(QuarantineRecord {
                     pipeline: ObjectId(row.try_get(0)?),
                     sequence: row.try_get(1)?,
                     recorded_at: time(row.try_get(2)?).unwrap_or_default(),
-                    file: QuarantineFile { path: row.try_get(3)?, rows: row.try_get(4)? },
+                    file: QuarantineFile {
+                        path: row.try_get(3)?,
+                        rows: row.try_get(4)?,
+                    },
                 })
             })
             .collect()
@@ -101,12 +107,18 @@ impl QuarantineLedger {
              ORDER BY positions.pipeline_id, quarantine_replays.sequence, \
              quarantine_replays.row_id",
         );
-        let rows = query.bind(pipeline.map(|id| id.0)).fetch_all(self.database.pool()).await?;
+        let rows = query
+            .bind(pipeline.map(|id| id.0))
+            .fetch_all(self.database.pool())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(ReplayRecord {
                     pipeline: ObjectId(row.try_get(0)?),
-                    mark: ReplayMark { sequence: row.try_get(1)?, row_id: row.try_get(2)? },
+                    mark: ReplayMark {
+                        sequence: row.try_get(1)?,
+                        row_id: row.try_get(2)?,
+                    },
                     replayed_at: time(row.try_get(3)?).unwrap_or_default(),
                 })
             })
@@ -127,7 +139,11 @@ pub(super) async fn add(
             "INSERT INTO quarantine_files (pipeline_id, sequence, path, row_count) \
              VALUES ($1, $2, $3, $4)",
         );
-        let query = query.bind(pipeline.0).bind(sequence).bind(file.path.clone()).bind(file.rows);
+        let query = query
+            .bind(pipeline.0)
+            .bind(sequence)
+            .bind(file.path.clone())
+            .bind(file.rows);
         query.execute(&mut *connection).await?;
     }
     for mark in replays {
@@ -135,7 +151,11 @@ pub(super) async fn add(
             "INSERT INTO quarantine_replays (pipeline_id, sequence, row_id, replayed_by) \
              VALUES ($1, $2, $3, $4)",
         );
-        let query = query.bind(pipeline.0).bind(mark.sequence).bind(mark.row_id).bind(sequence);
+        let query = query
+            .bind(pipeline.0)
+            .bind(mark.sequence)
+            .bind(mark.row_id)
+            .bind(sequence);
         query.execute(&mut *connection).await?;
     }
     Ok(())

@@ -65,7 +65,12 @@ impl RunState {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+        let all = [
+            Self::Running,
+            Self::Succeeded,
+            Self::Failed,
+            Self::Cancelled,
+        ];
         all.into_iter().find(|one| one.name() == name)
     }
 }
@@ -181,7 +186,9 @@ impl Runs {
              WHERE id = $1 AND state = 'running'",
         );
         let mut writing = self.database.write().await?;
-        bind_counters(query.bind(run.0), counters).execute(&mut *writing).await?;
+        bind_counters(query.bind(run.0), counters)
+            .execute(&mut *writing)
+            .await?;
         writing.commit().await
     }
 
@@ -220,7 +227,10 @@ impl Runs {
              rows_warned, bytes_in, error_count, sqlstate, message, detail, hint \
              FROM runs WHERE id = $1",
         );
-        let row = query.bind(run.0).fetch_optional(self.database.pool()).await?;
+        let row = query
+            .bind(run.0)
+            .fetch_optional(self.database.pool())
+            .await?;
         row.as_ref().map(record).transpose()
     }
 
@@ -247,7 +257,9 @@ impl Runs {
         run: RunId,
         messages: &[RunMessage],
     ) -> Result<(), CatalogError> {
-        let Ok(count) = i64::try_from(messages.len()) else { return Ok(()) };
+        let Ok(count) = i64::try_from(messages.len()) else {
+            return Ok(());
+        };
         let mut writing = self.database.write().await?;
         // Counting first keeps the row locked, so that numbers are not given twice.
         let query = sqlx::query_scalar(
@@ -315,7 +327,9 @@ impl Runs {
              hint = 'nothing is lost: the next run goes on where the last commit ended' \
              WHERE server = $1 AND state = 'running'",
         );
-        let query = query.bind(server.to_owned()).bind(Utc::now().timestamp_micros());
+        let query = query
+            .bind(server.to_owned())
+            .bind(Utc::now().timestamp_micros());
         let mut writing = self.database.write().await?;
         let abandoned = query.execute(&mut *writing).await?.rows_affected();
         writing.commit().await?;
@@ -385,7 +399,11 @@ fn error_record(row: &AnyRow) -> Result<RunErrorRecord, CatalogError> {
         name: row.try_get(2)?,
         at: time(row.try_get(3)?).unwrap_or_default(),
         message: RunMessage {
-            severity: if warning { Severity::Warning } else { Severity::Error },
+            severity: if warning {
+                Severity::Warning
+            } else {
+                Severity::Error
+            },
             sqlstate: row.try_get(5)?,
             message: row.try_get(6)?,
             file: row.try_get(7)?,

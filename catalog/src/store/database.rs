@@ -78,7 +78,11 @@ impl Database {
             .await?;
         MIGRATIONS.run(&pool).await?;
         drop(opening);
-        Ok(Self { pool, dialect, writer: Arc::new(Semaphore::new(1)) })
+        Ok(Self {
+            pool,
+            dialect,
+            writer: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// For single statements that read.
@@ -91,7 +95,9 @@ impl Database {
         Ok(match self.dialect {
             Dialect::Sqlite => self.pool.begin_with("BEGIN").await?,
             Dialect::Postgres => {
-                self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?
+                self.pool
+                    .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?
             }
         })
     }
@@ -107,7 +113,10 @@ impl Database {
             Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
             Dialect::Postgres => self.pool.begin().await?,
         };
-        Ok(Write { transaction, _permit: permit })
+        Ok(Write {
+            transaction,
+            _permit: permit,
+        })
     }
 
     /// Milliseconds since 1970 by the database's clock, as an expression.
@@ -151,7 +160,10 @@ impl DerefMut for Write {
 
 /// The URL of a catalog in a file.
 pub(crate) fn file_url(path: &Path) -> String {
-    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f");
+    let escaped = path
+        .to_string_lossy()
+        .replace('%', "%25")
+        .replace('?', "%3f");
     format!("sqlite://{escaped}")
 }
 
@@ -179,7 +191,11 @@ async fn prepare_file(url: &str) -> Result<File, CatalogError> {
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
         let mut owner_only = OpenOptions::new();
-        owner_only.write(true).create(true).truncate(false).mode(0o600);
+        owner_only
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
         let lock = owner_only.open(lock_path)?;
         lock.lock()?;
         owner_only.open(&path)?.sync_all()?;
@@ -194,7 +210,9 @@ async fn prepare_file(url: &str) -> Result<File, CatalogError> {
 
 /// A URL fit for a message.
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}://...@{host}"),
         None => url.to_owned(),

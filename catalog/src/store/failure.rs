@@ -25,14 +25,21 @@ impl From<sqlx::Error> for CatalogError {
             sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::ColumnNotFound(_) => {
-                return Self::Corrupt { what: "a row".to_owned(), source: Some(Box::new(error)) };
+                return Self::Corrupt {
+                    what: "a row".to_owned(),
+                    source: Some(Box::new(error)),
+                };
             }
             _ => None,
         };
         let code = code.unwrap_or_default();
         // SQLite's codes are short decimal numbers, PostgreSQL's have five characters.
         let sqlite = (code.len() < 5)
-            .then(|| code.parse::<i32>().ok().map(|code| code & SQLITE_PRIMARY_MASK))
+            .then(|| {
+                code.parse::<i32>()
+                    .ok()
+                    .map(|code| code & SQLITE_PRIMARY_MASK)
+            })
             .flatten();
         if sqlite == Some(SQLITE_FULL) || code == POSTGRES_DISK_FULL {
             Self::DiskFull(Box::new(error))
@@ -40,7 +47,10 @@ impl From<sqlx::Error> for CatalogError {
             || POSTGRES_GIVE_WAY.contains(&code.as_str())
         {
             Self::Busy(Box::new(error))
-        } else if POSTGRES_GONE.iter().any(|class| code.len() == 5 && code.starts_with(class)) {
+        } else if POSTGRES_GONE
+            .iter()
+            .any(|class| code.len() == 5 && code.starts_with(class))
+        {
             Self::Unreachable(Box::new(error))
         } else {
             Self::Database(Box::new(error))
@@ -59,5 +69,7 @@ impl From<MigrateError> for CatalogError {
 
 /// Whether a statement failed because what it refers to is not there.
 pub(crate) fn is_missing_reference(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_foreign_key_violation())
+    error
+        .as_database_error()
+        .is_some_and(|error| error.is_foreign_key_violation())
 }

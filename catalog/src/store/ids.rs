@@ -33,12 +33,18 @@ impl IdAllocator {
     }
 
     pub(crate) fn add(&self, block: Range<i64>) {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).push_back(block);
+        self.reserved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(block);
     }
 
     /// How many ids can be taken before the next block is needed.
     pub(crate) fn available(&self) -> i64 {
         let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        reserved.iter().map(|block| (block.end - block.start).max(0)).sum()
+        reserved
+            .iter()
+            .map(|block| (block.end - block.start).max(0))
+            .sum()
     }
 }

@@ -51,7 +51,10 @@ async fn roles(
     let members =
         sqlx::query("SELECT member_id, role_id FROM role_members ORDER BY member_id, role_id");
     for row in members.fetch_all(&mut *connection).await? {
-        memberships.entry(row.try_get(0)?).or_default().push(ObjectId(row.try_get(1)?));
+        memberships
+            .entry(row.try_get(0)?)
+            .or_default()
+            .push(ObjectId(row.try_get(1)?));
     }
     let rows = sqlx::query(
         "SELECT id, name, superuser, login, inherit, create_role, create_database, \
@@ -102,8 +105,7 @@ async fn relations(
     connection: &mut AnyConnection,
     snapshot: &mut Snapshot,
 ) -> Result<(), CatalogError> {
-    let rows =
-        sqlx::query("SELECT id, schema_id, name, owner_id, kind, definition FROM relations");
+    let rows = sqlx::query("SELECT id, schema_id, name, owner_id, kind, definition FROM relations");
     for row in rows.fetch_all(connection).await? {
         let (id, schema) = (ObjectId(row.try_get(0)?), ObjectId(row.try_get(1)?));
         let name: String = row.try_get(2)?;
@@ -111,10 +113,22 @@ async fn relations(
         let definition: &str = row.try_get(5)?;
         if row.try_get::<&str, _>(4)? == ObjectKind::Table.name() {
             let stored: TableDefinition = json(definition, ObjectKind::Table, &name)?;
-            snapshot.put_table(Arc::new(TableDefinition { id, schema, name, owner, ..stored }));
+            snapshot.put_table(Arc::new(TableDefinition {
+                id,
+                schema,
+                name,
+                owner,
+                ..stored
+            }));
         } else {
             let stored: ViewDefinition = json(definition, ObjectKind::View, &name)?;
-            snapshot.put_view(Arc::new(ViewDefinition { id, schema, name, owner, ..stored }));
+            snapshot.put_view(Arc::new(ViewDefinition {
+                id,
+                schema,
+                name,
+                owner,
+                ..stored
+            }));
         }
     }
     Ok(())
@@ -145,10 +159,14 @@ async fn connections(
     let rows = sqlx::query("SELECT id, name, owner_id, definition FROM connections");
     for row in rows.fetch_all(connection).await? {
         let name: String = row.try_get(1)?;
-        let stored: ConnectionDefinition =
-            json(row.try_get(3)?, ObjectKind::Connection, &name)?;
+        let stored: ConnectionDefinition = json(row.try_get(3)?, ObjectKind::Connection, &name)?;
         let (id, owner) = (ObjectId(row.try_get(0)?), ObjectId(row.try_get(2)?));
-        let definition = ConnectionDefinition { id, name, owner, ..stored };
+        let definition = ConnectionDefinition {
+            id,
+            name,
+            owner,
+            ..stored
+        };
         Object::Connection(Arc::new(definition)).put(snapshot);
     }
     Ok(())
@@ -164,7 +182,13 @@ async fn pipelines(
         let stored: PipelineDefinition = json(row.try_get(4)?, ObjectKind::Pipeline, &name)?;
         let (id, owner) = (ObjectId(row.try_get(0)?), ObjectId(row.try_get(2)?));
         let paused = flag(&row, 3)?;
-        let definition = PipelineDefinition { id, name, owner, paused, ..stored };
+        let definition = PipelineDefinition {
+            id,
+            name,
+            owner,
+            paused,
+            ..stored
+        };
         Object::Pipeline(Arc::new(definition)).put(snapshot);
     }
     Ok(())
@@ -181,15 +205,19 @@ async fn grants(
     let grants = Arc::make_mut(&mut snapshot.grants);
     for row in rows.fetch_all(connection).await? {
         let (kind, privilege): (&str, &str) = (row.try_get(0)?, row.try_get(3)?);
-        let (Some(kind), Some(privilege)) =
-            (ObjectKind::from_name(kind), Privilege::from_keyword(privilege))
-        else {
+        let (Some(kind), Some(privilege)) = (
+            ObjectKind::from_name(kind),
+            Privilege::from_keyword(privilege),
+        ) else {
             let what = format!("privilege {privilege} on a {kind}");
             return Err(CatalogError::Corrupt { what, source: None });
         };
         let object = ObjectRef::new(kind, ObjectId(row.try_get(1)?));
         let key = (ObjectId(row.try_get(2)?), privilege);
-        grants.entry(object).or_default().insert(key, flag(&row, 4)?);
+        grants
+            .entry(object)
+            .or_default()
+            .insert(key, flag(&row, 4)?);
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use crate::transaction::{Change, Object};
 /// Counts the version up and keeps its row locked, so that commits of all processes come one after
 /// another. Gives the new version.
 pub(crate) async fn next_version(connection: &mut AnyConnection) -> Result<i64, CatalogError> {
-    let query = sqlx::query_scalar("UPDATE catalog_state SET version = version + 1 RETURNING version");
+    let query =
+        sqlx::query_scalar("UPDATE catalog_state SET version = version + 1 RETURNING version");
     Ok(query.fetch_one(connection).await?)
 }
 
@@ -25,7 +26,11 @@ pub(crate) async fn reserve(
         "UPDATE counters SET next_value = next_value + $1 WHERE name = $2 \
          RETURNING next_value - $1",
     );
-    Ok(query.bind(count).bind(counter).fetch_one(connection).await?)
+    Ok(query
+        .bind(count)
+        .bind(counter)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Makes a change.
@@ -52,7 +57,12 @@ pub(crate) async fn change(
             query.execute(connection).await?;
             Ok(())
         }
-        Change::Revoke { object, grantee, privilege, option_only } => {
+        Change::Revoke {
+            object,
+            grantee,
+            privilege,
+            option_only,
+        } => {
             let query = if *option_only {
                 sqlx::query(
                     "UPDATE grants SET grantable = 0 \
@@ -64,7 +74,10 @@ pub(crate) async fn change(
                      WHERE object_id = $1 AND grantee_id = $2 AND privilege = $3",
                 )
             };
-            let query = query.bind(object.id.0).bind(grantee.0).bind(privilege.keyword());
+            let query = query
+                .bind(object.id.0)
+                .bind(grantee.0)
+                .bind(privilege.keyword());
             query.execute(connection).await?;
             Ok(())
         }
@@ -82,9 +95,9 @@ async fn create(connection: &mut AnyConnection, object: &Object) -> Result<(), C
     let query = query.bind(reference.id.0).bind(reference.kind.name());
     query.execute(&mut *connection).await?;
     let query = match object {
-        Object::Schema(_) => {
-            sqlx::query("INSERT INTO schemas (id, name, owner_id, description) VALUES ($1, $2, $3, $4)")
-        }
+        Object::Schema(_) => sqlx::query(
+            "INSERT INTO schemas (id, name, owner_id, description) VALUES ($1, $2, $3, $4)",
+        ),
         Object::Table(_) | Object::View(_) => sqlx::query(
             "INSERT INTO relations (id, name, owner_id, definition, schema_id, kind) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -174,7 +187,11 @@ async fn write_memberships(
             "INSERT INTO role_members (member_id, role_id) VALUES ($1, $2) \
              ON CONFLICT (member_id, role_id) DO NOTHING",
         );
-        query.bind(role.id.0).bind(of.0).execute(&mut *connection).await?;
+        query
+            .bind(role.id.0)
+            .bind(of.0)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -199,12 +216,14 @@ fn bind(query: Query, object: &Object) -> Result<Query, CatalogError> {
             .bind(one.schema.0)
             .bind(ObjectKind::View.name()),
         Object::Connection(one) => query.bind(one.owner.0).bind(json(one.as_ref())?),
-        Object::Secret(one) => {
-            query.bind(one.owner.0).bind(one.ciphertext.clone()).bind(one.comment.clone())
-        }
-        Object::Pipeline(one) => {
-            query.bind(one.owner.0).bind(json(one.as_ref())?).bind(i64::from(one.paused))
-        }
+        Object::Secret(one) => query
+            .bind(one.owner.0)
+            .bind(one.ciphertext.clone())
+            .bind(one.comment.clone()),
+        Object::Pipeline(one) => query
+            .bind(one.owner.0)
+            .bind(json(one.as_ref())?)
+            .bind(i64::from(one.paused)),
         Object::Role(one) => query
             .bind(i64::from(one.superuser))
             .bind(i64::from(one.login))

@@ -129,26 +129,39 @@ impl Object {
     fn check(&self, snapshot: &Snapshot) -> Result<(), CatalogError> {
         let ObjectRef { kind, id } = self.reference();
         if self.namesake(snapshot).is_some() {
-            return Err(CatalogError::AlreadyExists { kind, name: self.name().to_owned() });
+            return Err(CatalogError::AlreadyExists {
+                kind,
+                name: self.name().to_owned(),
+            });
         }
         if let Some(owner) = self.owner()
             && snapshot.role_by_id(owner).is_none()
         {
-            return Err(CatalogError::UnknownId { kind: ObjectKind::Role, id: owner });
+            return Err(CatalogError::UnknownId {
+                kind: ObjectKind::Role,
+                id: owner,
+            });
         }
         match self {
             Self::Schema(schema) => reserved(kind, &schema.name, id, &[]),
             Self::Table(table) => {
                 check_schema(snapshot, table.schema)?;
-                let schema = snapshot.schema_by_id(table.schema).map(|one| one.name.as_str());
+                let schema = snapshot
+                    .schema_by_id(table.schema)
+                    .map(|one| one.name.as_str());
                 for key in &table.foreign_keys {
                     let itself = schema == Some(key.references_schema.as_str())
                         && key.references_table == table.name;
                     if !itself
-                        && snapshot.table(&key.references_schema, &key.references_table).is_none()
+                        && snapshot
+                            .table(&key.references_schema, &key.references_table)
+                            .is_none()
                     {
                         let name = format!("{}.{}", key.references_schema, key.references_table);
-                        return Err(CatalogError::NotFound { kind: ObjectKind::Table, name });
+                        return Err(CatalogError::NotFound {
+                            kind: ObjectKind::Table,
+                            name,
+                        });
                     }
                 }
                 Ok(())
@@ -160,7 +173,10 @@ impl Object {
                         && snapshot.secret(name).is_none()
                     {
                         let name = name.clone();
-                        return Err(CatalogError::NotFound { kind: ObjectKind::Secret, name });
+                        return Err(CatalogError::NotFound {
+                            kind: ObjectKind::Secret,
+                            name,
+                        });
                     }
                 }
                 Ok(())
@@ -179,28 +195,40 @@ impl Object {
             Self::Schema(schema) => snapshot
                 .relations_in(schema.id)
                 .map(|one| {
-                    format!("{} {} depends on schema {}", one.object().kind, one.name(), schema.name)
+                    format!(
+                        "{} {} depends on schema {}",
+                        one.object().kind,
+                        one.name(),
+                        schema.name
+                    )
                 })
                 .collect(),
             Self::Table(table) => {
-                let Some(schema) = snapshot.schema_by_id(table.schema) else { return Vec::new() };
-                let keys = snapshot.tables().filter(|other| other.id != table.id).flat_map(|other| {
-                    other.foreign_keys.iter().filter(|key| {
-                        key.references_schema == schema.name && key.references_table == table.name
-                    })
-                    .map(|key| {
-                        format!(
-                            "constraint {} on table {} depends on table {}",
-                            key.name, other.name, table.name
-                        )
-                    })
-                });
+                let Some(schema) = snapshot.schema_by_id(table.schema) else {
+                    return Vec::new();
+                };
+                let keys = snapshot
+                    .tables()
+                    .filter(|other| other.id != table.id)
+                    .flat_map(|other| {
+                        other
+                            .foreign_keys
+                            .iter()
+                            .filter(|key| {
+                                key.references_schema == schema.name
+                                    && key.references_table == table.name
+                            })
+                            .map(|key| {
+                                format!(
+                                    "constraint {} on table {} depends on table {}",
+                                    key.name, other.name, table.name
+                                )
+                            })
+                    });
                 keys.collect()
             }
             Self::Secret(secret) => {
-                let uses = |value: &OptionValue| {
-                    matches!(value, OptionValue::Secret(name) if *name == secret.name)
-                };
+                let uses = |value: &OptionValue| matches!(value, OptionValue::Secret(name) if *name == secret.name);
                 snapshot
                     .connections()
                     .filter(|one| one.options.values().any(uses))
@@ -271,12 +299,22 @@ impl Change {
                 check_object(snapshot, grant.object)?;
                 if grant.grantee != ObjectId::PUBLIC && snapshot.role_by_id(grant.grantee).is_none()
                 {
-                    return Err(CatalogError::UnknownId { kind: ObjectKind::Role, id: grant.grantee });
+                    return Err(CatalogError::UnknownId {
+                        kind: ObjectKind::Role,
+                        id: grant.grantee,
+                    });
                 }
-                let held = Arc::make_mut(&mut snapshot.grants).entry(grant.object).or_default();
+                let held = Arc::make_mut(&mut snapshot.grants)
+                    .entry(grant.object)
+                    .or_default();
                 *held.entry((grant.grantee, grant.privilege)).or_default() |= grant.grantable;
             }
-            Self::Revoke { object, grantee, privilege, option_only } => {
+            Self::Revoke {
+                object,
+                grantee,
+                privilege,
+                option_only,
+            } => {
                 check_object(snapshot, *object)?;
                 let grants = Arc::make_mut(&mut snapshot.grants);
                 if let Some(held) = grants.get_mut(object) {
@@ -298,11 +336,17 @@ impl Change {
 
 fn concurrent(object: &Object) -> CatalogError {
     let kind = object.reference().kind;
-    CatalogError::ConcurrentUpdate { kind, name: object.name().to_owned() }
+    CatalogError::ConcurrentUpdate {
+        kind,
+        name: object.name().to_owned(),
+    }
 }
 
 fn built_in(object: &Object) -> CatalogError {
-    CatalogError::BuiltIn { kind: object.reference().kind, name: object.name().to_owned() }
+    CatalogError::BuiltIn {
+        kind: object.reference().kind,
+        name: object.name().to_owned(),
+    }
 }
 
 fn unused(object: &Object, snapshot: &Snapshot) -> Result<(), CatalogError> {
@@ -317,23 +361,27 @@ fn unused(object: &Object, snapshot: &Snapshot) -> Result<(), CatalogError> {
     })
 }
 
-fn reserved(
-    kind: ObjectKind,
-    name: &str,
-    id: ObjectId,
-    also: &[&str],
-) -> Result<(), CatalogError> {
+fn reserved(kind: ObjectKind, name: &str, id: ObjectId, also: &[&str]) -> Result<(), CatalogError> {
     if !id.is_built_in() && (name.starts_with(RESERVED_PREFIX) || also.contains(&name)) {
-        return Err(CatalogError::ReservedName { kind, name: name.to_owned() });
+        return Err(CatalogError::ReservedName {
+            kind,
+            name: name.to_owned(),
+        });
     }
     Ok(())
 }
 
 fn check_schema(snapshot: &Snapshot, id: ObjectId) -> Result<(), CatalogError> {
     match snapshot.schema_by_id(id) {
-        None => Err(CatalogError::UnknownId { kind: ObjectKind::Schema, id }),
+        None => Err(CatalogError::UnknownId {
+            kind: ObjectKind::Schema,
+            id,
+        }),
         Some(schema) if id.is_built_in() && schema.name != PUBLIC_SCHEMA => {
-            Err(CatalogError::BuiltIn { kind: ObjectKind::Schema, name: schema.name.clone() })
+            Err(CatalogError::BuiltIn {
+                kind: ObjectKind::Schema,
+                name: schema.name.clone(),
+            })
         }
         Some(_) => Ok(()),
     }
@@ -342,14 +390,20 @@ fn check_schema(snapshot: &Snapshot, id: ObjectId) -> Result<(), CatalogError> {
 fn check_object(snapshot: &Snapshot, object: ObjectRef) -> Result<(), CatalogError> {
     match snapshot.name(object) {
         Some(_) => Ok(()),
-        None => Err(CatalogError::UnknownId { kind: object.kind, id: object.id }),
+        None => Err(CatalogError::UnknownId {
+            kind: object.kind,
+            id: object.id,
+        }),
     }
 }
 
 fn check_membership(snapshot: &Snapshot, role: &RoleDefinition) -> Result<(), CatalogError> {
     for of in &role.member_of {
         let Some(group) = snapshot.role_by_id(*of) else {
-            return Err(CatalogError::UnknownId { kind: ObjectKind::Role, id: *of });
+            return Err(CatalogError::UnknownId {
+                kind: ObjectKind::Role,
+                id: *of,
+            });
         };
         // A superuser counts as a member of everything, which must not look like a loop here.
         if *of == role.id || snapshot.reaches_member(*of, role.id) {

@@ -20,12 +20,13 @@ impl ColumnType {
             Self::SmallInt => DataType::Int16,
             Self::Integer => DataType::Int32,
             Self::BigInt => DataType::Int64,
-            Self::Numeric { precision: None, .. } => {
-                DataType::Decimal128(NUMERIC_PRECISION_MAX, NUMERIC_BARE_SCALE)
-            }
-            Self::Numeric { precision: Some(precision), scale } => {
-                DataType::Decimal128(*precision, *scale)
-            }
+            Self::Numeric {
+                precision: None, ..
+            } => DataType::Decimal128(NUMERIC_PRECISION_MAX, NUMERIC_BARE_SCALE),
+            Self::Numeric {
+                precision: Some(precision),
+                scale,
+            } => DataType::Decimal128(*precision, *scale),
             Self::Real => DataType::Float32,
             Self::Double => DataType::Float64,
             Self::Text
@@ -62,10 +63,17 @@ impl ColumnType {
             Self::SmallInt => "short",
             Self::Integer => "integer",
             Self::BigInt => "long",
-            Self::Numeric { precision: None, .. } => {
-                return Some(format!("decimal({NUMERIC_PRECISION_MAX},{NUMERIC_BARE_SCALE})"));
+            Self::Numeric {
+                precision: None, ..
+            } => {
+                return Some(format!(
+                    "decimal({NUMERIC_PRECISION_MAX},{NUMERIC_BARE_SCALE})"
+                ));
             }
-            Self::Numeric { precision: Some(precision), scale } => {
+            Self::Numeric {
+                precision: Some(precision),
+                scale,
+            } => {
                 return Some(format!("decimal({precision},{scale})"));
             }
             Self::Real => "float",
@@ -83,7 +91,9 @@ impl ColumnType {
             Self::TimestampTz => "timestamp",
             Self::Interval => return None,
             Self::Array(element) => {
-                return element.delta_name().map(|element| format!("array<{element}>"));
+                return element
+                    .delta_name()
+                    .map(|element| format!("array<{element}>"));
             }
         };
         Some(name.to_owned())
@@ -92,7 +102,10 @@ impl ColumnType {
     /// The type of a field: what its metadata names if its Arrow type agrees, else the nearest type
     /// PostgreSQL has. A type it has nothing like is `text`.
     pub fn from_field(field: &Field) -> Self {
-        if let Some(named) = field.metadata().get(TYPE_KEY).and_then(|name| name.parse().ok())
+        if let Some(named) = field
+            .metadata()
+            .get(TYPE_KEY)
+            .and_then(|name| name.parse().ok())
             && Self::fits(&named, field.data_type())
         {
             return named;
@@ -102,7 +115,9 @@ impl ColumnType {
             | DataType::LargeList(element)
             | DataType::ListView(element)
             | DataType::LargeListView(element)
-            | DataType::FixedSizeList(element, _) => Self::Array(Box::new(Self::from_field(element))),
+            | DataType::FixedSizeList(element, _) => {
+                Self::Array(Box::new(Self::from_field(element)))
+            }
             other => Self::from_arrow(other),
         }
     }
@@ -114,7 +129,10 @@ impl ColumnType {
             DataType::Int8 | DataType::UInt8 | DataType::Int16 => Self::SmallInt,
             DataType::UInt16 | DataType::Int32 => Self::Integer,
             DataType::UInt32 | DataType::Int64 => Self::BigInt,
-            DataType::UInt64 => Self::Numeric { precision: Some(UINT64_PRECISION), scale: 0 },
+            DataType::UInt64 => Self::Numeric {
+                precision: Some(UINT64_PRECISION),
+                scale: 0,
+            },
             DataType::Float16 | DataType::Float32 => Self::Real,
             DataType::Float64 => Self::Double,
             DataType::Decimal32(precision, scale)
@@ -122,7 +140,10 @@ impl ColumnType {
             | DataType::Decimal128(precision, scale)
             | DataType::Decimal256(precision, scale) => {
                 if *precision <= NUMERIC_PRECISION_MAX && *scale >= 0 {
-                    Self::Numeric { precision: Some(*precision), scale: *scale }
+                    Self::Numeric {
+                        precision: Some(*precision),
+                        scale: *scale,
+                    }
                 } else {
                     Self::NUMERIC
                 }
@@ -142,7 +163,9 @@ impl ColumnType {
             | DataType::LargeList(element)
             | DataType::ListView(element)
             | DataType::LargeListView(element)
-            | DataType::FixedSizeList(element, _) => Self::Array(Box::new(Self::from_field(element))),
+            | DataType::FixedSizeList(element, _) => {
+                Self::Array(Box::new(Self::from_field(element)))
+            }
             // Printed as JSON, which is what a struct becomes on the way out.
             DataType::Struct(_) | DataType::Map(_, _) | DataType::Union(_, _) => Self::Json,
             _ => Self::Text,
@@ -182,15 +205,26 @@ impl ColumnType {
                 _ => false,
             },
             (
-                Self::Varchar(_) | Self::Char(_) | Self::Uuid | Self::Json | Self::Jsonb | Self::Time,
+                Self::Varchar(_)
+                | Self::Char(_)
+                | Self::Uuid
+                | Self::Json
+                | Self::Jsonb
+                | Self::Time,
                 Self::Text,
             ) => matches!(
                 data_type,
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _)
+                DataType::Utf8
+                    | DataType::LargeUtf8
+                    | DataType::Utf8View
+                    | DataType::Dictionary(_, _)
             ),
-            (Self::Numeric { precision: None, .. }, Self::Numeric { .. }) => {
-                named.arrow() == *data_type
-            }
+            (
+                Self::Numeric {
+                    precision: None, ..
+                },
+                Self::Numeric { .. },
+            ) => named.arrow() == *data_type,
             (named, plain) => named == plain,
         }
     }
@@ -209,13 +243,21 @@ mod tests {
     fn examples() -> Vec<ColumnType> {
         let mut types = ColumnType::scalars();
         types.extend([
-            ColumnType::Numeric { precision: Some(10), scale: 2 },
-            ColumnType::Numeric { precision: Some(38), scale: 10 },
+            ColumnType::Numeric {
+                precision: Some(10),
+                scale: 2,
+            },
+            ColumnType::Numeric {
+                precision: Some(38),
+                scale: 10,
+            },
             ColumnType::Varchar(Some(20)),
             ColumnType::Char(3),
         ]);
-        let arrays: Vec<_> =
-            types.iter().map(|element| ColumnType::Array(Box::new(element.clone()))).collect();
+        let arrays: Vec<_> = types
+            .iter()
+            .map(|element| ColumnType::Array(Box::new(element.clone())))
+            .collect();
         let nested = ColumnType::Array(Box::new(ColumnType::Array(Box::new(ColumnType::Uuid))));
         types.into_iter().chain(arrays).chain([nested]).collect()
     }
@@ -257,7 +299,8 @@ mod tests {
             character varying(20)[]
             character(3)[]
             uuid[][]
-        "#]].assert_eq(&named);
+        "#]]
+        .assert_eq(&named);
     }
 
     #[test]
@@ -270,7 +313,10 @@ mod tests {
         assert_eq!(named(DataType::Int64, "uuid"), "bigint");
         assert_eq!(named(DataType::Utf8View, "uuid"), "uuid");
         assert_eq!(named(DataType::Utf8, "nonsense"), "text");
-        assert_eq!(named(DataType::Decimal128(10, 2), "numeric"), "numeric(10,2)");
+        assert_eq!(
+            named(DataType::Decimal128(10, 2), "numeric"),
+            "numeric(10,2)"
+        );
         assert_eq!(named(list(DataType::Int32), "uuid[]"), "integer[]");
     }
 
@@ -308,6 +354,7 @@ mod tests {
             Duration(s) -> interval
             Struct("a": Int32) -> json
             Null -> text
-        "#]].assert_eq(&lines);
+        "#]]
+        .assert_eq(&lines);
     }
 }

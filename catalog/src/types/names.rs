@@ -59,13 +59,15 @@ impl TypeError {
                 "money" => Some("use numeric(12,2)".to_owned()),
                 _ => None,
             },
-            Self::TimePrecision { .. } => {
-                Some(format!("leave the precision out: values keep {TIME_PRECISION} digits"))
-            }
+            Self::TimePrecision { .. } => Some(format!(
+                "leave the precision out: values keep {TIME_PRECISION} digits"
+            )),
             Self::PrecisionOutOfRange(precision)
                 if *precision > i64::from(NUMERIC_PRECISION_MAX) =>
             {
-                Some(format!("a stored decimal has at most {NUMERIC_PRECISION_MAX} digits"))
+                Some(format!(
+                    "a stored decimal has at most {NUMERIC_PRECISION_MAX} digits"
+                ))
             }
             _ => None,
         }
@@ -80,8 +82,13 @@ impl ColumnType {
             Self::SmallInt => "smallint".to_owned(),
             Self::Integer => "integer".to_owned(),
             Self::BigInt => "bigint".to_owned(),
-            Self::Numeric { precision: None, .. } => "numeric".to_owned(),
-            Self::Numeric { precision: Some(precision), scale } => {
+            Self::Numeric {
+                precision: None, ..
+            } => "numeric".to_owned(),
+            Self::Numeric {
+                precision: Some(precision),
+                scale,
+            } => {
                 format!("numeric({precision},{scale})")
             }
             Self::Real => "real".to_owned(),
@@ -126,13 +133,21 @@ impl ColumnType {
             Self::Jsonb => ("jsonb", "_jsonb"),
             Self::Text | Self::Array(_) => ("text", "_text"),
         };
-        if matches!(self, Self::Array(_)) { array_name } else { name }
+        if matches!(self, Self::Array(_)) {
+            array_name
+        } else {
+            name
+        }
     }
 
     /// The type a name and its modifiers stand for. The name is compared without regard to case and
     /// may be any of PostgreSQL's: `int`, `int4`, `integer`, `pg_catalog.int4`, `_int4`, `int4[]`.
     pub fn from_name(name: &str, modifiers: &[i64]) -> Result<Self, TypeError> {
-        let mut words = name.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+        let mut words = name
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .to_ascii_lowercase();
         if let Some(bare) = words.strip_prefix("pg_catalog.") {
             words = bare.to_owned();
         }
@@ -158,13 +173,15 @@ impl ColumnType {
             "double precision" | "double" | "float8" => plain(Self::Double),
             "float" => float(modifiers),
             "text" | "name" => plain(Self::Text),
-            "varchar" | "character varying" | "char varying" | "nchar varying"
-            | "national character varying" | "national char varying" => {
-                Ok(Self::Varchar(character_length("varchar", modifiers)?))
-            }
-            "char" | "character" | "nchar" | "national character" | "national char" => {
-                Ok(Self::Char(character_length("char", modifiers)?.unwrap_or(1)))
-            }
+            "varchar"
+            | "character varying"
+            | "char varying"
+            | "nchar varying"
+            | "national character varying"
+            | "national char varying" => Ok(Self::Varchar(character_length("varchar", modifiers)?)),
+            "char" | "character" | "nchar" | "national character" | "national char" => Ok(
+                Self::Char(character_length("char", modifiers)?.unwrap_or(1)),
+            ),
             "bpchar" => Ok(match character_length("char", modifiers)? {
                 Some(length) => Self::Char(length),
                 None => Self::Text,
@@ -182,13 +199,39 @@ impl ColumnType {
             "uuid" => plain(Self::Uuid),
             "json" => plain(Self::Json),
             "jsonb" => plain(Self::Jsonb),
-            "timetz" | "time with time zone" | "smallserial" | "serial" | "bigserial"
-            | "serial2" | "serial4" | "serial8" | "money" | "bit" | "bit varying" | "varbit"
-            | "xml" | "inet" | "cidr" | "macaddr" | "macaddr8" | "point" | "line" | "lseg"
-            | "box" | "path" | "polygon" | "circle" | "tsvector" | "tsquery" | "hstore"
-            | "int4range" | "int8range" | "numrange" | "tsrange" | "tstzrange" | "daterange" => {
-                Err(TypeError::Unsupported(words))
-            }
+            "timetz"
+            | "time with time zone"
+            | "smallserial"
+            | "serial"
+            | "bigserial"
+            | "serial2"
+            | "serial4"
+            | "serial8"
+            | "money"
+            | "bit"
+            | "bit varying"
+            | "varbit"
+            | "xml"
+            | "inet"
+            | "cidr"
+            | "macaddr"
+            | "macaddr8"
+            | "point"
+            | "line"
+            | "lseg"
+            | "box"
+            | "path"
+            | "polygon"
+            | "circle"
+            | "tsvector"
+            | "tsquery"
+            | "hstore"
+            | "int4range"
+            | "int8range"
+            | "numrange"
+            | "tsrange"
+            | "tstzrange"
+            | "daterange" => Err(TypeError::Unsupported(words)),
             _ => Err(TypeError::Unknown(words)),
         }
     }
@@ -227,7 +270,10 @@ fn numeric(modifiers: &[i64]) -> Result<ColumnType, TypeError> {
         .ok()
         .filter(|one| *one >= 0 && i64::from(*one) <= precision)
         .ok_or(TypeError::ScaleOutOfRange { scale, precision })?;
-    Ok(ColumnType::Numeric { precision: Some(digits), scale })
+    Ok(ColumnType::Numeric {
+        precision: Some(digits),
+        scale,
+    })
 }
 
 fn float(modifiers: &[i64]) -> Result<ColumnType, TypeError> {
@@ -261,7 +307,10 @@ fn microseconds(
 ) -> Result<ColumnType, TypeError> {
     match modifiers {
         [] | [TIME_PRECISION] => Ok(found),
-        [precision] => Err(TypeError::TimePrecision { name, precision: *precision }),
+        [precision] => Err(TypeError::TimePrecision {
+            name,
+            precision: *precision,
+        }),
         _ => Err(TypeError::InvalidModifier(name.to_owned())),
     }
 }
@@ -278,7 +327,10 @@ mod tests {
             .map(|text| match text.parse::<ColumnType>() {
                 Ok(found) => format!("{text} -> {found}\n"),
                 Err(error) => {
-                    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                    let hint = error
+                        .hint()
+                        .map(|hint| format!(" ({hint})"))
+                        .unwrap_or_default();
                     format!("{text} -> {} {error}{hint}\n", error.sqlstate())
                 }
             })
@@ -290,11 +342,35 @@ mod tests {
     fn every_spelling_finds_its_type() {
         check(
             &[
-                "bool", "int", "INT4", "int2", "bigint", "decimal(10, 2)", "numeric(5)", "dec",
-                "float", "float(24)", "float(25)", "float8", "double  precision", "name",
-                "varchar", "VARCHAR(20)", "character varying(7)", "char", "character(3)",
-                "bpchar(2)", "bpchar", "timestamptz", "timestamp (6) with time zone", "time",
-                "pg_catalog.int8", "_int4", "text[]", "numeric(4,1)[][]", "_numeric",
+                "bool",
+                "int",
+                "INT4",
+                "int2",
+                "bigint",
+                "decimal(10, 2)",
+                "numeric(5)",
+                "dec",
+                "float",
+                "float(24)",
+                "float(25)",
+                "float8",
+                "double  precision",
+                "name",
+                "varchar",
+                "VARCHAR(20)",
+                "character varying(7)",
+                "char",
+                "character(3)",
+                "bpchar(2)",
+                "bpchar",
+                "timestamptz",
+                "timestamp (6) with time zone",
+                "time",
+                "pg_catalog.int8",
+                "_int4",
+                "text[]",
+                "numeric(4,1)[][]",
+                "_numeric",
             ],
             expect![[r#"
                 bool -> boolean
@@ -334,9 +410,24 @@ mod tests {
     fn what_is_no_type_says_why() {
         check(
             &[
-                "strng", "serial", "timetz", "money", "numeric(39)", "numeric(0)", "numeric(4,5)",
-                "numeric(4,-1)", "numeric(1,2,3)", "varchar(0)", "char(99999999)", "int(11)",
-                "float(54)", "timestamp(3)", "varchar(x)", "varchar(3", "_nothing", "",
+                "strng",
+                "serial",
+                "timetz",
+                "money",
+                "numeric(39)",
+                "numeric(0)",
+                "numeric(4,5)",
+                "numeric(4,-1)",
+                "numeric(1,2,3)",
+                "varchar(0)",
+                "char(99999999)",
+                "int(11)",
+                "float(54)",
+                "timestamp(3)",
+                "varchar(x)",
+                "varchar(3",
+                "_nothing",
+                "",
             ],
             expect![[r#"
                 strng -> 42704 type "strng" does not exist

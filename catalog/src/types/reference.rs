@@ -10,12 +10,17 @@ pub fn reference_page() -> String {
     let mut types = ColumnType::scalars();
     types.retain(|one| !matches!(one, ColumnType::Char(_)));
     let examples = [
-        ColumnType::Numeric { precision: Some(12), scale: 2 },
+        ColumnType::Numeric {
+            precision: Some(12),
+            scale: 2,
+        },
         ColumnType::Char(3),
         ColumnType::Array(Box::new(ColumnType::Integer)),
     ];
     for column_type in types.iter().chain(&examples) {
-        let stored = column_type.delta_name().unwrap_or_else(|| "cannot be stored".to_owned());
+        let stored = column_type
+            .delta_name()
+            .unwrap_or_else(|| "cannot be stored".to_owned());
         // Writing to a String cannot fail.
         let _ = writeln!(
             page,
@@ -25,7 +30,11 @@ pub fn reference_page() -> String {
             column_type.oid(),
             column_type.array_oid(),
             column_type.arrow(),
-            if column_type.delta_name().is_some() { format!("`{stored}`") } else { stored },
+            if column_type.delta_name().is_some() {
+                format!("`{stored}`")
+            } else {
+                stored
+            },
             note(column_type)
         );
     }
@@ -89,15 +98,17 @@ fn other_names(column_type: &ColumnType) -> &'static str {
 
 fn note(column_type: &ColumnType) -> &'static str {
     match column_type {
-        ColumnType::Numeric { precision: None, .. } => {
-            "38 digits, 10 after the point; give precision and scale to choose"
-        }
+        ColumnType::Numeric {
+            precision: None, ..
+        } => "38 digits, 10 after the point; give precision and scale to choose",
         ColumnType::Numeric { .. } => "precision 1 to 38",
         ColumnType::Varchar(_) => "with or without a length",
         ColumnType::Char(_) => "padded with spaces when shown",
         ColumnType::Time => "stored as `HH:MM:SS.ffffff`",
         ColumnType::Timestamp => "microseconds; the table feature `timestampNtz`",
-        ColumnType::TimestampTz => "microseconds since 1970 in UTC; shown in the session's time zone",
+        ColumnType::TimestampTz => {
+            "microseconds since 1970 in UTC; shown in the session's time zone"
+        }
         ColumnType::Interval => "in queries only",
         ColumnType::Uuid => "stored in its 36-character form",
         ColumnType::Json => "stored as it was written",
