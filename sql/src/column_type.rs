@@ -11,8 +11,9 @@ use crate::input::Input;
 pub(crate) fn parse(input: &mut Input) -> Result<ColumnType, ParseError> {
     let start = input.position();
     let (name, modifiers) = name_and_modifiers(input)?;
-    let mut column_type = ColumnType::from_name(&name, &modifiers).map_err(|error| {
-        ParseError::new(ParseError::UNDEFINED_OBJECT, error.to_string()).at(start)
+    let mut column_type = ColumnType::from_name(&name, &modifiers).map_err(|error| ParseError {
+        hint: error.hint(),
+        ..ParseError::new(error.sqlstate(), error.to_string()).at(start)
     })?;
     let mut dimensions = 0;
     if input.keyword("ARRAY") {

@@ -1,14 +1,15 @@
 //! Canonical text: how lists, options, queries and expressions are written.
 //!
 //! sqlparser prints a string literal without knowing whether its quotes are escaped already, and
-//! prints some of them wrongly. Such literals are printed as `E'...'`, which it gets right.
+//! prints some of them wrongly; such literals are printed as `E'...'`, which it gets right. It prints
+//! a table's alias before its version, and reads them the other way round.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Query, SelectItem, TableWithJoins, Value, ValueWithSpan, VisitMut, Visitor, VisitorMut,
-    With,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, TableFactor, TableWithJoins, Value,
+    ValueWithSpan, VisitMut, Visitor, VisitorMut, With,
 };
 
 use crate::name::quote_identifier;
@@ -50,9 +51,18 @@ impl Visitor for Misprinted {
             _ => ControlFlow::Continue(()),
         }
     }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        match table {
+            TableFactor::Table {
+                version: Some(_), ..
+            } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
-/// Makes such literals escaped ones.
+/// Makes such literals escaped ones, and a version part of its table's name.
 struct Escape;
 
 impl VisitorMut for Escape {
@@ -63,6 +73,17 @@ impl VisitorMut for Escape {
             && is_misprinted(text)
         {
             value.value = Value::EscapedStringLiteral(std::mem::take(text));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// After the expression within the version has been seen to.
+    fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, version, .. } = table
+            && let Some(version) = version.take()
+        {
+            let text = Ident::new(format!("{name} FOR {version}"));
+            *name = ObjectName(vec![ObjectNamePart::Identifier(text)]);
         }
         ControlFlow::Continue(())
     }

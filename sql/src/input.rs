@@ -13,6 +13,7 @@ use crate::dialect::BoathouseDialect;
 use crate::error::ParseError;
 use crate::name::{QualifiedName, is_reserved};
 use crate::source::{Source, end_position, is_word, position, too_complex};
+use crate::statement::query::Refused;
 
 /// Levels of sqlparser's own recursion. The stack it needs is grown by the crate `recursive`; the
 /// depth of what comes out is limited by [`crate::source`].
@@ -358,8 +359,25 @@ impl<'a> Input<'a> {
 
     pub(crate) fn query(&mut self) -> Result<Box<Query>, ParseError> {
         let query = self.with_parser(Parser::parse_query)?;
-        crate::statement::query::check(&query)?;
+        self.check(&query)?;
         Ok(query)
+    }
+
+    /// Refuses what sqlparser took for a query, and is none.
+    pub(crate) fn check(&self, query: &Query) -> Result<(), ParseError> {
+        crate::statement::query::check(query).map_err(|refused| match refused {
+            Refused::Unsupported(error) => error,
+            Refused::ReservedWord(column) => self
+                .token_at(column)
+                .map_or_else(|| self.unexpected(), |token| self.error_near(token)),
+        })
+    }
+
+    fn token_at(&self, column: u64) -> Option<&'a TokenWithSpan> {
+        let index = self
+            .tokens
+            .binary_search_by_key(&column, |token| token.span.start.column);
+        index.ok().and_then(|index| self.tokens.get(index))
     }
 
     /// A query that ends before the first token at its own level for which `ends` holds.
@@ -453,12 +471,7 @@ impl<'a> Input<'a> {
         let place = message
             .rsplit_once(" at Line: 1, Column: ")
             .and_then(|(_, column)| column.trim().parse::<u64>().ok());
-        let found = place.and_then(|column| {
-            let index = self
-                .tokens
-                .binary_search_by_key(&column, |token| token.span.start.column);
-            index.ok().and_then(|index| self.tokens.get(index))
-        });
+        let found = place.and_then(|column| self.token_at(column));
         found.map_or_else(|| self.unexpected(), |token| self.error_near(token))
     }
 

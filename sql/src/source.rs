@@ -91,15 +91,22 @@ impl<'a> Source<'a> {
 
     /// All tokens, statements still together.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>, ParseError> {
-        let tokens = Tokenizer::new(&BoathouseDialect, self.text)
-            .tokenize_with_location()
-            .map_err(|error| self.unreadable(&error))?;
+        let mut tokens = Vec::new();
+        if let Err(error) = Tokenizer::new(&BoathouseDialect, self.text)
+            .tokenize_with_location_into_buf(&mut tokens)
+        {
+            let start = tokens
+                .last()
+                .map_or(1, |last| self.position_at(last.span.end));
+            return Err(self.unreadable(&error, start));
+        }
         self.prepare(tokens)
     }
 
     /// The words of PostgreSQL's lexer for what sqlparser's cannot read.
-    fn unreadable(&self, error: &TokenizerError) -> ParseError {
-        let position = self.position_at(error.location);
+    ///
+    /// `position` is where the token that cannot be read starts.
+    fn unreadable(&self, error: &TokenizerError, position: usize) -> ParseError {
         let rest = self.between(position, self.len() + 1);
         let message = error.message.to_ascii_lowercase();
         let what = if message.contains("unterminated string literal")
@@ -109,11 +116,7 @@ impl<'a> Source<'a> {
         } else if message.contains("dollar-quoted") || message.contains("unterminated dollar") {
             "unterminated dollar-quoted string"
         } else if message.contains("comment") {
-            return ParseError::new(
-                ParseError::SYNTAX_ERROR,
-                format!("unterminated /* comment at or near \"{rest}\""),
-            )
-            .at(position);
+            "unterminated /* comment"
         } else if message.contains("close delimiter") || message.contains("delimited identifier") {
             "unterminated quoted identifier"
         } else {

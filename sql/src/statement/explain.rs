@@ -60,6 +60,9 @@ impl Explain {
             explain.analyze = input.one_of(&["ANALYZE", "ANALYSE"]).is_some();
             explain.verbose = input.keyword("VERBOSE");
         }
+        if input.peek_keyword("EXPLAIN") || input.peek_keyword("PREPARE") {
+            return Err(input.unexpected());
+        }
         let position = input.position();
         let statement = Statement::parse(input)?;
         match statement {

@@ -495,6 +495,9 @@ const OTHER_OBJECTS: &[&str] = &[
 fn other_object(input: &Input, verb: &str, position: usize) -> ParseError {
     match OTHER_OBJECTS.iter().find(|word| input.peek_keyword(word)) {
         Some(&"UNIQUE") => ParseError::unsupported(format_args!("{verb} INDEX")).at(position),
+        Some(&"MATERIALIZED") => {
+            ParseError::unsupported(format_args!("{verb} MATERIALIZED VIEW")).at(position)
+        }
         Some(word) => ParseError::unsupported(format_args!("{verb} {word}")).at(position),
         None => input.unexpected(),
     }

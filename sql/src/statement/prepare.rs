@@ -42,6 +42,9 @@ impl Prepare {
             Vec::new()
         };
         input.expect_keyword("AS")?;
+        if input.peek_keyword("EXPLAIN") || input.peek_keyword("PREPARE") {
+            return Err(input.unexpected());
+        }
         let start = input.position();
         let statement = Statement::parse(input)?;
         match statement {

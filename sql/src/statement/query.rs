@@ -2,14 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Query, Select, SetExpr, Visit, Visitor, With};
+use sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Visit, Visitor, With,
+};
 use sqlparser::parser::Parser;
 
 use crate::error::ParseError;
 use crate::input::Input;
+use crate::name::is_reserved;
 
 /// Refuses what sqlparser takes for a query, and we do not carry out.
-pub(crate) fn check(query: &Query) -> Result<(), ParseError> {
+pub(crate) fn check(query: &Query) -> Result<(), Refused> {
     match query.visit(&mut Check) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
@@ -23,7 +26,7 @@ pub(crate) fn parse_with(input: &mut Input) -> Result<With, ParseError> {
     let recursive = input.keyword("RECURSIVE");
     let cte_tables = input.list(|input| input.with_parser(Parser::parse_cte))?;
     for cte in &cte_tables {
-        check(&cte.query)?;
+        input.check(&cte.query)?;
     }
     Ok(With {
         with_token: with_token.into(),
@@ -32,21 +35,32 @@ pub(crate) fn parse_with(input: &mut Input) -> Result<With, ParseError> {
     })
 }
 
+/// Why a query is not taken.
+pub(crate) enum Refused {
+    Unsupported(ParseError),
+    /// At this character, from 1.
+    ReservedWord(u64),
+}
+
 struct Check;
 
 impl Visitor for Check {
-    type Break = ParseError;
+    type Break = Refused;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<ParseError> {
-        let unsupported = |what: &str| ControlFlow::Break(ParseError::unsupported(what));
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
+        let unsupported =
+            |what: &str| ControlFlow::Break(Refused::Unsupported(ParseError::unsupported(what)));
         match query.body.as_ref() {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 return unsupported("INSERT, UPDATE, DELETE or MERGE within a query");
             }
-            SetExpr::Select(select) => {
-                if let Some(what) = unknown_clause(select) {
-                    return unsupported(what);
-                }
+            SetExpr::Select(select) if select.into.is_some() => {
+                let error = ParseError::unsupported("SELECT INTO");
+                let error = error.hint("write CREATE TABLE name AS SELECT ...");
+                return ControlFlow::Break(Refused::Unsupported(error));
+            }
+            SetExpr::Select(select) if !select.lateral_views.is_empty() => {
+                return unsupported("LATERAL VIEW");
             }
             _ => {}
         }
@@ -58,14 +72,51 @@ impl Visitor for Check {
         }
         ControlFlow::Continue(())
     }
+
+    /// sqlparser lets a reserved word be the name of a table.
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Refused> {
+        match relation.0.first().and_then(ObjectNamePart::as_ident) {
+            Some(name) => refuse_reserved(name),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// And the name of a column, where no operator begins with it.
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Refused> {
+        match expression {
+            Expr::Identifier(name) if !STANDS_ALONE.contains(&name.value.as_str()) => {
+                refuse_reserved(name)
+            }
+            Expr::CompoundIdentifier(names) => match names.first() {
+                Some(name) => refuse_reserved(name),
+                None => ControlFlow::Continue(()),
+            },
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
-fn unknown_clause(select: &Select) -> Option<&'static str> {
-    if select.into.is_some() {
-        return Some("SELECT INTO; CREATE TABLE ... AS");
+/// Reserved words that are values.
+const STANDS_ALONE: &[&str] = &[
+    "default",
+    "user",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "localtime",
+    "localtimestamp",
+    "session_user",
+    "system_user",
+];
+
+fn refuse_reserved(name: &Ident) -> ControlFlow<Refused> {
+    let upper = name.value.to_ascii_uppercase();
+    if name.quote_style.is_some() || !is_reserved(&upper) {
+        return ControlFlow::Continue(());
     }
-    if !select.lateral_views.is_empty() {
-        return Some("LATERAL VIEW");
-    }
-    None
+    ControlFlow::Break(Refused::ReservedWord(name.span.start.column))
 }
