@@ -60,6 +60,9 @@ impl Relation<'_> {
     }
 }
 
+/// Who holds what on an object, and whether they may grant it on.
+type Held = BTreeMap<(ObjectId, Privilege), bool>;
+
 /// The whole catalog at one version.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -74,7 +77,7 @@ pub struct Snapshot {
     pub(crate) secrets: Arc<Objects<SecretDefinition>>,
     pub(crate) pipelines: Arc<Objects<PipelineDefinition>>,
     pub(crate) roles: Arc<Objects<RoleDefinition>>,
-    pub(crate) grants: Arc<BTreeMap<ObjectRef, BTreeMap<(ObjectId, Privilege), bool>>>,
+    pub(crate) grants: Arc<BTreeMap<ObjectRef, Held>>,
 }
 
 impl Snapshot {

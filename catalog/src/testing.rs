@@ -50,6 +50,10 @@ pub(crate) fn on_both(test: impl AsyncFn(TestDatabase)) {
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         return;
     }
+    on_postgres(&test);
+}
+
+pub(crate) fn on_postgres(test: impl AsyncFn(TestDatabase)) {
     let runtime = runtime();
     let name = format!("boathouse_test_{}", Uuid::new_v4().simple());
     let server = postgres_url();

@@ -28,6 +28,9 @@ use crate::store::ids::IdAllocator;
 
 pub(crate) use change::{Change, Object};
 
+/// The name of a schema and of a table in it.
+type QualifiedName = (String, String);
+
 /// Changes that are made together or not at all.
 #[derive(Clone)]
 pub struct Transaction {
@@ -426,7 +429,7 @@ impl Transaction {
         found.ok_or(CatalogError::UnknownId { kind: T::KIND, id })
     }
 
-    fn qualified(&self, table: &TableDefinition) -> (String, String) {
+    fn qualified(&self, table: &TableDefinition) -> QualifiedName {
         let schema = self.overlay.schema_by_id(table.schema);
         (
             schema.map(|one| one.name.clone()).unwrap_or_default(),
@@ -437,7 +440,7 @@ impl Transaction {
     /// Points the foreign keys of all tables at what `redirect` gives for their target's old name.
     fn redirect_foreign_keys(
         &mut self,
-        redirect: &dyn Fn(&str, &str) -> Option<(String, String)>,
+        redirect: &dyn Fn(&str, &str) -> Option<QualifiedName>,
     ) -> Result<(), CatalogError> {
         let tables: Vec<_> = self.overlay.tables().cloned().collect();
         for before in tables {

@@ -12,7 +12,7 @@ use crate::definitions::{
     ConnectionDefinition, ForeignKey, Grant, ObjectRef, OptionValue, Privilege, RoleDefinition,
     ViewDefinition,
 };
-use crate::testing::{TestDatabase, create_role, on_both, on_sqlite, pipeline, table};
+use crate::testing::{TestDatabase, create_role, on_both, on_postgres, on_sqlite, pipeline, table};
 use crate::types::ColumnType;
 
 /// An error as a client gets it.
@@ -431,11 +431,11 @@ fn a_first_password_is_set_once() {
             let role = snapshot.role("boathouse").unwrap();
             crate::password::Verifier::parse(role.verifier.as_ref().unwrap()).unwrap()
         };
-        assert!(verifier(&*one.refresh().await.unwrap()).matches(password));
+        assert!(verifier(&one.refresh().await.unwrap()).matches(password));
         two.set_password("boathouse", &Secret::new("three"))
             .await
             .unwrap();
-        assert!(verifier(&*one.refresh().await.unwrap()).matches("three"));
+        assert!(verifier(&one.refresh().await.unwrap()).matches("three"));
         let error = two
             .set_password("nobody", &Secret::new("x"))
             .await
@@ -550,5 +550,75 @@ fn a_thousand_tables_are_loaded_in_under_a_tenth_of_a_second() {
         }
         println!("opening a catalog of 1000 tables with 12 columns each: {best:?}");
         assert!(best < LIMIT, "{best:?}");
+    });
+}
+
+#[test]
+fn connections_that_broke_are_replaced() {
+    on_postgres(async |database: TestDatabase| {
+        let catalog = database.open().await;
+        create_table(&catalog, "orders").await;
+        let broken = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let other = database.open().await;
+        sqlx::query(broken)
+            .execute(other.shared.database.pool())
+            .await
+            .unwrap();
+        catalog.ping().await.unwrap();
+        create_table(&catalog, "items").await;
+        assert_eq!(other.refresh().await.unwrap().tables().count(), 2);
+    });
+}
+
+/// The test starts itself as another process, which commits and says so until it is killed.
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    const URL: &str = "BOATHOUSE_TEST_COMMIT_UNTIL_KILLED";
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const COMMITS: usize = 20;
+    let key = MasterKey::from_base64(KEY).unwrap();
+    if let Ok(url) = std::env::var(URL) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let catalog = Catalog::open(&url, key, CatalogOptions::default())
+                .await
+                .unwrap();
+            for number in 0.. {
+                create_table(&catalog, &format!("t{number}")).await;
+                println!("committed t{number}");
+            }
+        });
+        return;
+    }
+    on_both(async |database: TestDatabase| {
+        let database = TestDatabase {
+            key: key.clone(),
+            ..database
+        };
+        let test = "catalog::tests::what_was_acknowledged_survives_a_kill";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", test])
+            .env(URL, &database.url)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut acknowledged: Vec<_> = std::io::BufRead::lines(output)
+            .filter_map(|line| Some(line.unwrap().split_once("committed ")?.1.to_owned()))
+            .take(COMMITS)
+            .collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(acknowledged.len(), COMMITS);
+        let catalog = database.open().await;
+        let snapshot = catalog.snapshot();
+        acknowledged.retain(|name| snapshot.table("public", name).is_none());
+        assert_eq!(acknowledged, [] as [String; 0]);
+        assert_eq!(
+            snapshot.version(),
+            1 + i64::try_from(snapshot.tables().count()).unwrap()
+        );
+        create_table(&catalog, "after").await;
     });
 }
