@@ -19,6 +19,7 @@ pub mod file;
 pub mod format;
 pub mod local;
 pub mod options;
+mod pattern;
 pub mod registry;
 pub mod s3;
 pub mod sftp;

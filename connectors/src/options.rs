@@ -101,6 +101,14 @@ impl Options {
         Self::new(owner, std::iter::empty::<(&str, &str)>())
     }
 
+    /// Everything not taken yet, as text: for a process that configures the same thing again.
+    pub(crate) fn remaining(&self) -> Vec<(String, String)> {
+        self.values
+            .iter()
+            .map(|(name, value)| (name.clone(), value.text().to_owned()))
+            .collect()
+    }
+
     pub fn take(&mut self, name: &'static str) -> Option<OptionValue> {
         self.known.push(name);
         self.values.remove(name)

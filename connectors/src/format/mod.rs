@@ -43,7 +43,7 @@ pub trait FileFormat: Send + Sync {
     fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError>;
 
     /// Hands every row of `file` to `sink` in the order of the file, in bounded memory whatever
-    /// the size of the file. Uses up to two threads besides the calling one. When `sink` breaks,
+    /// the size of the file. Uses up to three threads besides the calling one. When `sink` breaks,
     /// reading stops and the statistics so far are returned. After an error the batches already
     /// handed over are not to be used.
     fn read(
@@ -137,6 +137,8 @@ pub struct FileStatistics {
     pub rows_rejected: u64,
     /// Rows handed over with something in `_rescued`.
     pub rows_rescued: u64,
+    /// Rows left out by a rule: footers.
+    pub rows_skipped: u64,
     /// Bytes of the file read.
     pub bytes: u64,
     /// Sheets read; empty in formats that have none.
