@@ -1,1 +1,7 @@
+//! The binary `boathouse`.
+
+mod config;
+mod metrics;
+mod wire;
+
 fn main() {}
