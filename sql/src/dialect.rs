@@ -5,6 +5,7 @@
 //! token list treats them as plain names, so that a column called `sample` or `top` works.
 
 use std::any::TypeId;
+use std::cell::Cell;
 
 use sqlparser::ast::Expr;
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
@@ -13,9 +14,33 @@ use sqlparser::parser::{Parser, ParserError};
 
 const POSTGRESQL: PostgreSqlDialect = PostgreSqlDialect {};
 
-/// The dialect every text is read in.
+/// The dialect every text is read in, and how much more may be tried in reading it.
+///
+/// Where sqlparser is not sure it tries one way after another, at every level again: some broken texts
+/// would take it time exponential in their depth. So the expressions it begins are counted, and the
+/// text is given up as too complex when they are many more than its tokens.
 #[derive(Debug)]
-pub(crate) struct BoathouseDialect;
+pub(crate) struct BoathouseDialect {
+    attempts_left: Cell<usize>,
+}
+
+/// Expressions begun for a token; a text that is read at all needs a handful.
+const ATTEMPTS_PER_TOKEN: usize = 64;
+const ATTEMPTS_MIN: usize = 10_000;
+
+impl BoathouseDialect {
+    pub(crate) fn new() -> Self {
+        Self {
+            attempts_left: Cell::new(ATTEMPTS_MIN),
+        }
+    }
+
+    /// Allows what reading so many tokens may take.
+    pub(crate) fn allow(&self, tokens: usize) {
+        self.attempts_left
+            .set(tokens.saturating_mul(ATTEMPTS_PER_TOKEN).max(ATTEMPTS_MIN));
+    }
+}
 
 /// Passes a method on to [`POSTGRESQL`].
 macro_rules! as_postgresql {
@@ -79,6 +104,10 @@ impl Dialect for BoathouseDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        match self.attempts_left.get().checked_sub(1) {
+            Some(left) => self.attempts_left.set(left),
+            None => return Some(Err(ParserError::RecursionLimitExceeded)),
+        }
         POSTGRESQL.parse_prefix(parser)
     }
 

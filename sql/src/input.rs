@@ -9,7 +9,6 @@ use sqlparser::ast::{Expr, Query};
 use sqlparser::parser::{Parser, ParserError, ParserOptions};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use crate::dialect::BoathouseDialect;
 use crate::error::ParseError;
 use crate::name::{QualifiedName, is_reserved};
 use crate::source::{Source, end_position, is_word, position, too_complex};
@@ -18,6 +17,8 @@ use crate::statement::query::Refused;
 /// Levels of sqlparser's own recursion. The stack it needs is grown by the crate `recursive`; the
 /// depth of what comes out is limited by [`crate::source`].
 const RECURSION_MAX: usize = 1_000;
+/// What one such level may take before the stack is looked at again.
+const STACK_LEVEL_BYTES_MAX: usize = 512 * 1024;
 
 /// The tokens of one statement.
 pub(crate) struct Input<'a> {
@@ -38,9 +39,11 @@ const END: &TokenWithSpan = &TokenWithSpan {
 
 impl<'a> Input<'a> {
     pub(crate) fn new(source: &'a Source<'a>, tokens: &'a [TokenWithSpan]) -> Self {
+        // Some of sqlparser's ways from one level to the next take more than the usual 128 KiB.
+        recursive::set_minimum_stack_size(STACK_LEVEL_BYTES_MAX);
         let end_position = tokens.last().map_or(source.len() + 1, end_position);
         let options = ParserOptions::new().with_unescape(true);
-        let parser = Parser::new(&BoathouseDialect)
+        let parser = Parser::new(&source.dialect)
             .with_options(options)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens.to_vec());

@@ -30,4 +30,5 @@ pub use error::ParseError;
 pub use name::QualifiedName;
 pub use option::{OptionValue, SqlOption};
 pub use parse::{ParsedStatement, parse, parse_expression, parse_query};
+pub use source::STACK_BYTES_MIN;
 pub use statement::Statement;

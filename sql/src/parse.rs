@@ -27,6 +27,7 @@ pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, ParseError> {
     let mut statements = Vec::new();
     for tokens in source::statements(&tokens) {
         source::check_depth(tokens)?;
+        source.dialect.allow(tokens.len());
         let mut input = Input::new(&source, tokens);
         let start = input.position();
         let statement = Statement::parse(&mut input)?;
@@ -59,6 +60,7 @@ fn parse_whole<T>(
     let source = Source::new(text);
     let tokens = source.tokens()?;
     source::check_depth(&tokens)?;
+    source.dialect.allow(tokens.len());
     let mut input = Input::new(&source, &tokens);
     let value = parse(&mut input)?;
     input.finish()?;

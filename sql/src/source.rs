@@ -20,6 +20,12 @@ use crate::name::truncate_identifier;
 const OPERATOR_DEPTH_MAX: usize = 2_000;
 /// How many parentheses and brackets may be open at once.
 const NESTING_DEPTH_MAX: usize = 200;
+/// A set operation is as deep as this many operators: its level of the tree is that much larger.
+const SET_OPERATION_DEPTH: usize = 4;
+
+/// What a thread needs to clone, compare, print and drop the deepest statement that is let through,
+/// even in a debug build. Parsing itself grows its stack as it goes.
+pub const STACK_BYTES_MIN: usize = 16 * 1024 * 1024;
 
 /// A query string, by characters.
 pub(crate) struct Source<'a> {
@@ -29,6 +35,7 @@ pub(crate) struct Source<'a> {
     character_starts: Vec<usize>,
     /// The character each line starts at.
     line_starts: Vec<usize>,
+    pub(crate) dialect: BoathouseDialect,
 }
 
 impl<'a> Source<'a> {
@@ -51,6 +58,7 @@ impl<'a> Source<'a> {
             text,
             character_starts,
             line_starts,
+            dialect: BoathouseDialect::new(),
         }
     }
 
@@ -92,8 +100,8 @@ impl<'a> Source<'a> {
     /// All tokens, statements still together.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>, ParseError> {
         let mut tokens = Vec::new();
-        if let Err(error) = Tokenizer::new(&BoathouseDialect, self.text)
-            .tokenize_with_location_into_buf(&mut tokens)
+        if let Err(error) =
+            Tokenizer::new(&self.dialect, self.text).tokenize_with_location_into_buf(&mut tokens)
         {
             let start = tokens
                 .last()
@@ -341,9 +349,9 @@ pub(crate) fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), ParseError> {
                 Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::JOIN
                     if word.quote_style.is_none() =>
                 {
-                    depth += 1;
+                    depth += SET_OPERATION_DEPTH;
                     if let Some(level) = levels.last_mut() {
-                        level.1 += 1;
+                        level.1 += SET_OPERATION_DEPTH;
                     }
                 }
                 Keyword::AND
