@@ -3,6 +3,8 @@
 //!
 //! A modifier this program would not honour (the `3` of `timestamp(3)`) is refused, not dropped.
 
+use std::borrow::Cow;
+
 use super::{CHARACTER_LENGTH_MAX, ColumnType, NUMERIC_PRECISION_MAX};
 
 /// Digits after the second that times and timestamps keep.
@@ -143,14 +145,8 @@ impl ColumnType {
     /// The type a name and its modifiers stand for. The name is compared without regard to case and
     /// may be any of PostgreSQL's: `int`, `int4`, `integer`, `pg_catalog.int4`, `_int4`, `int4[]`.
     pub fn from_name(name: &str, modifiers: &[i64]) -> Result<Self, TypeError> {
-        let mut words = name
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .to_ascii_lowercase();
-        if let Some(bare) = words.strip_prefix("pg_catalog.") {
-            words = bare.to_owned();
-        }
+        let words = normalized(name);
+        let words = words.strip_prefix("pg_catalog.").unwrap_or(&words);
         if let Some(element) = words.strip_suffix("[]") {
             return Ok(Self::Array(Box::new(Self::from_name(element, modifiers)?)));
         }
@@ -161,9 +157,9 @@ impl ColumnType {
         }
         let plain = |found: Self| match modifiers {
             [] => Ok(found),
-            _ => Err(TypeError::ModifierNotAllowed(words.clone())),
+            _ => Err(TypeError::ModifierNotAllowed(words.to_owned())),
         };
-        match words.as_str() {
+        match words {
             "bool" | "boolean" => plain(Self::Boolean),
             "int2" | "smallint" => plain(Self::SmallInt),
             "int" | "int4" | "integer" => plain(Self::Integer),
@@ -231,8 +227,8 @@ impl ColumnType {
             | "numrange"
             | "tsrange"
             | "tstzrange"
-            | "daterange" => Err(TypeError::Unsupported(words)),
-            _ => Err(TypeError::Unknown(words)),
+            | "daterange" => Err(TypeError::Unsupported(words.to_owned())),
+            _ => Err(TypeError::Unknown(words.to_owned())),
         }
     }
 
@@ -248,10 +244,28 @@ impl ColumnType {
             .split(',')
             .map(|number| number.trim().parse::<i64>().map_err(|_| malformed()))
             .collect::<Result<Vec<_>, _>>()?;
-        let tail = tail.trim();
+        let (head, tail) = (head.trim(), tail.trim());
+        if tail.is_empty() {
+            return Self::from_name(head, &modifiers);
+        }
         let separator = if tail.starts_with('[') { "" } else { " " };
-        Self::from_name(&format!("{}{separator}{tail}", head.trim()), &modifiers)
+        Self::from_name(&format!("{head}{separator}{tail}"), &modifiers)
     }
+}
+
+/// A name in lower case with single spaces. A stored one is so already, and opening a catalog reads
+/// one for each column there is.
+fn normalized(name: &str) -> Cow<'_, str> {
+    let double_space = name.split(' ').any(str::is_empty);
+    if !double_space
+        && name
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+    {
+        return Cow::Borrowed(name);
+    }
+    let words: Vec<_> = name.split_whitespace().collect();
+    Cow::Owned(words.join(" ").to_ascii_lowercase())
 }
 
 fn numeric(modifiers: &[i64]) -> Result<ColumnType, TypeError> {
