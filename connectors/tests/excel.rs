@@ -418,7 +418,7 @@ fn files_made_to_exhaust_memory_are_refused_at_once() {
     strings
         .write_all(b"<sst xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\">")
         .unwrap();
-    for number in 0..400_000 {
+    for number in 0..250_000 {
         write!(
             strings,
             "<si><t>text number {number} of many that are all different</t></si>"
@@ -429,9 +429,9 @@ fn files_made_to_exhaust_memory_are_refused_at_once() {
     by_hand(&path, &workbook(""), strings.get_ref(), &mut |_| {});
     check_refused(
         &path,
-        &[("memory_limit_mb", "24")],
+        &[("memory_limit_mb", "14")],
         expect![[r#"
-        [53200] file "in/book": reading the workbook needs more than 24 MiB of memory
+        [53200] file "in/book": reading the workbook needs more than 14 MiB of memory
         if the workbook is honest, raise memory_limit_mb or deliver it in parts
     "#]],
     );
