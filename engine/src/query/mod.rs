@@ -13,6 +13,7 @@
 //! Planning reads tables' metadata and samples of files, never rows. What fails comes back as a
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
+pub mod cooperate;
 pub mod session;
 
 use std::sync::Arc;
