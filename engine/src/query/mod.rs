@@ -13,11 +13,9 @@
 //! Planning reads tables' metadata and samples of files, never rows. What fails comes back as a
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
-<<<<<<< HEAD
-pub mod cooperate;
-=======
 mod binder;
 mod context;
+pub mod cooperate;
 pub mod failure;
 mod files;
 mod lateral;
@@ -26,7 +24,6 @@ mod plan;
 mod resolve;
 mod rewrite;
 mod run;
->>>>>>> integrate
 pub mod session;
 pub mod typing;
 
