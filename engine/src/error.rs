@@ -147,3 +147,30 @@ impl std::error::Error for SqlError {
         self.source.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
     }
 }
+
+impl From<boathouse_sql::ParseError> for SqlError {
+    fn from(error: boathouse_sql::ParseError) -> Self {
+        let mut made = Self::new(SqlState(error.sqlstate), error.message);
+        made.position = error.position;
+        made.hint = error.hint;
+        made
+    }
+}
+
+impl From<boathouse_catalog::CatalogError> for SqlError {
+    fn from(error: boathouse_catalog::CatalogError) -> Self {
+        let mut made = Self::new(SqlState(error.sqlstate()), error.to_string());
+        made.hint = error.hint();
+        made.retryable = made.state == SqlState::SERIALIZATION_FAILURE;
+        made.caused_by(error)
+    }
+}
+
+impl From<boathouse_connectors::ConnectorError> for SqlError {
+    fn from(error: boathouse_connectors::ConnectorError) -> Self {
+        let mut made = Self::new(SqlState(error.sqlstate), error.message.clone());
+        made.hint.clone_from(&error.hint);
+        made.retryable = error.retryable;
+        made.caused_by(error)
+    }
+}

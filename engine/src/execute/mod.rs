@@ -1,0 +1,412 @@
+//! Carries out statements: one file for each kind of object or verb.
+//!
+//! ```text
+//! text -> parse -> prepare (plan, describe) -> execute -> Outcome
+//!                                                 |
+//!                                  Work: overlay over the catalog, files not yet committed
+//! ```
+//!
+//! Preparing reads and never writes. Executing changes nothing others can see until the transaction
+//! it belongs to commits; a statement outside BEGIN commits itself. A plan is checked against the
+//! catalog's version before it runs and made anew when the catalog has moved on.
+
+mod alter_table;
+mod comment;
+mod connection;
+mod copy;
+mod cursor;
+mod explain;
+mod grant;
+mod insert;
+mod open;
+mod pipeline;
+mod prepared;
+mod resolve;
+mod role;
+mod rows;
+mod schema;
+mod secret;
+mod set;
+mod settings;
+mod show_create;
+mod state;
+mod table;
+mod transaction;
+mod view;
+mod work;
+mod write;
+
+use std::sync::Arc;
+
+use boathouse_catalog::types::ColumnType;
+use boathouse_sql::{ParsedStatement, Statement};
+use datafusion::common::ScalarValue;
+
+pub(crate) use open::open_engine;
+pub use settings::{SERVER_VERSION, known as known_settings};
+pub use state::SessionState;
+
+use crate::error::{SqlError, SqlState};
+use crate::outcome::{Description, Outcome, RowsTag};
+use crate::query::{self, PlannedQuery};
+use crate::session::{Prepared, Session};
+use state::Block;
+use work::Work;
+
+/// What preparing a statement has worked out.
+#[derive(Clone)]
+pub(crate) enum PreparedPlan {
+    /// Planned when it runs.
+    None,
+    Query(Arc<PlannedQuery>),
+    Insert(Arc<insert::PlannedInsert>),
+}
+
+/// Splits and parses a query string.
+pub(crate) fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
+    boathouse_sql::parse(sql).map_err(SqlError::from)
+}
+
+/// An empty query string, prepared.
+impl Prepared {
+    pub fn empty() -> Self {
+        Self {
+            statement: None,
+            description: Description { parameters: Vec::new(), fields: None },
+            plan: PreparedPlan::None,
+        }
+    }
+}
+
+/// Plans and describes one statement.
+pub(crate) async fn prepare(
+    session: &mut Session,
+    statement: ParsedStatement,
+    parameter_types: &[Option<ColumnType>],
+) -> Result<Prepared, SqlError> {
+    check_not_failed(session, &statement.statement)?;
+    let context = session.state.query_context(&session.engine, Some(&statement.text));
+    let untyped = || {
+        parameter_types
+            .iter()
+            .map(|parameter| parameter.clone().unwrap_or(ColumnType::Text))
+            .collect::<Vec<_>>()
+    };
+    let (description, plan) = match &statement.statement {
+        Statement::Query(query) => {
+            let planned = query::plan_query(&context, query, parameter_types).await?;
+            (
+                Description {
+                    parameters: planned.parameters.clone(),
+                    fields: Some(Arc::clone(&planned.fields)),
+                },
+                PreparedPlan::Query(Arc::new(planned)),
+            )
+        }
+        Statement::Insert(insert) => {
+            let planned = insert::plan(session, &context, insert, parameter_types).await?;
+            (planned.description(), PreparedPlan::Insert(Arc::new(planned)))
+        }
+        Statement::Explain(explain) => (
+            Description { parameters: untyped(), fields: Some(explain::fields(explain)) },
+            PreparedPlan::None,
+        ),
+        Statement::Show(show) => (
+            Description { parameters: Vec::new(), fields: Some(set::show_fields(show)) },
+            PreparedPlan::None,
+        ),
+        Statement::ShowCreate(show) => (
+            Description { parameters: Vec::new(), fields: Some(show_create::fields(show)) },
+            PreparedPlan::None,
+        ),
+        Statement::CheckConnection(_) => (
+            Description { parameters: Vec::new(), fields: Some(connection::check_fields()) },
+            PreparedPlan::None,
+        ),
+        Statement::RunPipeline(_) => (
+            Description { parameters: Vec::new(), fields: Some(pipeline::run_fields()) },
+            PreparedPlan::None,
+        ),
+        Statement::ReplayQuarantine(_) => (
+            Description { parameters: Vec::new(), fields: Some(pipeline::run_fields()) },
+            PreparedPlan::None,
+        ),
+        Statement::TestPipeline(test) => (
+            Description {
+                parameters: Vec::new(),
+                fields: Some(pipeline::test_fields(session, test).await?),
+            },
+            PreparedPlan::None,
+        ),
+        Statement::Execute(execute) => {
+            let prepared = prepared::lookup(session, &execute.name)?;
+            (
+                Description {
+                    parameters: Vec::new(),
+                    fields: prepared.description.fields.clone(),
+                },
+                PreparedPlan::None,
+            )
+        }
+        Statement::Fetch(fetch) => (
+            Description {
+                parameters: Vec::new(),
+                fields: Some(cursor::fields(session, &fetch.cursor)?),
+            },
+            PreparedPlan::None,
+        ),
+        _ => (Description { parameters: untyped(), fields: None }, PreparedPlan::None),
+    };
+    Ok(Prepared { statement: Some(Arc::new(statement)), description, plan })
+}
+
+/// Runs a prepared statement.
+pub(crate) async fn execute(
+    session: &mut Session,
+    prepared: &Prepared,
+    parameters: &[ScalarValue],
+) -> Result<Outcome, SqlError> {
+    let Some(statement) = &prepared.statement else {
+        return Ok(Outcome::Empty);
+    };
+    check_not_failed(session, &statement.statement)?;
+    if parameters.len() != prepared.description.parameters.len() {
+        return Err(SqlError::new(
+            SqlState::PROTOCOL_VIOLATION,
+            format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                parameters.len(),
+                prepared.description.parameters.len()
+            ),
+        ));
+    }
+    // A statement outside a transaction block has one of its own.
+    let own = matches!(session.state.block, Block::None) && needs_work(&statement.statement);
+    if own {
+        session.state.begin_implicit();
+    }
+    let outcome = dispatch(session, statement, prepared, parameters).await;
+    let outcome = match outcome {
+        Ok(Outcome::CopyIn(copy)) if own => {
+            // The receiver carries the work and commits it itself.
+            return Ok(Outcome::CopyIn(copy));
+        }
+        other => other,
+    };
+    if own {
+        let committed = end_implicit(session, outcome.is_ok()).await;
+        return outcome.and_then(|outcome| committed.map(|()| outcome));
+    }
+    if outcome.is_err() {
+        session.state.fail_transaction();
+    }
+    outcome
+}
+
+/// Whether the statement may write, so that outside a block it needs a transaction of its own.
+fn needs_work(statement: &Statement) -> bool {
+    !matches!(
+        statement,
+        Statement::Query(_)
+            | Statement::Begin(_)
+            | Statement::Commit(_)
+            | Statement::Rollback(_)
+            | Statement::Savepoint(_)
+            | Statement::ReleaseSavepoint(_)
+            | Statement::RollbackToSavepoint(_)
+            | Statement::Set(_)
+            | Statement::Show(_)
+            | Statement::RunPipeline(_)
+            | Statement::ReplayQuarantine(_)
+            | Statement::Execute(_)
+            | Statement::DeclareCursor(_)
+    )
+}
+
+async fn dispatch(
+    session: &mut Session,
+    parsed: &ParsedStatement,
+    prepared: &Prepared,
+    parameters: &[ScalarValue],
+) -> Result<Outcome, SqlError> {
+    use Statement as S;
+    let text = parsed.text.as_str();
+    match &parsed.statement {
+        S::Query(query) => {
+            let planned = current_plan(session, prepared, query, text).await?;
+            let context = session.state.query_context(&session.engine, Some(text));
+            let stream = query::execute_query(&context, &planned, parameters).await?;
+            Ok(Outcome::Rows {
+                fields: Arc::clone(&planned.fields),
+                stream,
+                tag: RowsTag::Select,
+            })
+        }
+        S::Explain(explain) => explain::execute(session, explain, text).await,
+        S::Insert(insert) => insert::execute(session, insert, prepared, parameters, text).await,
+        S::Update(_) => Err(SqlError::unsupported("UPDATE")),
+        S::Delete(_) => Err(SqlError::unsupported("DELETE")),
+        S::Merge(_) => Err(SqlError::unsupported("MERGE")),
+        S::Truncate(_) => Err(SqlError::unsupported("TRUNCATE")),
+        S::CreateSchema(create) => schema::create(session, create),
+        S::AlterSchema(alter) => schema::alter(session, alter),
+        S::DropSchema(drop) => schema::drop(session, drop),
+        S::CreateTable(create) => table::create(session, create, text).await,
+        S::AlterTable(alter) => alter_table::execute(session, alter).await,
+        S::DropTable(drop) => table::drop(session, drop),
+        S::CreateView(create) => view::create(session, create, text).await,
+        S::AlterView(alter) => view::alter(session, alter),
+        S::DropView(drop) => view::drop(session, drop),
+        S::Comment(comment) => comment::execute(session, comment),
+        S::CreateRole(create) => role::create(session, create),
+        S::AlterRole(alter) => role::alter(session, alter),
+        S::DropRole(drop) => role::drop(session, drop),
+        S::Grant(grant) => grant::grant(session, grant),
+        S::Revoke(revoke) => grant::revoke(session, revoke),
+        S::SetRole(set) => role::set_role(session, set),
+        S::SetSessionAuthorization(set) => role::set_session_authorization(session, set),
+        S::CreateSecret(create) => secret::create(session, create),
+        S::AlterSecret(alter) => secret::alter(session, alter),
+        S::DropSecret(drop) => secret::drop(session, drop),
+        S::CreateConnection(create) => connection::create(session, create).await,
+        S::AlterConnection(alter) => connection::alter(session, alter).await,
+        S::DropConnection(drop) => connection::drop(session, drop),
+        S::CheckConnection(check) => connection::check(session, check).await,
+        S::CreatePipeline(create) => pipeline::create(session, create).await,
+        S::AlterPipeline(alter) => pipeline::alter(session, alter),
+        S::DropPipeline(drop) => pipeline::drop(session, drop),
+        S::RunPipeline(run) => pipeline::run(session, run).await,
+        S::TestPipeline(test) => pipeline::test(session, test).await,
+        S::ShowCreate(show) => show_create::execute(session, show),
+        S::ReplayQuarantine(replay) => pipeline::replay(session, replay).await,
+        S::Copy(copy) => copy::execute(session, copy, text).await,
+        S::Prepare(prepare) => prepared::prepare(session, prepare).await,
+        S::Execute(execute) => Box::pin(prepared::execute(session, execute)).await,
+        S::Deallocate(deallocate) => prepared::deallocate(session, deallocate),
+        S::DeclareCursor(declare) => cursor::declare(session, declare, text).await,
+        S::Fetch(fetch) => cursor::fetch(session, fetch).await,
+        S::Move(moved) => cursor::move_position(session, moved).await,
+        S::CloseCursor(close) => cursor::close(session, close),
+        S::Begin(begin) => transaction::begin(session, begin),
+        S::Commit(commit) => transaction::commit(session, commit).await,
+        S::Rollback(rollback) => transaction::rollback(session, rollback).await,
+        S::Savepoint(savepoint) => transaction::savepoint(session, savepoint),
+        S::ReleaseSavepoint(release) => transaction::release(session, release),
+        S::RollbackToSavepoint(rollback) => transaction::rollback_to(session, rollback).await,
+        S::SetTransaction(set) => transaction::set_transaction(session, set),
+        S::Set(set) => set::set(session, set),
+        S::Reset(reset) => set::reset(session, reset),
+        S::Show(show) => set::show(session, show),
+        S::Discard(discard) => set::discard(session, *discard),
+        S::Listen(_) => Err(SqlError::unsupported("LISTEN")),
+        S::Unlisten(_) => Ok(Outcome::Command("UNLISTEN".to_owned())),
+        S::Notify(_) => Err(SqlError::unsupported("NOTIFY")),
+        S::Lock(_) => Err(SqlError::unsupported("LOCK TABLE")
+            .hint("writes to a table are ordered by its commits; no lock is needed")),
+        S::Analyze(_) => Ok(Outcome::Command("ANALYZE".to_owned())),
+        S::Vacuum(_) => Err(SqlError::unsupported("VACUUM")),
+    }
+}
+
+/// The plan made when the statement was prepared, or a new one if the catalog has moved on.
+async fn current_plan(
+    session: &mut Session,
+    prepared: &Prepared,
+    query: &boathouse_sql::ast::Query,
+    text: &str,
+) -> Result<Arc<PlannedQuery>, SqlError> {
+    let context = session.state.query_context(&session.engine, Some(text));
+    if let PreparedPlan::Query(planned) = &prepared.plan
+        && query::is_current(&context, planned)
+    {
+        return Ok(Arc::clone(planned));
+    }
+    let types: Vec<_> = prepared.description.parameters.iter().cloned().map(Some).collect();
+    let planned = query::plan_query(&context, query, &types).await?;
+    if prepared.description.fields.as_ref().is_some_and(|fields| **fields != *planned.fields) {
+        return Err(SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "cached plan must not change result type",
+        ));
+    }
+    Ok(Arc::new(planned))
+}
+
+/// Commits or rolls back the implicit transaction, if there is one.
+pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Result<(), SqlError> {
+    match std::mem::replace(&mut session.state.block, Block::None) {
+        Block::Implicit(work) => finish(session, *work, succeeded).await,
+        other => {
+            session.state.block = other;
+            Ok(())
+        }
+    }
+}
+
+/// Ends a transaction's work, undoing what it did to the settings where it has to.
+async fn finish(session: &mut Session, work: Work, commit: bool) -> Result<(), SqlError> {
+    for (name, value) in work.local_settings.iter().rev() {
+        if let Err(error) = session.state.settings.set(name, std::slice::from_ref(value)) {
+            tracing::warn!(setting = %name, %error, "could not restore a setting");
+        }
+    }
+    if commit {
+        return work.commit(&session.engine).await;
+    }
+    session.state.settings.restore(&work.settings_before);
+    work.roll_back(&session.engine).await;
+    Ok(())
+}
+
+/// In a failed transaction only its end is heard.
+fn check_not_failed(session: &Session, statement: &Statement) -> Result<(), SqlError> {
+    let ends = matches!(
+        statement,
+        Statement::Commit(_) | Statement::Rollback(_) | Statement::RollbackToSavepoint(_)
+    );
+    if matches!(session.state.block, Block::Failed(_)) && !ends {
+        return Err(SqlError::new(
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ));
+    }
+    Ok(())
+}
+
+impl Session {
+    /// The work of the current transaction. [`execute`] begins one before a statement that writes.
+    fn work(&mut self) -> Result<&mut Work, SqlError> {
+        self.state
+            .work()
+            .ok_or_else(|| SqlError::internal("a statement that writes has no transaction"))
+    }
+
+    /// The overlay for catalog changes; refuses in a read-only transaction.
+    fn catalog(
+        &mut self,
+        command: &str,
+    ) -> Result<&mut boathouse_catalog::Transaction, SqlError> {
+        self.check_writable(command)?;
+        let engine = Arc::clone(&self.engine);
+        self.work()?.catalog(&engine)
+    }
+
+    fn check_writable(&mut self, command: &str) -> Result<(), SqlError> {
+        if self.state.work().is_some_and(|work| work.read_only) {
+            return Err(SqlError::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {command} in a read-only transaction"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<boathouse_catalog::Snapshot> {
+        self.state.snapshot(&self.engine)
+    }
+}
+
+/// A finished command.
+fn done(tag: impl Into<String>) -> Result<Outcome, SqlError> {
+    Ok(Outcome::Command(tag.into()))
+}

@@ -1,0 +1,333 @@
+//! The way of rows into a table, whoever brings them: defaults, casts, constraints, files.
+//!
+//! ```text
+//! columns given -> the table's columns (defaults fill in) -> NOT NULL, CHECK, length -> writer
+//! ```
+//!
+//! Rows go into data files that no commit names yet; [`TableWrite::finish`] hands them to the
+//! transaction. Dropping a [`TableWrite`] deletes what it wrote.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use boathouse_catalog::definitions::{ColumnDefinition, TableDefinition};
+use boathouse_catalog::types::ColumnType;
+use boathouse_sql::parse_expression;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use futures::StreamExt;
+
+use crate::error::{SqlError, SqlState};
+use crate::lake::{AppendWriter, CommitRequest, LakeTable, WriterOptions};
+use crate::query;
+use crate::session::Session;
+
+/// One CHECK, ready to be evaluated.
+pub(crate) struct Check {
+    name: String,
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+/// The in-memory schema of a table's rows.
+pub(crate) fn schema_of(definition: &TableDefinition) -> SchemaRef {
+    Arc::new(Schema::new(
+        definition
+            .columns
+            .iter()
+            .map(|column| column.column_type.to_field(&column.name, true))
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// Plans a table's CHECK constraints; an error names what is wrong in them.
+pub(super) fn plan_constraints(
+    session: &Session,
+    definition: &TableDefinition,
+) -> Result<Vec<Check>, SqlError> {
+    let schema = DFSchema::try_from(schema_of(definition))
+        .map_err(|error| SqlError::internal("could not read a table's columns").caused_by(error))?;
+    let context = session.state.query_context(&session.engine, None);
+    definition
+        .checks
+        .iter()
+        .map(|check| {
+            let parsed = parse_expression(&check.expression)?;
+            let planned = query::plan_expression(&context, &parsed, &schema)?;
+            let expression = query::physical_expression(&context, &planned, &schema)?;
+            let found = expression.data_type(schema.as_arrow()).ok();
+            if found != Some(DataType::Boolean) {
+                return Err(SqlError::new(
+                    SqlState::DATATYPE_MISMATCH,
+                    "argument of CHECK must be type boolean",
+                ));
+            }
+            Ok(Check { name: check.name.clone(), expression })
+        })
+        .collect()
+}
+
+/// Plans every default; an error names the column.
+pub(super) fn plan_defaults(
+    session: &Session,
+    definition: &TableDefinition,
+) -> Result<(), SqlError> {
+    for column in &definition.columns {
+        if column.default.is_some() {
+            default_of(session, column)?;
+        }
+    }
+    Ok(())
+}
+
+/// The default of a column as an expression over no columns, cast to the column's type.
+fn default_of(
+    session: &Session,
+    column: &ColumnDefinition,
+) -> Result<Option<Arc<dyn PhysicalExpr>>, SqlError> {
+    let Some(text) = &column.default else { return Ok(None) };
+    let empty = DFSchema::empty();
+    let context = session.state.query_context(&session.engine, None);
+    let cast = format!("CAST(({text}) AS {})", column.column_type.sql_name());
+    let parsed = parse_expression(&cast)?;
+    let planned = query::plan_expression(&context, &parsed, &empty)?;
+    query::physical_expression(&context, &planned, &empty).map(Some)
+}
+
+/// Where one column of the table comes from.
+enum Source {
+    Given(usize),
+    Default(Arc<dyn PhysicalExpr>),
+    Null,
+}
+
+/// A write into one table.
+pub(crate) struct TableWrite {
+    pub(super) schema_name: String,
+    pub(super) definition: Arc<TableDefinition>,
+    table: Arc<LakeTable>,
+    writer: AppendWriter,
+    schema: SchemaRef,
+    sources: Vec<Source>,
+    checks: Vec<Check>,
+    rows: u64,
+}
+
+impl TableWrite {
+    /// A write of batches that have `given` columns, in that order.
+    pub async fn begin(
+        session: &mut Session,
+        schema_name: &str,
+        definition: Arc<TableDefinition>,
+        given: &[ColumnDefinition],
+    ) -> Result<Self, SqlError> {
+        session.check_writable("INSERT")?;
+        let schema = schema_of(&definition);
+        let mut sources = Vec::with_capacity(definition.columns.len());
+        for column in &definition.columns {
+            let at = given.iter().position(|one| one.name == column.name);
+            sources.push(match (at, default_of(session, column)?) {
+                (Some(index), _) => Source::Given(index),
+                (None, Some(default)) => Source::Default(default),
+                (None, None) => Source::Null,
+            });
+        }
+        let checks = plan_constraints(session, &definition)?;
+        let table = session.engine.lake.table(&definition).await?;
+        let writer = table.writer(
+            Arc::clone(&schema),
+            &definition.partition_by,
+            WriterOptions::default(),
+        )?;
+        Ok(Self {
+            schema_name: schema_name.to_owned(),
+            definition,
+            table,
+            writer,
+            schema,
+            sources,
+            checks,
+            rows: 0,
+        })
+    }
+
+    /// Takes rows. The first row that breaks a constraint is the error, and nothing is kept.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let complete = self.complete(batch)?;
+        self.check(&complete)?;
+        self.rows += complete.num_rows() as u64;
+        self.writer.write(&complete).await?;
+        Ok(())
+    }
+
+    fn complete(&self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let rows = batch.num_rows();
+        let columns = self
+            .sources
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(source, field)| {
+                let array = match source {
+                    Source::Given(index) => Arc::clone(batch.column(*index)),
+                    Source::Null => new_null_array(field.data_type(), rows),
+                    Source::Default(expression) => evaluate(expression, batch)?,
+                };
+                if array.data_type() == field.data_type() {
+                    return Ok(array);
+                }
+                arrow::compute::cast(&array, field.data_type()).map_err(|error| {
+                    SqlError::new(
+                        SqlState::DATATYPE_MISMATCH,
+                        format!("column \"{}\" cannot take this value", field.name()),
+                    )
+                    .caused_by(error)
+                })
+            })
+            .collect::<Result<Vec<ArrayRef>, SqlError>>()?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(|error| SqlError::internal("could not complete rows").caused_by(error))
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<(), SqlError> {
+        for (index, column) in self.definition.columns.iter().enumerate() {
+            let array = batch.column(index);
+            if !column.nullable && array.null_count() > 0 {
+                let row = (0..array.len()).find(|row| array.is_null(*row)).unwrap_or(0);
+                return Err(SqlError::new(
+                    SqlState::NOT_NULL_VIOLATION,
+                    format!(
+                        "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                        column.name, self.definition.name
+                    ),
+                )
+                .detail(failing_row(batch, row)));
+            }
+            check_length(&column.column_type, array)?;
+        }
+        for check in &self.checks {
+            let holds = evaluate(&check.expression, batch)?;
+            let holds = holds.as_boolean();
+            let broken = (0..holds.len()).find(|row| holds.is_valid(*row) && !holds.value(*row));
+            if let Some(row) = broken {
+                return Err(SqlError::new(
+                    SqlState::CHECK_VIOLATION,
+                    format!(
+                        "new row for relation \"{}\" violates check constraint \"{}\"",
+                        self.definition.name, check.name
+                    ),
+                )
+                .detail(failing_row(batch, row)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the files and hands them to the transaction. Gives the number of rows.
+    pub async fn finish(
+        self,
+        session: &mut Session,
+        operation: &'static str,
+    ) -> Result<u64, SqlError> {
+        let rows = self.rows;
+        let files = self.writer.finish().await?;
+        if files.is_empty() {
+            return Ok(rows);
+        }
+        if session.work()?.is_created(self.definition.id) {
+            // Nobody else can see the table yet, so its rows need not wait.
+            self.table
+                .commit(CommitRequest {
+                    operation: operation.to_owned(),
+                    adds: files,
+                    ..CommitRequest::default()
+                })
+                .await?;
+            return Ok(rows);
+        }
+        session.work()?.rows_written(&self.schema_name, &self.definition, files, operation)?;
+        Ok(rows)
+    }
+
+    /// Commits the rows as a transaction of their own, outside a session.
+    pub async fn commit_alone(self, operation: &str) -> Result<u64, SqlError> {
+        let rows = self.rows;
+        let adds = self.writer.finish().await?;
+        if !adds.is_empty() {
+            let request = CommitRequest {
+                operation: operation.to_owned(),
+                adds,
+                ..CommitRequest::default()
+            };
+            self.table.commit(request).await?;
+        }
+        Ok(rows)
+    }
+}
+
+/// Writes a stream to its end and hands the rows to the transaction.
+pub(super) async fn write_stream(
+    session: &mut Session,
+    mut table_write: TableWrite,
+    mut stream: SendableRecordBatchStream,
+    operation: &'static str,
+) -> Result<u64, SqlError> {
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(query::failure)?;
+        table_write.write(&batch).await?;
+    }
+    table_write.finish(session, operation).await
+}
+
+fn evaluate(
+    expression: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+) -> Result<ArrayRef, SqlError> {
+    expression
+        .evaluate(batch)
+        .and_then(|value| match value {
+            ColumnarValue::Array(array) => Ok(array),
+            ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(batch.num_rows()),
+        })
+        .map_err(query::failure)
+}
+
+/// `varchar(n)` and `char(n)`: spaces beyond the length are cut by PostgreSQL too, anything else is
+/// an error. Lengths are in characters.
+fn check_length(column_type: &ColumnType, array: &ArrayRef) -> Result<(), SqlError> {
+    let (limit, name) = match column_type {
+        ColumnType::Varchar(Some(limit)) => (*limit, "character varying"),
+        ColumnType::Char(limit) => (*limit, "character"),
+        _ => return Ok(()),
+    };
+    let too_long = array
+        .as_string_opt::<i32>()
+        .into_iter()
+        .flat_map(|texts| texts.iter().flatten())
+        .any(|text| text.len() > limit as usize && text.chars().count() > limit as usize);
+    if too_long {
+        return Err(SqlError::new(
+            SqlState("22001"),
+            format!("value too long for type {name}({limit})"),
+        ));
+    }
+    Ok(())
+}
+
+/// PostgreSQL's `Failing row contains (...)`.
+fn failing_row(batch: &RecordBatch, row: usize) -> String {
+    let values: Vec<String> = batch
+        .columns()
+        .iter()
+        .map(|column| match ScalarValue::try_from_array(column, row) {
+            Ok(value) if value.is_null() => "null".to_owned(),
+            Ok(value) => value.to_string(),
+            Err(_) => "?".to_owned(),
+        })
+        .collect();
+    format!("Failing row contains ({}).", values.join(", "))
+}
