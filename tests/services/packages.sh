@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes sure the Debian packages the tests need are there. Says nothing when they are.
+set -euo pipefail
+needed=(gcc cmake psql python3 curl)
+packages=(gcc cmake postgresql-client python3-venv curl)
+missing=()
+for index in "${!needed[@]}"; do
+  command -v "${needed[$index]}" >/dev/null || missing+=("${packages[$index]}")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+fi

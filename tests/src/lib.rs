@@ -1,0 +1,212 @@
+//! Starts the built binary on a lake of its own and talks to it as a client would.
+//!
+//! The binary is the one beside the running test (`target/<profile>/boathouse`), or the one
+//! `BOATHOUSE_BIN` names; `cargo build` makes it first. A server is ended by its process id when its
+//! [`Server`] is dropped. A test that cannot start it fails.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+/// The superuser's password in tests.
+pub const PASSWORD: &str = "correct horse";
+
+/// A debug build on a busy machine is slow to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Any failure of the harness itself.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The binary under test.
+pub fn binary() -> Result<PathBuf, Failure> {
+    if let Some(path) = std::env::var_os("BOATHOUSE_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).ok_or("the test has no folder")?;
+    let binary = folder.join("boathouse");
+    if binary.exists() {
+        Ok(binary)
+    } else {
+        Err(format!("{} is missing: run `cargo build` first", binary.display()).into())
+    }
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A port nobody listens on.
+pub fn free_port() -> Result<u16, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    pub http_port: u16,
+    log: PathBuf,
+}
+
+/// What a server is started with beyond its lake.
+#[derive(Default)]
+pub struct ServerOptions {
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Server {
+    /// Starts a server on the lake in `folder` and waits until it answers.
+    pub async fn start(folder: &Path) -> Result<Self, Failure> {
+        Self::start_with(folder, ServerOptions::default()).await
+    }
+
+    pub async fn start_with(folder: &Path, options: ServerOptions) -> Result<Self, Failure> {
+        let server = Self::spawn(folder, options)?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Starts a server without waiting.
+    pub fn spawn(folder: &Path, options: ServerOptions) -> Result<Self, Failure> {
+        let port = free_port()?;
+        let http_port = free_port()?;
+        let log = folder.with_extension("log");
+        let output = std::fs::File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(binary()?)
+            .arg("serve")
+            .arg("--lake")
+            .arg(folder)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--http", &format!("127.0.0.1:{http_port}")])
+            .args(&options.arguments)
+            .env("BOATHOUSE_PASSWORD", PASSWORD)
+            .envs(options.environment)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(Self { child, port, http_port, log })
+    }
+
+    async fn wait_until_ready(&self) -> Result<(), Failure> {
+        let start = Instant::now();
+        loop {
+            let error = match self.connect().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if start.elapsed() > START_TIMEOUT {
+                return Err(format!("the server did not start: {error}\n{}", self.log()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the server has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A connection as the superuser.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_as("boathouse", PASSWORD).await
+    }
+
+    pub async fn connect_as(&self, user: &str, password: &str) -> Result<Client, Failure> {
+        let (client, connection) = Config::new()
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(user)
+            .password(password)
+            .dbname("boathouse")
+            .connect(NoTls)
+            .await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> Result<(), Failure> {
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing is left to do when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for a lake; `lake` inside it does not exist yet.
+pub fn lake_folder() -> Result<(TempDir, PathBuf), Failure> {
+    let folder = tempfile::tempdir()?;
+    let lake = folder.path().join("lake");
+    Ok((folder, lake))
+}
+
+/// Runs a query string and gives its rows as text, columns divided by `|`, NULL as `∅`.
+pub async fn rows(client: &Client, sql: &str) -> Result<Vec<String>, Failure> {
+    let messages = client.simple_query(sql).await.map_err(explain)?;
+    Ok(messages
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|index| row.get(index).unwrap_or("∅"))
+                    .collect::<Vec<_>>()
+                    .join("|"),
+            ),
+            _ => None,
+        })
+        .collect())
+}
+
+/// The one value a query gives.
+pub async fn value(client: &Client, sql: &str) -> Result<String, Failure> {
+    let found = rows(client, sql).await?;
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        other => Err(format!("expected one row of {sql}, found {other:?}").into()),
+    }
+}
+
+/// A client's error in the words the server sent.
+pub fn explain(error: tokio_postgres::Error) -> Failure {
+    match error.as_db_error() {
+        Some(error) => {
+            let mut text = format!("{}: {}", error.code().code(), error.message());
+            for part in [error.detail(), error.hint()].into_iter().flatten() {
+                text.push_str(" / ");
+                text.push_str(part);
+            }
+            text.into()
+        }
+        None => error.into(),
+    }
+}

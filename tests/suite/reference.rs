@@ -1,0 +1,139 @@
+//! Runs the examples of the documentation.
+//!
+//! On every page under `docs/`, each block marked `sql` is run in order on an empty lake, with the
+//! example files under `{examples}` and an empty folder `{scratch}`; a block marked `text` right after it is what psql would
+//! print. A block marked `sql error` must fail, and the `text` after it holds the message.
+
+use std::path::{Path, PathBuf};
+
+use boathouse_tests::{Failure, Server, explain, lake_folder, repository};
+use tokio_postgres::SimpleQueryMessage;
+
+struct Block {
+    language: String,
+    text: String,
+    line: usize,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut open: Option<Block> = None;
+    for (index, line) in page.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(language)) => {
+                open = Some(Block {
+                    language: language.trim().to_owned(),
+                    text: String::new(),
+                    line: index + 1,
+                });
+            }
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// The way `psql --no-align` would print it, with ` | ` between columns.
+fn printed(messages: &[SimpleQueryMessage]) -> String {
+    let mut text = String::new();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                let names: Vec<_> = columns.iter().map(|column| column.name()).collect();
+                text.push_str(&names.join(" | "));
+                text.push('\n');
+            }
+            SimpleQueryMessage::Row(row) => {
+                let cells: Vec<_> =
+                    (0..row.len()).map(|index| row.get(index).unwrap_or("")).collect();
+                text.push_str(cells.join(" | ").trim_end());
+                text.push('\n');
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
+    let examples = repository().join("examples").canonicalize()?;
+    let page = std::fs::read_to_string(path)?;
+    let blocks = blocks(&page);
+    if !blocks.iter().any(|block| block.language.starts_with("sql")) {
+        return Ok(Vec::new());
+    }
+    let (folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    let mut failures = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        let place = format!("{}:{}", path.display(), block.line);
+        let expected = blocks
+            .get(index + 1)
+            .filter(|following| following.language == "text")
+            .map(|following| following.text.as_str());
+        let sql = block
+            .text
+            .replace("{examples}", &examples.to_string_lossy())
+            .replace("{scratch}", &folder.path().to_string_lossy());
+        match block.language.as_str() {
+            "sql" => match client.simple_query(&sql).await {
+                Ok(messages) => {
+                    let answer = printed(&messages);
+                    let same = |expected: &str| {
+                        expected.lines().map(str::trim_end).eq(answer.lines().map(str::trim_end))
+                    };
+                    if let Some(expected) = expected
+                        && !same(expected)
+                    {
+                        failures.push(format!("{place}: expected\n{expected}found\n{answer}"));
+                    }
+                }
+                Err(error) => failures.push(format!("{place}: {}", explain(error))),
+            },
+            "sql error" => match client.simple_query(&sql).await {
+                Ok(_) => failures.push(format!("{place}: should fail")),
+                Err(error) => {
+                    let message = explain(error).to_string();
+                    if let Some(expected) = expected
+                        && !message.contains(expected.trim())
+                    {
+                        failures.push(format!("{place}: expected {expected}found {message}"));
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+    Ok(failures)
+}
+
+fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            pages(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_documentation_work() -> Result<(), Failure> {
+    let mut found = Vec::new();
+    pages(&repository().join("docs"), &mut found)?;
+    let mut failures = Vec::new();
+    for page in found {
+        failures.extend(run_page(&page).await?);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
