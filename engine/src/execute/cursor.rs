@@ -33,7 +33,7 @@ impl Cursor {
             let batch = match self.rest.take() {
                 Some(batch) => batch,
                 None => match self.stream.next().await {
-                    Some(batch) => batch.map_err(query::failure)?,
+                    Some(batch) => batch.map_err(query::failure::from_datafusion)?,
                     None => break,
                 },
             };

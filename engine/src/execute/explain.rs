@@ -5,6 +5,7 @@ use boathouse_catalog::types::ColumnType;
 use boathouse_sql::Statement;
 use boathouse_sql::statement::{Explain, ExplainFormat};
 
+use super::planning;
 use super::rows::{self, Column};
 use crate::error::SqlError;
 use crate::outcome::{Outcome, RowsTag};
@@ -31,7 +32,7 @@ pub(super) async fn execute(
     let context = session.state.query_context(&session.engine, Some(text));
     let planned = query::plan_query(&context, query, &[]).await?;
     let lines =
-        query::explain_query(&context, &planned, explain.analyze, explain.verbose).await?;
+        planning::explain_query(&context, &planned, explain.analyze, explain.verbose).await?;
     let column = match explain.format {
         ExplainFormat::Text => lines.into_iter().map(Some).collect(),
         ExplainFormat::Json => {

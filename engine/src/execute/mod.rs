@@ -14,12 +14,14 @@ mod alter_table;
 mod comment;
 mod connection;
 mod copy;
+pub mod copy_decode;
 mod cursor;
 mod explain;
 mod grant;
 mod insert;
 mod open;
 mod pipeline;
+mod planning;
 mod prepared;
 mod resolve;
 mod role;
@@ -50,6 +52,7 @@ use crate::error::{SqlError, SqlState};
 use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::{self, PlannedQuery};
 use crate::session::{Prepared, Session};
+use planning::KeptPlan;
 use state::Block;
 use work::Work;
 
@@ -58,7 +61,7 @@ use work::Work;
 pub(crate) enum PreparedPlan {
     /// Planned when it runs.
     None,
-    Query(Arc<PlannedQuery>),
+    Query(KeptPlan),
     Insert(Arc<insert::PlannedInsert>),
 }
 
@@ -100,7 +103,7 @@ pub(crate) async fn prepare(
                     parameters: planned.parameters.clone(),
                     fields: Some(Arc::clone(&planned.fields)),
                 },
-                PreparedPlan::Query(Arc::new(planned)),
+                PreparedPlan::Query(KeptPlan::new(&context, planned).await?),
             )
         }
         Statement::Insert(insert) => {
@@ -187,9 +190,9 @@ pub(crate) async fn execute(
     }
     let outcome = dispatch(session, statement, prepared, parameters).await;
     let outcome = match outcome {
-        Ok(Outcome::CopyIn(copy)) if own => {
-            // The receiver carries the work and commits it itself.
-            return Ok(Outcome::CopyIn(copy));
+        // Its transaction stays open until the client has sent everything: `finish_copy` ends it.
+        Ok(Outcome::CopyIn(copy)) => {
+            return Ok(Outcome::CopyIn(crate::outcome::CopyIn { alone: own, ..copy }));
         }
         other => other,
     };
@@ -316,10 +319,10 @@ async fn current_plan(
     text: &str,
 ) -> Result<Arc<PlannedQuery>, SqlError> {
     let context = session.state.query_context(&session.engine, Some(text));
-    if let PreparedPlan::Query(planned) = &prepared.plan
-        && query::is_current(&context, planned)
+    if let PreparedPlan::Query(kept) = &prepared.plan
+        && kept.is_current(&context).await?
     {
-        return Ok(Arc::clone(planned));
+        return Ok(Arc::clone(&kept.planned));
     }
     let types: Vec<_> = prepared.description.parameters.iter().cloned().map(Some).collect();
     let planned = query::plan_query(&context, query, &types).await?;

@@ -4,7 +4,7 @@ use boathouse_sql::ParsedStatement;
 use boathouse_sql::statement::{Deallocate, Execute, Prepare};
 use datafusion::common::{DFSchema, ScalarValue};
 
-use super::done;
+use super::{done, planning};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Outcome;
 use crate::query;
@@ -63,10 +63,8 @@ pub(super) async fn execute(
     let nothing = DFSchema::empty();
     let mut parameters: Vec<ScalarValue> = Vec::with_capacity(wanted.len());
     for (expression, column_type) in execute.parameters.iter().zip(wanted) {
-        let text = format!("CAST(({expression}) AS {})", column_type.sql_name());
-        let parsed = boathouse_sql::parse_expression(&text)?;
-        let planned = query::plan_expression(&context, &parsed, &nothing)?;
-        parameters.push(query::evaluate_constant(&context, &planned)?);
+        let planned = query::plan_expression(&context, expression, &nothing, Some(column_type))?;
+        parameters.push(planning::evaluate_constant(&context, &planned)?);
     }
     super::execute(session, &prepared, &parameters).await
 }

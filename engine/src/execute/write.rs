@@ -20,9 +20,11 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::StreamExt;
 
+use super::planning::physical_expression;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{AppendWriter, CommitRequest, LakeTable, WriterOptions};
 use crate::query;
+use crate::from_datafusion::from_datafusion;
 use crate::session::Session;
 
 /// One CHECK, ready to be evaluated.
@@ -55,8 +57,8 @@ pub(super) fn plan_constraints(
         .iter()
         .map(|check| {
             let parsed = parse_expression(&check.expression)?;
-            let planned = query::plan_expression(&context, &parsed, &schema)?;
-            let expression = query::physical_expression(&context, &planned, &schema)?;
+            let planned = query::plan_expression(&context, &parsed, &schema, None)?;
+            let expression = physical_expression(&context, &planned, &schema)?;
             let found = expression.data_type(schema.as_arrow()).ok();
             if found != Some(DataType::Boolean) {
                 return Err(SqlError::new(
@@ -90,10 +92,9 @@ fn default_of(
     let Some(text) = &column.default else { return Ok(None) };
     let empty = DFSchema::empty();
     let context = session.state.query_context(&session.engine, None);
-    let cast = format!("CAST(({text}) AS {})", column.column_type.sql_name());
-    let parsed = parse_expression(&cast)?;
-    let planned = query::plan_expression(&context, &parsed, &empty)?;
-    query::physical_expression(&context, &planned, &empty).map(Some)
+    let parsed = parse_expression(text)?;
+    let planned = query::plan_expression(&context, &parsed, &empty, Some(&column.column_type))?;
+    physical_expression(&context, &planned, &empty).map(Some)
 }
 
 /// Where one column of the table comes from.
@@ -277,7 +278,7 @@ pub(super) async fn write_stream(
     operation: &'static str,
 ) -> Result<u64, SqlError> {
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(query::failure)?;
+        let batch = batch.map_err(from_datafusion)?;
         table_write.write(&batch).await?;
     }
     table_write.finish(session, operation).await
@@ -293,7 +294,7 @@ fn evaluate(
             ColumnarValue::Array(array) => Ok(array),
             ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(batch.num_rows()),
         })
-        .map_err(query::failure)
+        .map_err(from_datafusion)
 }
 
 /// `varchar(n)` and `char(n)`: spaces beyond the length are cut by PostgreSQL too, anything else is
