@@ -12,7 +12,7 @@ use crate::session::Session;
 
 pub(super) fn execute(session: &mut Session, comment: &Comment) -> Result<Outcome, SqlError> {
     let (object, column) = target(session, &comment.object)?;
-    let text = comment.comment.as_deref();
+    let text = comment.comment.clone();
     session.catalog("COMMENT")?.set_comment(object, column.as_deref(), text)?;
     follow_in_lake(session, object)?;
     done("COMMENT")

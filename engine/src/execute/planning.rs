@@ -21,10 +21,11 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::{DisplayableExecutionPlan, ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
 use crate::error::{SqlError, SqlState};
-use crate::lake::DeltaProvider;
+use crate::lake::{DeltaProvider, StoreLocation};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext};
 
@@ -134,7 +135,7 @@ async fn physical_plan(
     let optimized = query::optimize(context, plan)?;
     state
         .query_planner()
-        .create_physical_plan(&optimized, &state)
+        .create_physical_plan(&optimized, state.as_ref())
         .await
         .map_err(from_datafusion)
 }
@@ -214,7 +215,7 @@ pub(super) async fn write_files(
             ));
         }
     }
-    let target = query::output_url(context, path).await?;
+    let target = output_url(context, path)?;
     if !path.contains("://") && options.partition_by.is_empty() && !path.ends_with('/') {
         refuse_folder(path)?;
     }
@@ -252,6 +253,25 @@ fn compression_of_text(
         Some(other) => Err(SqlError::unsupported(format!("compression \"{other}\" for this format"))
             .hint("text files are written uncompressed; parquet takes zstd, snappy, lz4, gzip")),
     }
+}
+
+/// Where files are to go, with the store behind it made known to the runtime. A path without a
+/// scheme is one of the server's own.
+fn output_url(context: &QueryContext, path: &str) -> Result<String, SqlError> {
+    if !path.contains("://") {
+        if !Path::new(path).is_absolute() {
+            return Err(SqlError::new(
+                SqlState("42602"),
+                "relative path not allowed for COPY to file",
+            ));
+        }
+        return Ok(format!("file://{path}"));
+    }
+    let location = StoreLocation::open(path, &context.engine.config.store_options)?;
+    let mut root = location.url.clone();
+    root.set_path("/");
+    context.engine.runtime.register_object_store(&root, location.root);
+    Ok(path.to_owned())
 }
 
 fn refuse_folder(path: &str) -> Result<(), SqlError> {

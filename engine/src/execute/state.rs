@@ -209,7 +209,6 @@ impl SessionState {
                 in_transaction,
             }),
             extra_relations: Vec::new(),
-            statement_text: text.map(Arc::from),
         }
     }
 }

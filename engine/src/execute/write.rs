@@ -24,7 +24,7 @@ use super::planning::physical_expression;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{AppendWriter, CommitRequest, LakeTable, WriterOptions};
 use crate::query;
-use crate::from_datafusion::from_datafusion;
+use crate::query::failure::from_datafusion;
 use crate::session::Session;
 
 /// One CHECK, ready to be evaluated.
