@@ -78,8 +78,8 @@ pub struct CommitRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     pub version: i64,
-    /// The mark was there already: an earlier attempt at the same batch had succeeded, and the files
-    /// of this request are in no commit.
+    /// The mark was there already: an earlier attempt at the same batch had succeeded. Whether it was
+    /// made with the files of this request is not known, so they must not be deleted.
     pub earlier: bool,
 }
 
@@ -98,9 +98,10 @@ impl LakeTable {
         let base_fields = base.schema().clone();
         let base_partitions = base.partition_by().to_vec();
         drop(base);
+        let mut tried = None;
         loop {
             let outcome = self
-                .try_commit(&request, commit_id, &base_fields, &base_partitions)
+                .try_commit(&request, commit_id, &base_fields, &base_partitions, &mut tried)
                 .await;
             let error = match outcome {
                 Ok(committed) => {
@@ -133,8 +134,16 @@ impl LakeTable {
         commit_id: Uuid,
         base_fields: &arrow::datatypes::SchemaRef,
         base_partitions: &[String],
+        tried: &mut Option<i64>,
     ) -> Result<Committed, Attempt> {
         let snapshot = self.refresh().await.map_err(Attempt::Failed)?;
+        // A put whose outcome could not be read back may have come through meanwhile.
+        if let Some(version) = *tried
+            && snapshot.version() >= version
+            && self.holds(version, commit_id).await?
+        {
+            return Ok(Committed { version, earlier: false });
+        }
         if let Some(mark) = &request.transaction {
             let current = snapshot
                 .transaction(&mark.application)
@@ -171,6 +180,7 @@ impl LakeTable {
             .entry(request, commit_id, &snapshot)
             .map_err(Attempt::Refused)?;
         let version = snapshot.version() + 1;
+        *tried = Some(version);
         failpoint::hit("before_commit");
         self.put(version, bytes, commit_id).await?;
         failpoint::hit("after_commit");
@@ -204,6 +214,18 @@ impl LakeTable {
             (Err(_), failure) => Err(Attempt::Failed(LakeError::Unknown {
                 location: self.location(),
                 source: failure.into(),
+            })),
+        }
+    }
+
+    /// Whether the entry of a version is this commit.
+    async fn holds(&self, version: i64, commit_id: Uuid) -> Result<bool, Attempt> {
+        let number = u64::try_from(version).unwrap_or_default();
+        match self.log_store.read_commit_entry(number).await {
+            Ok(entry) => Ok(entry.is_some_and(|entry| is_ours(&entry, commit_id))),
+            Err(error) => Err(Attempt::Failed(LakeError::Unknown {
+                location: self.location(),
+                source: error.into(),
             })),
         }
     }

@@ -8,11 +8,10 @@
 //!
 //! What must stay true: a data file is visible only through a commit; a commit happens once or not
 //! at all, and its writer knows which; a snapshot never changes; the log alone suffices to rebuild
-//! the catalog's tables. Which rows are right is decided elsewhere: [`constraint`] is called by
-//! whoever writes. Names, rights and pipelines are not known here.
+//! the catalog's tables. Which rows are right is decided by whoever writes them. Names, rights and
+//! pipelines are not known here.
 
 mod commit;
-pub mod constraint;
 mod deletion;
 mod encoder;
 mod error;

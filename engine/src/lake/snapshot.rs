@@ -32,6 +32,7 @@ pub struct DataFile {
     pub(super) partition: Vec<ScalarValue>,
     pub(super) partition_text: HashMap<String, Option<String>>,
     pub(super) deletion_vector: Option<DeletionVectorDescriptor>,
+    tags: HashMap<String, Option<String>>,
     /// Of the file columns, then the partition columns.
     pub(super) statistics: Arc<Statistics>,
 }
@@ -41,6 +42,11 @@ impl DataFile {
     pub fn rows(&self) -> Option<u64> {
         self.rows_stored
             .map(|rows| rows.saturating_sub(self.rows_deleted))
+    }
+
+    /// A mark its writer put on the file.
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.tags.get(name)?.as_deref()
     }
 
     /// The action that takes the file out of the table.
@@ -205,6 +211,7 @@ impl TableSnapshot {
             partition,
             partition_text,
             deletion_vector,
+            tags: tags_of(view),
             statistics: Arc::new(statistics),
         })
     }
@@ -335,6 +342,12 @@ impl TableSnapshot {
         Path::parse(&format!("{root}/{}", file.path))
             .unwrap_or_else(|_| Path::from(format!("{root}/{}", file.path)))
     }
+}
+
+/// The tags of a file. deltalake gives them as part of the whole action only.
+#[allow(deprecated)]
+fn tags_of(view: &LogicalFileView) -> HashMap<String, Option<String>> {
+    view.add_action().tags.unwrap_or_default()
 }
 
 /// A column of the log as SQL sees it.

@@ -79,6 +79,12 @@ impl WrittenFile {
     pub fn path(&self) -> &str {
         &self.add.path
     }
+
+    /// Puts a mark on the file that stays in the log: [`super::DataFile::tag`].
+    pub fn set_tag(&mut self, name: &str, value: &str) {
+        let tags = self.add.tags.get_or_insert_default();
+        tags.insert(name.to_owned(), Some(value.to_owned()));
+    }
 }
 
 /// Writes batches in the table's column order into new data files.

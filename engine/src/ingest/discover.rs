@@ -1,0 +1,167 @@
+//! Which files a run has to load.
+//!
+//! A file is taken when it is stable: an object store shows only whole objects, and elsewhere a file
+//! counts as whole when it is older than `settle` or has kept its size and time for that long. Then
+//! the ledger decides: never met, loaded and unchanged, loaded and changed, failed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use boathouse_catalog::state::{FileState, LedgerFile};
+use boathouse_connectors::FileEntry;
+
+use super::Trigger;
+use super::plan::PipelinePlan;
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+
+/// Why a file is to be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    New,
+    /// Loaded before with other content.
+    Changed,
+}
+
+/// What a run finds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub to_load: Vec<(FileEntry, Reason)>,
+    /// Loaded in an earlier run that died before it moved them.
+    pub to_move: Vec<FileEntry>,
+}
+
+/// The folder files are brought to before they are decoded.
+pub(super) fn spool(engine: &Engine) -> Result<PathBuf, SqlError> {
+    let folder = engine.config.scratch.join("spool");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        SqlError::new(
+            SqlState::IO_ERROR,
+            format!("could not create the folder \"{}\"", folder.display()),
+        )
+        .caused_by(error)
+    })?;
+    Ok(folder)
+}
+
+/// Lists the source and compares it with the ledger.
+pub(super) async fn discover(
+    plan: &PipelinePlan,
+    ledger: &HashMap<String, LedgerFile>,
+    trigger: Trigger,
+) -> Result<Found, SqlError> {
+    let mut found = Found::default();
+    for entry in stable_files(plan).await? {
+        let known = ledger.get(&entry.path).filter(|_| trigger != Trigger::FullRefresh);
+        match known {
+            None => found.to_load.push((entry, Reason::New)),
+            Some(known) if same_content(&entry, known) => match known.state {
+                FileState::Loaded if plan.options.move_to.is_some() => found.to_move.push(entry),
+                FileState::Loaded | FileState::Skipped => {}
+                // A person who says RUN wants it tried again.
+                FileState::Failed if trigger == Trigger::Manual => {
+                    found.to_load.push((entry, Reason::New));
+                }
+                FileState::Failed => {}
+            },
+            Some(known) => {
+                let reason = match known.state {
+                    FileState::Failed => Reason::New,
+                    // Its namesake was moved away, so this is another file.
+                    _ if plan.options.move_to.is_some() => Reason::New,
+                    FileState::Loaded | FileState::Skipped => Reason::Changed,
+                };
+                found.to_load.push((entry, reason));
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn stable_files(plan: &PipelinePlan) -> Result<Vec<FileEntry>, SqlError> {
+    let settle = chrono::Duration::from_std(plan.options.settle).unwrap_or_default();
+    let first = plan.store.list(&plan.patterns).await?;
+    let now = chrono::Utc::now();
+    let settled = |entry: &FileEntry| {
+        entry.etag.is_some()
+            || entry.modified.is_some_and(|modified| {
+                // A clock ahead of ours must not keep a file out for ever.
+                modified <= now - settle || modified > now + settle
+            })
+    };
+    if first.iter().all(settled) {
+        return Ok(first);
+    }
+    tokio::time::sleep(plan.options.settle).await;
+    let second: HashMap<String, FileEntry> = plan
+        .store
+        .list(&plan.patterns)
+        .await?
+        .into_iter()
+        .map(|entry| (entry.path.clone(), entry))
+        .collect();
+    Ok(first
+        .into_iter()
+        .filter(|entry| settled(entry) || second.get(&entry.path) == Some(entry))
+        .collect())
+}
+
+/// Whether a file is the one on record, by etag where there are two, else by size and time.
+fn same_content(entry: &FileEntry, known: &LedgerFile) -> bool {
+    match (&entry.etag, &known.etag) {
+        (Some(now), Some(then)) => now == then,
+        _ => {
+            let seconds = |time: chrono::DateTime<chrono::Utc>| time.timestamp_micros();
+            i64::try_from(entry.size).is_ok_and(|size| size == known.size)
+                && entry.modified.map(seconds) == known.modified.map(seconds)
+        }
+    }
+}
+
+/// Cuts files into batches of one commit each.
+pub(super) fn batches(
+    plan: &PipelinePlan,
+    files: Vec<(FileEntry, Reason)>,
+    all_at_once: bool,
+) -> Vec<Vec<(FileEntry, Reason)>> {
+    if all_at_once {
+        return if files.is_empty() { Vec::new() } else { vec![files] };
+    }
+    let mut batches: Vec<Vec<(FileEntry, Reason)>> = Vec::new();
+    let mut bytes = 0;
+    for file in files {
+        let fits = batches.last().is_some_and(|batch| {
+            batch.len() < plan.options.batch_files
+                && bytes + file.0.size <= plan.options.batch_bytes
+        });
+        if !fits {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += file.0.size;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(file);
+        }
+    }
+    batches
+}
+
+/// The ledger's entry of a file.
+pub(super) fn ledger_file(
+    entry: &FileEntry,
+    run: boathouse_catalog::state::RunId,
+    state: FileState,
+) -> LedgerFile {
+    LedgerFile {
+        path: entry.path.clone(),
+        etag: entry.etag.clone(),
+        modified: entry.modified,
+        size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+        sheet_count: None,
+        rows: 0,
+        rows_quarantined: 0,
+        run: Some(run),
+        state,
+        error: None,
+    }
+}

@@ -1,0 +1,100 @@
+//! `TEST PIPELINE`: the rows a pipeline would write, writing nothing.
+//!
+//! Reads as many files as it takes to fill the limit. Rows that an expectation would drop, quarantine
+//! or fail at are left out, as they would be.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use boathouse_catalog::definitions::PipelineDefinition;
+
+use super::check::Checks;
+use super::decode::Decoding;
+use super::discover;
+use super::plan::{PipelinePlan, infer_source};
+use super::transform::Transform;
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+
+async fn plan(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+) -> Result<(PipelinePlan, Transform), SqlError> {
+    let plan = PipelinePlan::open(engine, pipeline).await?;
+    let source = match &plan.declared {
+        Some(declared) => declared.clone(),
+        None => infer_source(&plan, &[]).await?,
+    };
+    if source.is_empty() {
+        return Err(SqlError::new(
+            SqlState::UNDEFINED_FILE,
+            format!("no readable file matches the patterns of pipeline \"{}\"", plan.name),
+        )
+        .hint("CHECK CONNECTION tells whether the source is reachable"));
+    }
+    let transform = Transform::plan(&plan, &source).await?;
+    Ok((plan, transform))
+}
+
+/// The columns `TEST PIPELINE` answers with.
+pub async fn test_fields(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+) -> Result<SchemaRef, SqlError> {
+    plan(engine, pipeline).await.map(|(_, transform)| Arc::clone(transform.fields()))
+}
+
+/// The first rows the pipeline would write.
+pub async fn test_pipeline(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    limit: u64,
+) -> Result<(SchemaRef, Vec<RecordBatch>), SqlError> {
+    let (plan, transform) = plan(engine, pipeline).await?;
+    if !transform.is_row_wise() {
+        return Err(SqlError::unsupported(
+            "TEST PIPELINE of a query that aggregates, sorts or joins",
+        ));
+    }
+    let checks = Checks::plan(&plan, transform.fields(), None)?;
+    let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut rows = Vec::new();
+    for entry in plan.store.list(&plan.patterns).await? {
+        if left == 0 {
+            break;
+        }
+        let file = plan.store.fetch(&entry, &discover::spool(engine)?).await?;
+        let mut decoding =
+            Decoding::start(Arc::clone(&plan.format), file, transform.decode_schema().clone());
+        while left > 0
+            && let Some(decoded) = decoding.batches.recv().await
+        {
+            let source =
+                RecordBatch::try_new(Arc::clone(transform.source()), decoded.batch.columns().to_vec())
+                    .map_err(unexpected)?;
+            for part in transform.apply(&source).0 {
+                let kept = match checks.judge(&part.output)?.keep {
+                    Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
+                    None => part.output,
+                };
+                let kept = kept.slice(0, kept.num_rows().min(left));
+                left -= kept.num_rows();
+                rows.push(kept);
+            }
+        }
+        if left > 0 {
+            decoding.finish().await.map_err(|error| {
+                let mut failed = SqlError::new(SqlState(error.sqlstate), error.to_string());
+                failed.hint.clone_from(&error.hint);
+                failed.caused_by(error)
+            })?;
+        }
+    }
+    Ok((Arc::clone(transform.fields()), rows))
+}
+
+fn unexpected(error: arrow::error::ArrowError) -> SqlError {
+    SqlError::internal("decoded rows are not of the source's columns").caused_by(error)
+}

@@ -1,0 +1,342 @@
+//! Rows set aside: written beside the lake's tables as Parquet, listed, read back for a replay.
+//!
+//! A file of rejected rows lies under `_boathouse/quarantine/<pipeline id>/`. Like a data file it means
+//! nothing by itself: the catalog names it in the record of the sequence whose commit it belongs to.
+//! Each row keeps its raw content (a JSON object of the source's cells, or the raw line of a record that
+//! could not be split), the reason, and where it was.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
+use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::state::{QuarantineFile, ReplayMark, RunId};
+use boathouse_connectors::RejectedRow;
+use boathouse_connectors::format::{FILE, METADATA_COLUMNS, RESCUED, ROW, SHEET};
+use chrono::{DateTime, Utc};
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Map, Value};
+
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::lake::{Lake, LakeError, PRIVATE_FOLDER};
+
+/// Rows encoded at once.
+const BATCH_ROWS: usize = 4096;
+
+/// A row about to be set aside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rejected {
+    pub file: Option<String>,
+    pub sheet: Option<String>,
+    pub row: Option<i64>,
+    pub column: Option<String>,
+    pub rule: Option<String>,
+    pub sqlstate: String,
+    pub reason: String,
+    pub raw: String,
+}
+
+/// A row that was set aside, as `system.quarantine` shows it.
+#[derive(Debug, Clone)]
+pub struct QuarantinedRow {
+    pub pipeline: ObjectId,
+    pub sequence: i64,
+    /// With `sequence` the row's identity.
+    pub row_id: i64,
+    pub run: i64,
+    pub quarantined_at: DateTime<Utc>,
+    pub file: Option<String>,
+    pub sheet: Option<String>,
+    pub row: Option<i64>,
+    pub column: Option<String>,
+    /// The expectation it broke.
+    pub rule: Option<String>,
+    pub sqlstate: String,
+    pub reason: String,
+    pub raw: String,
+    pub replayed_at: Option<DateTime<Utc>>,
+}
+
+impl Rejected {
+    pub fn of_record(file: &str, rejected: RejectedRow) -> Self {
+        Self {
+            file: Some(file.to_owned()),
+            sheet: rejected.sheet,
+            row: Some(rejected.row),
+            column: rejected.column,
+            rule: None,
+            sqlstate: rejected.sqlstate.into_owned(),
+            reason: rejected.reason,
+            raw: rejected.raw,
+        }
+    }
+
+    /// A decoded row with the place it came from.
+    pub fn of_row(source: &RecordBatch, row: usize, sqlstate: SqlState, reason: String) -> Self {
+        let text = |name: &str| {
+            let column = source.column_by_name(name)?.as_string_opt::<i32>()?;
+            column.is_valid(row).then(|| column.value(row).to_owned())
+        };
+        let number = source
+            .column_by_name(ROW)
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row));
+        Self {
+            file: text(FILE),
+            sheet: text(SHEET),
+            row: number,
+            column: None,
+            rule: None,
+            sqlstate: sqlstate.0.to_owned(),
+            reason,
+            raw: raw_of(source, row),
+        }
+    }
+}
+
+/// The source's cells of a row as a JSON object. A cell that did not fit its column is in it as it
+/// was written.
+fn raw_of(source: &RecordBatch, row: usize) -> String {
+    let slice = source.slice(row, 1);
+    let mut encoded = Vec::new();
+    let mut writer = arrow_json::LineDelimitedWriter::new(&mut encoded);
+    let written = writer.write(&slice).and_then(|()| writer.finish());
+    drop(writer);
+    let mut object: Map<String, Value> = match written {
+        Ok(()) => serde_json::from_slice(&encoded).unwrap_or_default(),
+        Err(_) => Map::new(),
+    };
+    let rescued = object.remove(RESCUED);
+    for name in METADATA_COLUMNS {
+        object.remove(name);
+    }
+    if let Some(Value::String(rescued)) = rescued
+        && let Ok(Value::Object(rescued)) = serde_json::from_str(&rescued)
+    {
+        object.extend(rescued);
+    }
+    Value::Object(object).to_string()
+}
+
+fn file_schema() -> SchemaRef {
+    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+    Arc::new(Schema::new(vec![
+        Field::new("row_id", DataType::Int64, false),
+        Field::new("run", DataType::Int64, false),
+        Field::new(
+            "quarantined_at",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            false,
+        ),
+        text("file", true),
+        text("sheet", true),
+        Field::new("row", DataType::Int64, true),
+        text("column", true),
+        text("rule", true),
+        text("sqlstate", false),
+        text("reason", false),
+        text("raw", false),
+    ]))
+}
+
+/// Writes the rejected rows of one source file.
+pub(super) struct QuarantineWriter {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    writer: Option<AsyncArrowWriter<BufWriter>>,
+    waiting: Vec<Rejected>,
+    first_row_id: i64,
+    rows: i64,
+    run: RunId,
+}
+
+impl QuarantineWriter {
+    /// `first_row_id` is the number of the first row among those of the coming sequence.
+    pub fn new(lake: &Lake, pipeline: ObjectId, run: RunId, first_row_id: i64) -> Self {
+        let path = Path::from(format!(
+            "{PRIVATE_FOLDER}/quarantine/{pipeline}/{}.parquet",
+            uuid::Uuid::now_v7()
+        ));
+        Self {
+            store: lake.store(),
+            path,
+            writer: None,
+            waiting: Vec::new(),
+            first_row_id,
+            rows: 0,
+            run,
+        }
+    }
+
+    pub fn rows(&self) -> i64 {
+        self.rows + i64::try_from(self.waiting.len()).unwrap_or(i64::MAX)
+    }
+
+    pub async fn write(&mut self, row: Rejected) -> Result<(), SqlError> {
+        self.waiting.push(row);
+        if self.waiting.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    /// The rows that are in no file yet, given back.
+    pub fn take_waiting(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    async fn flush(&mut self) -> Result<(), SqlError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.waiting);
+        let batch = encode(&rows, self.first_row_id + self.rows, self.run)?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let sink = BufWriter::new(Arc::clone(&self.store), self.path.clone());
+                let made = AsyncArrowWriter::try_new(sink, file_schema(), None)
+                    .map_err(|error| failed("write", &self.path, error))?;
+                none.insert(made)
+            }
+        };
+        writer.write(&batch).await.map_err(|error| failed("write", &self.path, error))?;
+        self.rows += i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        Ok(())
+    }
+
+    /// Completes the file; `None` when no row was rejected.
+    pub async fn finish(mut self) -> Result<Option<QuarantineFile>, SqlError> {
+        self.flush().await?;
+        let Some(writer) = self.writer.take() else { return Ok(None) };
+        writer.close().await.map_err(|error| failed("write", &self.path, error))?;
+        Ok(Some(QuarantineFile { path: self.path.to_string(), rows: self.rows }))
+    }
+}
+
+fn encode(rows: &[Rejected], first_row_id: i64, run: RunId) -> Result<RecordBatch, SqlError> {
+    let count = rows.len();
+    let now = Utc::now().timestamp_micros();
+    let optional = |value: fn(&Rejected) -> Option<&str>| -> ArrayRef {
+        let mut builder = StringBuilder::new();
+        rows.iter().for_each(|row| builder.append_option(value(row)));
+        Arc::new(builder.finish())
+    };
+    let text = |value: fn(&Rejected) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+    };
+    let mut numbers = Int64Builder::new();
+    rows.iter().for_each(|row| numbers.append_option(row.row));
+    let ids = (first_row_id..).take(count);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(ids)),
+        Arc::new(Int64Array::from(vec![run.0; count])),
+        Arc::new(TimestampMicrosecondArray::from(vec![now; count]).with_timezone("UTC")),
+        optional(|row| row.file.as_deref()),
+        optional(|row| row.sheet.as_deref()),
+        Arc::new(numbers.finish()),
+        optional(|row| row.column.as_deref()),
+        optional(|row| row.rule.as_deref()),
+        text(|row| &row.sqlstate),
+        text(|row| &row.reason),
+        text(|row| &row.raw),
+    ];
+    RecordBatch::try_new(file_schema(), columns)
+        .map_err(|error| SqlError::internal("could not form quarantined rows").caused_by(error))
+}
+
+/// The rows set aside by one pipeline or all, oldest first, replayed ones included.
+pub async fn quarantined_rows(
+    engine: &Engine,
+    pipeline: Option<ObjectId>,
+) -> Result<Vec<QuarantinedRow>, SqlError> {
+    let ledger = engine.catalog.quarantine();
+    let replayed: HashMap<(ObjectId, ReplayMark), DateTime<Utc>> = ledger
+        .replays(pipeline)
+        .await?
+        .into_iter()
+        .map(|record| ((record.pipeline, record.mark), record.replayed_at))
+        .collect();
+    let mut rows = Vec::new();
+    for record in ledger.files(pipeline).await? {
+        let path = Path::from(record.file.path.as_str());
+        let store = engine.lake.store();
+        let bytes = match store.get(&path).await {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        }
+        .map_err(|error| failed("read", &path, error))?;
+        let decoded = tokio::task::spawn_blocking(move || {
+            ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?.collect::<Result<Vec<_>, _>>()
+                .map_err(parquet::errors::ParquetError::from)
+        })
+        .await
+        .map_err(|error| failed("read", &path, error))?
+        .map_err(|error| failed("read", &path, error))?;
+        for batch in decoded {
+            append_rows(&batch, record.pipeline, record.sequence, &replayed, &mut rows)
+                .ok_or_else(|| failed("read", &path, "it is not a file of rejected rows"))?;
+        }
+    }
+    Ok(rows)
+}
+
+fn append_rows(
+    batch: &RecordBatch,
+    pipeline: ObjectId,
+    sequence: i64,
+    replayed: &HashMap<(ObjectId, ReplayMark), DateTime<Utc>>,
+    rows: &mut Vec<QuarantinedRow>,
+) -> Option<()> {
+    let numbers = |name: &str| batch.column_by_name(name)?.as_primitive_opt::<Int64Type>();
+    let texts = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
+    let (ids, runs, source_rows) = (numbers("row_id")?, numbers("run")?, numbers("row")?);
+    let times =
+        batch.column_by_name("quarantined_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let (files, sheets, columns) = (texts("file")?, texts("sheet")?, texts("column")?);
+    let (rules, states) = (texts("rule")?, texts("sqlstate")?);
+    let (reasons, raws) = (texts("reason")?, texts("raw")?);
+    let optional =
+        |texts: &StringArray, row: usize| texts.is_valid(row).then(|| texts.value(row).to_owned());
+    for row in 0..batch.num_rows() {
+        let mark = ReplayMark { sequence, row_id: ids.value(row) };
+        rows.push(QuarantinedRow {
+            pipeline,
+            sequence,
+            row_id: mark.row_id,
+            run: runs.value(row),
+            quarantined_at: DateTime::from_timestamp_micros(times.value(row))?,
+            file: optional(files, row),
+            sheet: optional(sheets, row),
+            row: source_rows.is_valid(row).then(|| source_rows.value(row)),
+            column: optional(columns, row),
+            rule: optional(rules, row),
+            sqlstate: states.value(row).to_owned(),
+            reason: reasons.value(row).to_owned(),
+            raw: raws.value(row).to_owned(),
+            replayed_at: replayed.get(&(pipeline, mark)).copied(),
+        });
+    }
+    Some(())
+}
+
+fn failed(
+    action: &'static str,
+    path: &Path,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> SqlError {
+    let action = match action {
+        "read" => "read quarantined rows",
+        _ => "write quarantined rows",
+    };
+    LakeError::storage(action, path.to_string(), cause).into()
+}

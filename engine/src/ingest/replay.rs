@@ -1,0 +1,355 @@
+//! `REPLAY QUARANTINE`: sends rows that were set aside through their pipeline again, corrected.
+//!
+//! The raw cells of a row are decoded once more into the source's columns, `SET` corrects them, and the
+//! query, the expectations and the target's constraints judge anew. Rows that pass are committed
+//! together with a mark each, prepared and resolved like files are, so a row is replayed once however
+//! often the process dies. Rows that do not pass stay where they are.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StringBuilder,
+    UInt32Array,
+};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Int64Type, Schema};
+use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::state::ReplayMark;
+use boathouse_catalog::types::ColumnType;
+use boathouse_connectors::format::{self, FILE, RESCUED, ROW, SHEET};
+use boathouse_connectors::{LocalFile, Options};
+use boathouse_sql::statement::ReplayQuarantine;
+use datafusion::common::DFSchema;
+use serde_json::{Map, Value, json};
+
+use super::decode::Decoding;
+use super::discover;
+use super::load::{Batch, Loader, PIPELINE_TAG, Ready, count};
+use super::plan::PipelinePlan;
+use super::quarantine::{QuarantinedRow, quarantined_rows};
+use super::run::{CommitBatch, OpenRun, commit_batch, settle};
+use super::{RunSummary, Trigger};
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::query;
+
+/// Columns a filter may name beside those of the source.
+const REASON: &str = "_reason";
+const RULE: &str = "_rule";
+
+/// Replays what the statement selects.
+pub async fn replay_quarantine(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    statement: &ReplayQuarantine,
+) -> Result<RunSummary, SqlError> {
+    let mut open = OpenRun::begin(engine, pipeline, Trigger::Replay).await?;
+    match replay(&mut open, engine, pipeline, statement).await {
+        Ok(()) => open.succeed().await,
+        Err(error) => Err(open.fail(error).await),
+    }
+}
+
+async fn replay(
+    open: &mut OpenRun,
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    statement: &ReplayQuarantine,
+) -> Result<(), SqlError> {
+    let plan = PipelinePlan::open(engine, pipeline).await?;
+    let settled = settle(&plan, pipeline.id).await?;
+    let waiting: Vec<QuarantinedRow> = quarantined_rows(engine, Some(pipeline.id))
+        .await?
+        .into_iter()
+        .filter(|row| row.replayed_at.is_none())
+        .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let source = plan.declared.clone().unwrap_or(settled.source);
+    let mut loader = Loader::new(&plan, pipeline.id, open.run, source, open.counters);
+    loader.prepare().await?;
+    let ready = loader.ready()?;
+    if !ready.transform.is_row_wise() {
+        return Err(SqlError::unsupported(
+            "REPLAY QUARANTINE of a query that aggregates, sorts or joins",
+        ));
+    }
+    let corrections = Corrections::plan(&plan, ready, statement)?;
+    let mut decoding = decode(engine, ready, &waiting)?;
+    let mut writer = ready.writer()?;
+    let mut marks = Vec::new();
+    let mut selected = 0;
+    while let Some(decoded) = decoding.batches.recv().await {
+        let Some(batch) = corrections.apply(&decoded.batch, &waiting, ready)? else { continue };
+        selected += batch.rows.num_rows();
+        for (rows, origin) in judge_again(ready, &batch.rows)? {
+            writer.write(&rows).await?;
+            open.counters.rows_out += count(rows.num_rows());
+            for row in origin.values() {
+                let quarantined = &waiting[batch.numbers[*row as usize]];
+                marks.push(ReplayMark {
+                    sequence: quarantined.sequence,
+                    row_id: quarantined.row_id,
+                });
+            }
+        }
+    }
+    decoding
+        .finish()
+        .await
+        .map_err(|error| SqlError::new(SqlState(error.sqlstate), error.message.clone()).caused_by(error))?;
+    open.counters.rows_in = count(selected);
+    open.counters.rows_quarantined = open.counters.rows_in - count(marks.len());
+    let mut adds = writer.finish().await?;
+    if marks.is_empty() {
+        return Ok(());
+    }
+    for file in &mut adds {
+        file.set_tag(PIPELINE_TAG, &pipeline.id.to_string());
+    }
+    // A row that became several output rows is one row of the quarantine.
+    marks.sort_unstable();
+    marks.dedup();
+    let position = json!({ "format": 1, "source": loader.source.to_json() });
+    let ready = loader.ready()?;
+    let mut batch = Batch { adds, ..Batch::default() };
+    commit_batch(
+        &plan,
+        CommitBatch {
+            pipeline: pipeline.id,
+            run: open.run,
+            lease: &open.lease,
+            mark: settled.mark,
+            position,
+            batch: &mut batch,
+            removes: Vec::new(),
+            replays: &marks,
+        },
+        &mut ready.target,
+    )
+    .await?;
+    Ok(())
+}
+
+/// The raw cells, one object a line, through the decoder of such files.
+fn decode(
+    engine: &Engine,
+    ready: &Ready,
+    waiting: &[QuarantinedRow],
+) -> Result<Decoding, SqlError> {
+    let failed = |error: std::io::Error| {
+        SqlError::new(SqlState::IO_ERROR, "could not spool quarantined rows").caused_by(error)
+    };
+    let path = discover::spool(engine)?.join(format!("replay-{}.ndjson", uuid::Uuid::new_v4()));
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
+    for row in waiting {
+        // A record that could not be split has no cells; SET can still give it some.
+        let cells = match serde_json::from_str::<Value>(&row.raw) {
+            Ok(Value::Object(cells)) => cells,
+            _ => Map::new(),
+        };
+        writeln!(file, "{}", Value::Object(cells)).map_err(failed)?;
+    }
+    file.flush().map_err(failed)?;
+    drop(file);
+    let size = std::fs::metadata(&path).map_err(failed)?.len();
+    let mut options = Options::none("format \"NDJSON\"");
+    let ndjson = format::format("NDJSON")?.configure(&mut options)?;
+    let local = LocalFile::in_place(&path, "quarantine", size);
+    let schema = ready.transform.decode_schema().clone();
+    Ok(Decoding::start_and_remove(ndjson, local, schema, path))
+}
+
+/// The WHERE and the SET of the statement, ready to be evaluated.
+struct Corrections {
+    filter: Option<Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
+    assignments: BTreeMap<usize, Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
+    schema: Arc<Schema>,
+}
+
+/// Corrected source rows and which quarantined row each one is.
+struct Corrected {
+    rows: RecordBatch,
+    numbers: Vec<usize>,
+}
+
+impl Corrections {
+    fn plan(
+        plan: &PipelinePlan,
+        ready: &Ready,
+        statement: &ReplayQuarantine,
+    ) -> Result<Self, SqlError> {
+        let source = ready.transform.source();
+        let mut fields: Vec<Field> =
+            source.fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.push(ColumnType::Text.to_field(REASON, true));
+        fields.push(ColumnType::Text.to_field(RULE, true));
+        let schema = Arc::new(Schema::new(fields));
+        let known = DFSchema::try_from(schema.as_ref().clone()).map_err(query::failure)?;
+        let state = query::session_state(&plan.context);
+        let compile = |expression: &boathouse_sql::ast::Expr, wanted: &ColumnType| {
+            let planned =
+                query::plan_expression(&plan.context, expression, &known, Some(wanted))?;
+            state.create_physical_expr(planned, &known).map_err(query::failure)
+        };
+        let filter = statement
+            .filter
+            .as_ref()
+            .map(|filter| compile(filter, &ColumnType::Boolean))
+            .transpose()?;
+        let mut assignments = BTreeMap::new();
+        for (name, expression) in &statement.assignments {
+            let index = source.index_of(name).map_err(|_| {
+                SqlError::new(
+                    SqlState::UNDEFINED_COLUMN,
+                    format!("column \"{name}\" of the pipeline's source does not exist"),
+                )
+            })?;
+            let wanted = ColumnType::from_field(source.field(index));
+            assignments.insert(index, compile(expression, &wanted)?);
+        }
+        Ok(Self { filter, assignments, schema })
+    }
+
+    /// Gives decoded rows back their place, and corrects those the filter selects.
+    fn apply(
+        &self,
+        decoded: &RecordBatch,
+        waiting: &[QuarantinedRow],
+        ready: &Ready,
+    ) -> Result<Option<Corrected>, SqlError> {
+        let failed = |error: arrow::error::ArrowError| {
+            SqlError::internal("could not form the rows to replay").caused_by(error)
+        };
+        let lines = decoded
+            .column_by_name(ROW)
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .ok_or_else(|| SqlError::internal("decoded rows have no numbers"))?;
+        let mut numbers: Vec<usize> = lines
+            .values()
+            .iter()
+            .map(|line| usize::try_from(*line - 1).unwrap_or(usize::MAX))
+            .collect();
+        let row = |number: &usize| waiting.get(*number);
+        let mut columns = decoded.columns().to_vec();
+        let source = ready.transform.source();
+        for (index, field) in source.fields().iter().enumerate() {
+            let place: ArrayRef = match field.name().as_str() {
+                FILE => texts(&numbers, |number| row(number)?.file.as_deref()),
+                SHEET => texts(&numbers, |number| row(number)?.sheet.as_deref()),
+                ROW => Arc::new(
+                    numbers.iter().map(|number| row(number)?.row).collect::<Int64Array>(),
+                ),
+                _ => continue,
+            };
+            columns[index] = place;
+        }
+        columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
+        columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
+        let mut batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
+        if let Some(filter) = &self.filter {
+            let selected = filter
+                .evaluate(&batch)
+                .and_then(|value| value.into_array(batch.num_rows()))
+                .map_err(query::failure)?;
+            let selected = selected.as_boolean();
+            numbers = numbers
+                .into_iter()
+                .zip(selected.iter())
+                .filter_map(|(number, selected)| (selected == Some(true)).then_some(number))
+                .collect();
+            batch = filter_record_batch(&batch, selected).map_err(failed)?;
+        }
+        if batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        let mut columns = batch.columns()[..source.fields().len()].to_vec();
+        for (index, expression) in &self.assignments {
+            columns[*index] = expression
+                .evaluate(&batch)
+                .and_then(|value| value.into_array(batch.num_rows()))
+                .map_err(query::failure)?;
+        }
+        if let Ok(index) = source.index_of(RESCUED) {
+            let corrected: Vec<&str> =
+                self.assignments.keys().map(|index| source.field(*index).name().as_str()).collect();
+            columns[index] = without(&columns[index], &corrected);
+        }
+        let rows = RecordBatch::try_new(Arc::clone(source), columns).map_err(failed)?;
+        Ok(Some(Corrected { rows, numbers }))
+    }
+}
+
+fn texts<'r>(numbers: &'r [usize], text: impl Fn(&'r usize) -> Option<&'r str>) -> ArrayRef {
+    Arc::new(numbers.iter().map(text).collect::<StringArray>())
+}
+
+/// `_rescued` without the cells that were corrected.
+fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
+    let Some(texts) = rescued.as_string_opt::<i32>() else { return Arc::clone(rescued) };
+    let mut left = StringBuilder::new();
+    for text in texts {
+        let object = text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        match object {
+            None => left.append_option(text),
+            Some(mut object) => {
+                object.retain(|name, _| !corrected.contains(&name.as_str()));
+                left.append_option(
+                    (!object.is_empty()).then(|| Value::Object(object).to_string()),
+                );
+            }
+        }
+    }
+    Arc::new(left.finish())
+}
+
+/// Rows of the table made of corrected rows, each with the corrected row it came from. What breaks a
+/// rule again is left out.
+fn judge_again(
+    ready: &Ready,
+    corrected: &RecordBatch,
+) -> Result<Vec<(RecordBatch, UInt32Array)>, SqlError> {
+    let failed = |error: arrow::error::ArrowError| {
+        SqlError::internal("could not filter the rows to replay").caused_by(error)
+    };
+    let keep = |rows: RecordBatch, origin: UInt32Array, keep: Option<BooleanArray>| match keep {
+        None => Ok((rows, origin)),
+        Some(keep) => {
+            let origin = arrow::compute::filter(&origin, &keep).map_err(failed)?;
+            let rows = filter_record_batch(&rows, &keep).map_err(failed)?;
+            Ok::<_, SqlError>((rows, UInt32Array::from(origin.to_data())))
+        }
+    };
+    let mut passed = Vec::new();
+    for part in ready.transform.apply(corrected).0 {
+        let verdict = ready.expectations.judge(&part.output)?;
+        if let Some(violation) = verdict.failed {
+            return Err(SqlError::new(violation.sqlstate, violation.reason));
+        }
+        let (output, origin) = keep(part.output, part.rows, verdict.keep)?;
+        // One by one where a row does not fit its column: the others may.
+        let fitting: Vec<(RecordBatch, UInt32Array)> =
+            match ready.target.conform(&output, &ready.schema) {
+                Ok(rows) => vec![(rows, origin)],
+                Err(_) => (0..output.num_rows())
+                    .filter_map(|row| {
+                        let rows =
+                            ready.target.conform(&output.slice(row, 1), &ready.schema).ok()?;
+                        Some((rows, origin.slice(row, 1)))
+                    })
+                    .collect(),
+            };
+        for (rows, origin) in fitting {
+            let verdict = ready.constraints.judge(&rows)?;
+            let (rows, origin) = keep(rows, origin, verdict.keep)?;
+            if rows.num_rows() > 0 {
+                passed.push((rows, origin));
+            }
+        }
+    }
+    Ok(passed)
+}

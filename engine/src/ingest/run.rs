@@ -1,0 +1,650 @@
+//! One run of a pipeline, from lease to lease.
+//!
+//! A run holds the pipeline's lease, settles what an earlier run left, and then repeats for batches of
+//! files: load, prepare, commit, resolve, move. A passing fault (of the storage, of the catalog) throws
+//! the batch away and begins again from the settled state, a few times with growing pauses. Dropping the
+//! future stops the run and records it as cancelled; a commit under way is found by the next run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
+use boathouse_catalog::state::{
+    FileState, Lease, LedgerFile, NewPosition, NewRun, ReplayMark, RunCounters, RunError, RunId,
+    RunMessage, RunState, Severity,
+};
+use boathouse_connectors::{FileEntry, LocalFile};
+use boathouse_sql::statement::{OnChangedFile, OnError};
+use futures::StreamExt;
+use serde_json::{Map, json};
+use uuid::Uuid;
+
+use super::discover::{self, Reason, ledger_file};
+use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
+use super::plan::{PipelinePlan, infer_source};
+use super::schema::SourceSchema;
+use super::target::Target;
+use super::whole::load_whole;
+use super::{RunSummary, Trigger, failpoint};
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::lake::{CommitRequest, LakeError, TransactionMark};
+
+const LEASE_TTL: Duration = Duration::from_secs(30);
+const ATTEMPTS_MAX: usize = 4;
+
+/// The name under which a pipeline commits.
+pub(super) fn application(pipeline: ObjectId) -> String {
+    format!("boathouse:{pipeline}")
+}
+
+/// Runs a pipeline once and waits for it. A run that could not do its work is an error; files that
+/// failed alone are in the summary.
+pub async fn run_pipeline(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    trigger: Trigger,
+) -> Result<RunSummary, SqlError> {
+    let mut open = OpenRun::begin(engine, pipeline, trigger).await?;
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(10))
+        .with_max_times(ATTEMPTS_MAX)
+        .with_jitter()
+        .build();
+    loop {
+        let outcome = attempt(&mut open, engine, pipeline, trigger).await;
+        let error = match outcome {
+            Ok(()) => return open.succeed().await,
+            Err(error) => error,
+        };
+        match pauses.next() {
+            Some(pause) if error.retryable => {
+                tracing::warn!(
+                    pipeline = pipeline.name, %error,
+                    cause = ?std::error::Error::source(&error), "run failed, trying again"
+                );
+                open.add_messages(vec![message_of(Severity::Warning, None, &error)]).await?;
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(open.fail(error).await),
+        }
+    }
+}
+
+/// A run on record, with its lease. Dropped unfinished, it is recorded as cancelled.
+pub(super) struct OpenRun {
+    engine: Arc<Engine>,
+    pub run: RunId,
+    pub lease: Lease,
+    pub counters: RunCounters,
+    error_count: i64,
+    renewing: tokio::task::JoinHandle<()>,
+    finished: bool,
+}
+
+impl OpenRun {
+    pub async fn begin(
+        engine: &Arc<Engine>,
+        pipeline: &PipelineDefinition,
+        trigger: Trigger,
+    ) -> Result<Self, SqlError> {
+        let leases = engine.catalog.leases();
+        let name = format!("pipeline:{}", pipeline.id);
+        let owner = format!("{}:{}", engine.config.server_name, Uuid::new_v4());
+        let lease = leases.acquire(&name, &owner, LEASE_TTL).await?.ok_or_else(|| {
+            SqlError::new(
+                SqlState::LOCK_NOT_AVAILABLE,
+                format!("pipeline \"{}\" is running already", pipeline.name),
+            )
+            .hint("system.pipeline_runs shows the run")
+        })?;
+        let started = engine
+            .catalog
+            .runs()
+            .start(NewRun {
+                pipeline: pipeline.id,
+                name: pipeline.name.clone(),
+                trigger: trigger.name().to_owned(),
+                server: engine.config.server_name.clone(),
+            })
+            .await;
+        let run = match started {
+            Ok(run) => run,
+            Err(error) => {
+                leases.release(&lease).await?;
+                return Err(error.into());
+            }
+        };
+        let renewing = tokio::spawn({
+            let lease = lease.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(LEASE_TTL / 3).await;
+                    // A lost lease is noticed where it matters, when the next position is prepared.
+                    if let Ok(false) = leases.renew(&lease, LEASE_TTL).await {
+                        tracing::warn!(lease = lease.name, "lost the lease of a running pipeline");
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Self {
+            engine: Arc::clone(engine),
+            run,
+            lease,
+            counters: RunCounters::default(),
+            error_count: 0,
+            renewing,
+            finished: false,
+        })
+    }
+
+    pub async fn add_messages(&mut self, messages: Vec<RunMessage>) -> Result<(), SqlError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.error_count += i64::try_from(messages.len()).unwrap_or(i64::MAX);
+        Ok(self.engine.catalog.runs().add_errors(self.run, &messages).await?)
+    }
+
+    /// Ends a run that did its work. When every file it had failed, the run failed.
+    pub async fn succeed(mut self) -> Result<RunSummary, SqlError> {
+        let nothing_loaded = self.counters.files_total > 0 && self.counters.files_done == 0;
+        let state = if nothing_loaded && self.error_count > 0 {
+            RunState::Failed
+        } else {
+            RunState::Succeeded
+        };
+        let error = (state == RunState::Failed).then(|| RunError {
+            sqlstate: SqlState::DATA_EXCEPTION.0.to_owned(),
+            message: "no file could be loaded".into(),
+            detail: None,
+            hint: Some("see system.pipeline_errors".into()),
+        });
+        self.end(state, error).await?;
+        Ok(RunSummary {
+            run: self.run,
+            state,
+            counters: self.counters,
+            error_count: self.error_count,
+        })
+    }
+
+    /// Ends a run that could not do its work and gives its error back.
+    pub async fn fail(mut self, error: SqlError) -> SqlError {
+        let recorded = RunError {
+            sqlstate: error.state.0.to_owned(),
+            message: error.message.clone(),
+            detail: error.detail.clone(),
+            hint: error.hint.clone(),
+        };
+        if let Err(second) = self.end(RunState::Failed, Some(recorded)).await {
+            tracing::error!(run = self.run.0, error = %second, "could not record a failed run");
+        }
+        error
+    }
+
+    async fn end(&mut self, state: RunState, error: Option<RunError>) -> Result<(), SqlError> {
+        self.finished = true;
+        self.renewing.abort();
+        let ended = self.engine.catalog.runs().finish(self.run, state, self.counters, error).await;
+        self.engine.catalog.leases().release(&self.lease).await?;
+        Ok(ended?)
+    }
+}
+
+impl Drop for OpenRun {
+    fn drop(&mut self) {
+        self.renewing.abort();
+        if self.finished {
+            return;
+        }
+        let (engine, run, lease, counters) =
+            (Arc::clone(&self.engine), self.run, self.lease.clone(), self.counters);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let runs = engine.catalog.runs();
+                if let Err(error) = runs.finish(run, RunState::Cancelled, counters, None).await {
+                    tracing::warn!(run = run.0, %error, "could not record a cancelled run");
+                }
+                if let Err(error) = engine.catalog.leases().release(&lease).await {
+                    tracing::warn!(run = run.0, %error, "could not release a lease");
+                }
+            });
+        }
+    }
+}
+
+/// What earlier runs have made true.
+pub(super) struct Settled {
+    pub target: Option<Target>,
+    pub source: SourceSchema,
+    /// Where the table's mark stands.
+    pub mark: Option<i64>,
+    /// The catalog does not know the commit the mark names.
+    pub unknown: bool,
+}
+
+/// Reads the table's mark and settles what an earlier run left.
+pub(super) async fn settle(
+    plan: &PipelinePlan,
+    pipeline: ObjectId,
+) -> Result<Settled, SqlError> {
+    let positions = plan.engine().catalog.positions();
+    let target = Target::find(plan).await?;
+    let mark = match &target {
+        Some(target) => {
+            target.table.snapshot(None).await?.transaction(&application(pipeline)).await?
+        }
+        None => None,
+    };
+    let resolved = positions.resolve(pipeline, mark.unwrap_or(0)).await?;
+    let source = match positions.last_committed(pipeline).await? {
+        Some(position) => SourceSchema::from_json(&position.position["source"]),
+        None => SourceSchema::default(),
+    };
+    Ok(Settled { target, source, mark, unknown: mark.is_some() && !resolved.known })
+}
+
+/// One attempt at the whole run.
+async fn attempt(
+    open: &mut OpenRun,
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    trigger: Trigger,
+) -> Result<(), SqlError> {
+    let plan = PipelinePlan::open(engine, pipeline).await?;
+    let settled = settle(&plan, pipeline.id).await?;
+    if settled.unknown && trigger != Trigger::FullRefresh {
+        open.add_messages(vec![unknown_past(&plan)]).await?;
+    }
+    let ledger = engine.catalog.files().committed(pipeline.id).await?;
+    let found = discover::discover(&plan, &ledger, trigger).await?;
+    move_files(open, &plan, &found.to_move).await?;
+    if found.to_load.is_empty() {
+        return Ok(());
+    }
+
+    let mut source = match &plan.declared {
+        Some(declared) => declared.clone(),
+        None => settled.source,
+    };
+    if source.is_empty() {
+        let entries: Vec<FileEntry> =
+            found.to_load.iter().map(|(entry, _)| entry.clone()).collect();
+        source = infer_source(&plan, &entries).await?;
+    }
+    let mut loader = Loader::new(&plan, pipeline.id, open.run, source, open.counters);
+    if !loader.source.is_empty() {
+        loader.prepare().await?;
+    }
+    let whole = loader.ready.as_ref().is_some_and(|ready| !ready.transform.is_row_wise());
+    let policy = match &loader.ready {
+        Some(ready) => ready.policy,
+        None => plan.changed_file_policy(true)?,
+    };
+    let (to_load, refused) = by_policy(policy, found.to_load);
+    open.add_messages(refused).await?;
+    loader.counters.files_total = loader.counters.files_done
+        + i64::try_from(to_load.len()).unwrap_or(i64::MAX);
+    open.counters = loader.counters;
+    let mut mark = settled.mark;
+    let mut loaded_paths = Vec::new();
+    for files in discover::batches(&plan, to_load, whole || trigger == Trigger::FullRefresh) {
+        let mut work = RunBatch { batch: Batch::default(), failed: Vec::new(), reasons: HashMap::new() };
+        work.load(&mut loader, files, whole).await?;
+        open.add_messages(std::mem::take(&mut loader.messages)).await?;
+        let stop = work.record_failures(open, &plan, pipeline.id).await?;
+        if stop && plan.on_error == OnError::Stop {
+            if let Some(ready) = &loader.ready {
+                ready.target.table.discard(work.batch.adds).await;
+            }
+            return Err(stopped());
+        }
+        loaded_paths.extend(work.batch.loaded.iter().map(|entry| entry.path.clone()));
+        mark = work.commit(&mut loader, open, mark, trigger, &ledger).await?;
+        open.counters = loader.counters;
+        engine.catalog.runs().progress(open.run, open.counters).await?;
+        move_files(open, &plan, &work.batch.loaded).await?;
+    }
+    if trigger == Trigger::FullRefresh {
+        // Files that are gone have no rows any more; should they return they are new.
+        let gone: Vec<String> =
+            ledger.keys().filter(|path| !loaded_paths.contains(path)).cloned().collect();
+        if !gone.is_empty() {
+            engine.catalog.files().forget(pipeline.id, Some(&gone)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of one commit.
+struct RunBatch {
+    batch: Batch,
+    failed: Vec<(FileEntry, RunMessage)>,
+    reasons: HashMap<String, Reason>,
+}
+
+impl RunBatch {
+    async fn load(
+        &mut self,
+        loader: &mut Loader<'_>,
+        files: Vec<(FileEntry, Reason)>,
+        whole: bool,
+    ) -> Result<(), SqlError> {
+        for (entry, reason) in &files {
+            self.reasons.insert(entry.path.clone(), *reason);
+        }
+        let spool = discover::spool(loader.plan.engine())?;
+        let store = Arc::clone(&loader.plan.store);
+        // The next file is fetched while one is decoded.
+        let mut fetched = futures::stream::iter(files)
+            .map(|(entry, _)| {
+                let (store, spool) = (Arc::clone(&store), spool.clone());
+                async move {
+                    let file = store.fetch(&entry, &spool).await;
+                    (entry, file)
+                }
+            })
+            .buffered(2);
+        let mut together: Vec<(FileEntry, LocalFile)> = Vec::new();
+        while let Some((entry, file)) = fetched.next().await {
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => {
+                    let error = SqlError::from(error);
+                    let message = message_of(Severity::Error, Some(&entry.path), &error);
+                    if error.retryable {
+                        // Not the file's fault: it stays unknown and the next run takes it.
+                        loader.messages.push(message);
+                    } else {
+                        self.failed.push((entry, message));
+                    }
+                    continue;
+                }
+            };
+            let outcome = if whole {
+                let met = loader.meet(&mut self.batch, &file).await;
+                if met.is_ok() {
+                    together.push((entry.clone(), file));
+                }
+                met
+            } else {
+                loader.load(&mut self.batch, &entry, file).await
+            };
+            self.note(entry, outcome)?;
+            if !self.failed.is_empty() && loader.plan.on_error == OnError::Stop {
+                break;
+            }
+        }
+        drop(fetched);
+        if whole {
+            for bad in load_whole(loader, &mut self.batch, together).await? {
+                self.note(bad.entry, Err(bad.failure))?;
+            }
+        }
+        loader.close_shared(&mut self.batch).await?;
+        failpoint::hit("after_data_files");
+        Ok(())
+    }
+
+    fn note(&mut self, entry: FileEntry, outcome: Result<(), Failure>) -> Result<(), SqlError> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Failure::Fatal(error)) => Err(error),
+            Err(Failure::File(mut message)) => {
+                message.file = Some(entry.path.clone());
+                self.failed.push((entry, *message));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the failed files on record. Says whether there were any.
+    async fn record_failures(
+        &mut self,
+        open: &mut OpenRun,
+        plan: &PipelinePlan,
+        pipeline: ObjectId,
+    ) -> Result<bool, SqlError> {
+        if self.failed.is_empty() {
+            return Ok(false);
+        }
+        let mut ledger = Vec::with_capacity(self.failed.len());
+        let mut messages = Vec::with_capacity(self.failed.len());
+        for (entry, message) in self.failed.drain(..) {
+            let mut file = ledger_file(&entry, open.run, FileState::Failed);
+            file.error = Some(message.message.clone());
+            ledger.push(file);
+            messages.push(message);
+        }
+        plan.engine().catalog.files().record(pipeline, &ledger).await?;
+        open.add_messages(messages).await?;
+        Ok(true)
+    }
+
+    /// Makes the batch true. Gives where the mark stands then.
+    async fn commit(
+        &mut self,
+        loader: &mut Loader<'_>,
+        open: &OpenRun,
+        mark: Option<i64>,
+        trigger: Trigger,
+        ledger: &HashMap<String, LedgerFile>,
+    ) -> Result<Option<i64>, SqlError> {
+        if self.batch.ledger.is_empty() {
+            return Ok(mark);
+        }
+        let plan = loader.plan;
+        let (pipeline, position) =
+            (loader.pipeline, json!({ "format": 1, "source": loader.source.to_json() }));
+        let ready = loader.ready()?;
+        let removes = self.removes(ready, pipeline, trigger, ledger, plan.options.move_to.is_some()).await?;
+        let committed = commit_batch(
+            plan,
+            CommitBatch {
+                pipeline,
+                run: open.run,
+                lease: &open.lease,
+                mark,
+                position,
+                batch: &mut self.batch,
+                removes,
+                replays: &[],
+            },
+            &mut ready.target,
+        )
+        .await?;
+        Ok(Some(committed))
+    }
+
+    /// The data files that the batch replaces.
+    async fn removes(
+        &self,
+        ready: &super::load::Ready,
+        pipeline: ObjectId,
+        trigger: Trigger,
+        ledger: &HashMap<String, LedgerFile>,
+        paths_are_reused: bool,
+    ) -> Result<Vec<String>, SqlError> {
+        let snapshot = ready.target.table.snapshot(None).await?;
+        let id = pipeline.to_string();
+        let ours = snapshot.files().iter().filter(|file| file.tag(PIPELINE_TAG) == Some(&id));
+        if trigger == Trigger::FullRefresh {
+            return Ok(ours.map(|file| file.path.clone()).collect());
+        }
+        // Where files are moved away after loading a path is used again for another file.
+        if ready.policy != OnChangedFile::Reload || paths_are_reused {
+            return Ok(Vec::new());
+        }
+        let mut removes = Vec::new();
+        let mut found: Vec<&str> = Vec::new();
+        for file in ours {
+            let Some(source) = file.tag(SOURCE_TAG) else { continue };
+            if self.reasons.contains_key(source)
+                && self.batch.loaded.iter().any(|entry| entry.path == source)
+            {
+                removes.push(file.path.clone());
+                found.push(source);
+            }
+        }
+        for entry in &self.batch.loaded {
+            let changed = self.reasons.get(&entry.path) == Some(&Reason::Changed);
+            let had_rows = ledger.get(&entry.path).is_some_and(|file| file.rows > 0);
+            if changed && had_rows && !found.contains(&entry.path.as_str()) {
+                return Err(SqlError::new(
+                    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!(
+                        "the rows loaded from \"{}\" before it changed cannot be told apart in the table",
+                        entry.path
+                    ),
+                )
+                .detail("the table's data files were rewritten by another program")
+                .hint("load everything again with RUN PIPELINE ... FULL REFRESH"));
+            }
+        }
+        Ok(removes)
+    }
+}
+
+/// What [`commit_batch`] commits.
+pub(super) struct CommitBatch<'a> {
+    pub pipeline: ObjectId,
+    pub run: RunId,
+    pub lease: &'a Lease,
+    pub mark: Option<i64>,
+    pub position: serde_json::Value,
+    pub batch: &'a mut Batch,
+    pub removes: Vec<String>,
+    pub replays: &'a [ReplayMark],
+}
+
+/// Prepare, commit, resolve. Gives the sequence, which is where the mark stands then.
+pub(super) async fn commit_batch(
+    plan: &PipelinePlan,
+    work: CommitBatch<'_>,
+    target: &mut Target,
+) -> Result<i64, SqlError> {
+    let positions = plan.engine().catalog.positions();
+    let attempt = Uuid::new_v4();
+    let prepared = positions
+        .prepare(NewPosition {
+            pipeline: work.pipeline,
+            attempt,
+            position: work.position,
+            committed_sequence: work.mark.unwrap_or(0),
+            files: &work.batch.ledger,
+            quarantine: &work.batch.quarantine,
+            replays: work.replays,
+            lease: Some(work.lease),
+        })
+        .await;
+    let adds = std::mem::take(&mut work.batch.adds);
+    let sequence = match prepared {
+        Ok(sequence) => sequence,
+        Err(error) => {
+            target.table.discard(adds).await;
+            return Err(error.into());
+        }
+    };
+    failpoint::hit("after_prepare");
+    let mut info = Map::new();
+    info.insert("boathousePipeline".into(), json!(plan.name));
+    info.insert("boathouseRun".into(), json!(work.run.0));
+    info.insert("boathouseAttempt".into(), json!(attempt.to_string()));
+    let request = CommitRequest {
+        operation: "WRITE".into(),
+        adds: adds.clone(),
+        removes: work.removes,
+        removes_all: false,
+        metadata: target.metadata_change(),
+        transaction: Some(TransactionMark {
+            application: application(work.pipeline),
+            expected: work.mark,
+            version: sequence,
+        }),
+        info,
+    };
+    if let Err(error) = target.table.commit(request).await {
+        // Only a refusal tells for certain that the files are in no commit.
+        if matches!(error, LakeError::Conflict { .. }) {
+            target.table.discard(adds).await;
+        }
+        return Err(error.into());
+    }
+    positions.resolve(work.pipeline, sequence).await?;
+    failpoint::hit("after_resolve");
+    target.committed(plan).await?;
+    Ok(sequence)
+}
+
+type Chosen = (Vec<(FileEntry, Reason)>, Vec<RunMessage>);
+
+/// Applies ON CHANGED FILE to what was found.
+fn by_policy(policy: OnChangedFile, files: Vec<(FileEntry, Reason)>) -> Chosen {
+    let mut chosen = Vec::with_capacity(files.len());
+    let mut messages = Vec::new();
+    for (entry, reason) in files {
+        match (reason, policy) {
+            (Reason::New, _) | (Reason::Changed, OnChangedFile::Reload) => {
+                chosen.push((entry, reason));
+            }
+            (Reason::Changed, OnChangedFile::Ignore) => {}
+            (Reason::Changed, OnChangedFile::Fail) => messages.push(RunMessage {
+                severity: Severity::Error,
+                sqlstate: SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE.0.to_owned(),
+                message: "the file has changed since it was loaded".into(),
+                file: Some(entry.path),
+                sheet: None,
+                row: None,
+                column: None,
+                hint: Some(
+                    "ON CHANGED FILE RELOAD replaces its rows, IGNORE leaves them as they are"
+                        .into(),
+                ),
+            }),
+        }
+    }
+    (chosen, messages)
+}
+
+async fn move_files(
+    open: &mut OpenRun,
+    plan: &PipelinePlan,
+    files: &[FileEntry],
+) -> Result<(), SqlError> {
+    let Some(folder) = &plan.options.move_to else { return Ok(()) };
+    for entry in files {
+        if let Err(error) = plan.store.rename(entry, folder).await {
+            // The rows are committed; the next run moves the file.
+            let error = SqlError::from(error);
+            open.add_messages(vec![message_of(Severity::Warning, Some(&entry.path), &error)])
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn stopped() -> SqlError {
+    SqlError::new(SqlState::DATA_EXCEPTION, "the run stopped at a file that could not be loaded")
+        .hint("see system.pipeline_errors; ON ERROR CONTINUE loads the other files")
+}
+
+fn unknown_past(plan: &PipelinePlan) -> RunMessage {
+    RunMessage {
+        severity: Severity::Warning,
+        sqlstate: SqlState::WARNING.0.to_owned(),
+        message: format!(
+            "table \"{}\" has rows of this pipeline that the catalog does not know of",
+            plan.target_name
+        ),
+        file: None,
+        sheet: None,
+        row: None,
+        column: None,
+        hint: Some("after a catalog rebuild, start from RUN PIPELINE ... FULL REFRESH".into()),
+    }
+}

@@ -1,0 +1,354 @@
+//! `AS SELECT ... FROM source`: from what a file holds to what the target gets.
+//!
+//! Most pipelines select, rename, cast and filter: row by row. Such a query is compiled once into
+//! expressions that are evaluated batch by batch, which keeps every output row next to the source row
+//! it came from; a row whose evaluation fails is found by halving and set aside, the others go on. Any
+//! other query (aggregates, joins, DISTINCT, ORDER BY) runs as one streaming plan over all files of a
+//! run; there a failing row fails the run.
+//!
+//! Cells that did not fit their column are in `_rescued`. A row-wise query that does not mention
+//! `_rescued` gets it as its last column, so that such a cell is never lost on the way.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use boathouse_catalog::types::ColumnType;
+use boathouse_connectors::DecodeSchema;
+use boathouse_connectors::format::{FILE, RESCUED, ROW, SHEET};
+use boathouse_sql::ast::{self, Expr as SqlExpr, GroupByExpr, Ident, SelectItem, SetExpr};
+use boathouse_sql::statement::OnSchemaChange;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::plan::PipelinePlan;
+use super::schema::SourceSchema;
+use crate::error::{SqlError, SqlState};
+use crate::query::{self, QueryContext};
+
+/// The relation a pipeline's query reads.
+pub(super) const SOURCE: &str = "source";
+
+/// A pipeline's query, planned against the columns of its source.
+pub(super) struct Transform {
+    decode: DecodeSchema,
+    /// The decoded columns with their SQL types.
+    source: SchemaRef,
+    fields: SchemaRef,
+    kind: Kind,
+}
+
+enum Kind {
+    /// No query: these columns of the source.
+    Columns(Vec<usize>),
+    RowWise {
+        scanned: Vec<usize>,
+        steps: Vec<Step>,
+    },
+    Whole(Box<ast::Query>),
+}
+
+enum Step {
+    Filter(Arc<dyn PhysicalExpr>),
+    Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
+}
+
+/// What became of some rows: output rows in order, and for each the source row it came from.
+pub(super) struct Applied {
+    pub output: RecordBatch,
+    pub rows: UInt32Array,
+}
+
+/// A source row that could not be evaluated.
+pub(super) struct FailedRow {
+    pub row: u32,
+    pub error: SqlError,
+}
+
+impl Transform {
+    pub async fn plan(plan: &PipelinePlan, source: &SourceSchema) -> Result<Self, SqlError> {
+        let columns = source.arrow();
+        let decode = DecodeSchema { columns, keep_unknown: true };
+        let source = typed(&decode.output());
+        let Some(query) = &plan.query else {
+            let keep: Vec<usize> = (0..source.fields().len())
+                .filter(|index| {
+                    // Only sheets have names.
+                    source.field(*index).name() != SHEET || plan.format_name == "EXCEL"
+                })
+                .collect();
+            let fields = Arc::new(source.project(&keep).map_err(internal)?);
+            return Ok(Self { decode, source, fields, kind: Kind::Columns(keep) });
+        };
+        if let Some(extended) = with_rescued(query)
+            && let Ok(planned) = Self::plan_query(plan, &decode, &source, &extended).await
+            && planned.is_row_wise()
+        {
+            return Ok(planned);
+        }
+        Self::plan_query(plan, &decode, &source, query).await
+    }
+
+    async fn plan_query(
+        plan: &PipelinePlan,
+        decode: &DecodeSchema,
+        source: &SchemaRef,
+        query: &ast::Query,
+    ) -> Result<Self, SqlError> {
+        let context =
+            with_source(&plan.context, Arc::new(EmptyTable::new(Arc::clone(source))));
+        let planned = query::plan_query(&context, query, &[]).await?;
+        if !planned.parameters.is_empty() {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_PARAMETER,
+                "a pipeline's query takes no parameters",
+            ));
+        }
+        let fields = plain(&planned.fields);
+        let optimized = query::optimize(&context, planned.plan.clone())?;
+        let kind = match compile(&context, &optimized, source)? {
+            Some((scanned, steps)) => Kind::RowWise { scanned, steps },
+            None => Kind::Whole(Box::new(query.clone())),
+        };
+        Ok(Self { decode: decode.clone(), source: Arc::clone(source), fields, kind })
+    }
+
+    pub fn decode_schema(&self) -> &DecodeSchema {
+        &self.decode
+    }
+
+    /// The decoded columns with their SQL types.
+    pub fn source(&self) -> &SchemaRef {
+        &self.source
+    }
+
+    /// The output columns.
+    pub fn fields(&self) -> &SchemaRef {
+        &self.fields
+    }
+
+    pub fn is_row_wise(&self) -> bool {
+        !matches!(self.kind, Kind::Whole(_))
+    }
+
+    /// The query to run over a whole source, when it is not row by row.
+    pub fn whole_query(&self) -> Option<&ast::Query> {
+        match &self.kind {
+            Kind::Whole(query) => Some(query),
+            Kind::Columns(_) | Kind::RowWise { .. } => None,
+        }
+    }
+
+    /// Applies a row-wise query. Rows that fail are set aside.
+    pub fn apply(&self, batch: &RecordBatch) -> (Vec<Applied>, Vec<FailedRow>) {
+        let mut applied = Vec::new();
+        let mut failed = Vec::new();
+        if batch.num_rows() > 0 {
+            self.apply_part(batch, 0, &mut applied, &mut failed);
+        }
+        (applied, failed)
+    }
+
+    fn apply_part(
+        &self,
+        batch: &RecordBatch,
+        first: u32,
+        applied: &mut Vec<Applied>,
+        failed: &mut Vec<FailedRow>,
+    ) {
+        match self.evaluate(batch, first) {
+            Ok(part) => applied.push(part),
+            Err(error) if batch.num_rows() <= 1 => {
+                failed.push(FailedRow { row: first, error: query::failure(error) });
+            }
+            Err(_) => {
+                let half = batch.num_rows() / 2;
+                let second = first + u32::try_from(half).unwrap_or(u32::MAX);
+                self.apply_part(&batch.slice(0, half), first, applied, failed);
+                let rest = batch.slice(half, batch.num_rows() - half);
+                self.apply_part(&rest, second, applied, failed);
+            }
+        }
+    }
+
+    fn evaluate(&self, batch: &RecordBatch, first: u32) -> Result<Applied, DataFusionError> {
+        let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+        let mut rows = UInt32Array::from_iter_values(first..first.saturating_add(count));
+        let mut current = match &self.kind {
+            Kind::Columns(columns) => batch.project(columns)?,
+            Kind::RowWise { scanned, .. } => batch.project(scanned)?,
+            Kind::Whole(_) => {
+                return Err(DataFusionError::Internal("the query is not row by row".into()));
+            }
+        };
+        if let Kind::RowWise { steps, .. } = &self.kind {
+            for step in steps {
+                match step {
+                    Step::Filter(predicate) => {
+                        let kept = predicate.evaluate(&current)?.into_array(current.num_rows())?;
+                        let kept = kept.as_boolean();
+                        current = filter_record_batch(&current, kept)?;
+                        rows = arrow::compute::filter(&rows, kept)?.as_primitive().clone();
+                    }
+                    Step::Project(items, schema) => {
+                        let columns = items
+                            .iter()
+                            .map(|item| item.evaluate(&current)?.into_array(current.num_rows()))
+                            .collect::<Result<Vec<_>, _>>()?;
+                        current = batch_of(schema, columns, current.num_rows())?;
+                    }
+                }
+            }
+        }
+        let columns = current
+            .columns()
+            .iter()
+            .zip(self.fields.fields())
+            .map(|(column, field)| conform(column, field))
+            .collect::<Result<Vec<_>, _>>()?;
+        let output = batch_of(&self.fields, columns, current.num_rows())?;
+        Ok(Applied { output, rows })
+    }
+}
+
+fn conform(column: &ArrayRef, field: &Field) -> Result<ArrayRef, DataFusionError> {
+    if column.data_type() == field.data_type() {
+        return Ok(Arc::clone(column));
+    }
+    Ok(cast(column, field.data_type())?)
+}
+
+fn batch_of(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch, DataFusionError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The context in which `source` is a relation.
+pub(super) fn with_source(context: &QueryContext, source: Arc<dyn TableProvider>) -> QueryContext {
+    let mut context = context.clone();
+    context.extra_relations.push((SOURCE.into(), source));
+    context
+}
+
+/// The decoded columns with SQL types: `_rescued` is JSON; nothing promises not to be null.
+fn typed(decoded: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = decoded
+        .fields()
+        .iter()
+        .map(|field| match field.name().as_str() {
+            RESCUED => ColumnType::Json.to_field(RESCUED, true),
+            FILE | SHEET | ROW => Field::new(field.name(), field.data_type().clone(), true),
+            _ => field.as_ref().clone().with_nullable(true),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Output columns as the target can have them: nullable, in-memory types of their SQL types.
+fn plain(fields: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = fields
+        .fields()
+        .iter()
+        .map(|field| ColumnType::from_field(field).to_field(field.name(), true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The query with `_rescued` as a further item, when it is a plain SELECT without it.
+fn with_rescued(query: &ast::Query) -> Option<ast::Query> {
+    let mut query = query.clone();
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let grouped = match &select.group_by {
+        GroupByExpr::Expressions(expressions, _) => !expressions.is_empty(),
+        GroupByExpr::All(_) => true,
+    };
+    if grouped || select.distinct.is_some() {
+        return None;
+    }
+    let mentioned = select.projection.iter().any(|item| match item {
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(_, _) => true,
+        other => other.to_string().contains(RESCUED),
+    });
+    if mentioned {
+        return None;
+    }
+    let item = SelectItem::UnnamedExpr(SqlExpr::Identifier(Ident::new(RESCUED)));
+    select.projection.push(item);
+    Some(query)
+}
+
+type Compiled = Option<(Vec<usize>, Vec<Step>)>;
+
+/// Turns a plan of projections and filters over the source into steps; `None` for any other plan.
+fn compile(
+    context: &QueryContext,
+    plan: &LogicalPlan,
+    source: &SchemaRef,
+) -> Result<Compiled, SqlError> {
+    let state = query::session_state(context);
+    let mut steps = Vec::new();
+    let mut current = plan;
+    loop {
+        match current {
+            LogicalPlan::Projection(projection) => {
+                let input = projection.input.schema();
+                let items = projection
+                    .expr
+                    .iter()
+                    .map(|item| state.create_physical_expr(item.clone(), input))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(query::failure)?;
+                let schema = Arc::new(projection.schema.as_arrow().clone());
+                // What an expression gives may be nullable whatever its plan says.
+                let fields: Vec<Field> = schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.as_ref().clone().with_nullable(true))
+                    .collect();
+                steps.push(Step::Project(items, Arc::new(Schema::new(fields))));
+                current = projection.input.as_ref();
+            }
+            LogicalPlan::Filter(filter) => {
+                let predicate = state
+                    .create_physical_expr(filter.predicate.clone(), filter.input.schema())
+                    .map_err(query::failure)?;
+                steps.push(Step::Filter(predicate));
+                current = filter.input.as_ref();
+            }
+            LogicalPlan::SubqueryAlias(alias) => current = alias.input.as_ref(),
+            LogicalPlan::TableScan(scan) => {
+                if scan.fetch.is_some()
+                    || !scan.filters.is_empty()
+                    || scan.table_name.table() != SOURCE
+                {
+                    return Ok(None);
+                }
+                let all = (0..source.fields().len()).collect();
+                let scanned = scan.projection.clone().unwrap_or(all);
+                steps.reverse();
+                return Ok(Some((scanned, steps)));
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Whether a new column of a file becomes one of the source.
+pub(super) fn adds_columns(policy: OnSchemaChange) -> bool {
+    match policy {
+        OnSchemaChange::AddColumns => true,
+        OnSchemaChange::Rescue | OnSchemaChange::Fail => false,
+    }
+}
+
+fn internal(error: arrow::error::ArrowError) -> SqlError {
+    SqlError::internal("could not form the columns of the source").caused_by(error)
+}

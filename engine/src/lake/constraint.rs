@@ -1,1 +1,0 @@
-//! Holds new rows to a table's NOT NULL and CHECK constraints.
