@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use boathouse_catalog::types::ColumnType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{ScalarUDF, Volatility};
+use datafusion::logical_expr::Volatility;
 
 use super::scalar::{Body, ColumnBody, Overload, Parameter, Returns, RowBody};
 use crate::error::{SqlError, SqlState};
@@ -78,10 +78,14 @@ impl Builder {
         self.add(signature, true, Volatility::Immutable, returns, Body::Columns(body));
     }
 
-    /// A function of DataFusion's.
-    pub fn native(&mut self, signature: &'static str, function: Arc<ScalarUDF>) {
-        let volatility = function.signature().volatility;
-        self.add(signature, true, volatility, None, Body::Native(function));
+    /// A function of DataFusion's, by its name there.
+    pub fn native(&mut self, signature: &'static str, name: &str) {
+        let function = crate::query::built_in(name);
+        debug_assert!(function.is_some(), "DataFusion has no function \"{name}\"");
+        if let Some(function) = function {
+            let volatility = function.signature().volatility;
+            self.add(signature, true, volatility, None, Body::Native(function));
+        }
     }
 
     fn add(

@@ -39,6 +39,8 @@ pub enum Body {
     Columns(ColumnBody),
     /// A function of DataFusion's that does what PostgreSQL's does.
     Native(Arc<ScalarUDF>),
+    /// A cast; a lenient one gives NULL for what does not fit.
+    Cast { from: ColumnType, to: ColumnType, lenient: bool },
 }
 
 /// The type a call gives.
@@ -153,6 +155,18 @@ impl ScalarUDFImpl for PgScalar {
             Body::Native(function) => function.invoke_with_args(arguments),
             Body::Columns(body) => {
                 body(&arguments.args, &data_type, arguments.number_rows).map_err(external)
+            }
+            Body::Cast { from, to, lenient } => {
+                let zone = self.context.session.time_zone();
+                let cast = |values: &[Value<'_>]| {
+                    let value = values.first().unwrap_or(&Value::Null);
+                    match super::cast::cast_value(value, from, to, zone) {
+                        Err(_) if *lenient => Ok(Value::Null),
+                        done => done,
+                    }
+                };
+                run_rows(cast, true, &arguments.args, arguments.number_rows, &data_type)
+                    .map_err(external)
             }
             Body::Rows(body) => run_rows(
                 |values| body(&self.context, values),

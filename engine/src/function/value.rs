@@ -110,6 +110,63 @@ impl<'a> Value<'a> {
     }
 }
 
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<f64> for Value<'_> {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(value))
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(value: String) -> Self {
+        Self::Text(Cow::Owned(value))
+    }
+}
+
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// An instant.
+impl From<chrono::DateTime<chrono::Utc>> for Value<'_> {
+    fn from(value: chrono::DateTime<chrono::Utc>) -> Self {
+        Self::Timestamp(value.timestamp_micros())
+    }
+}
+
+/// An array of integers of 8 bytes.
+impl From<Vec<i64>> for Value<'_> {
+    fn from(values: Vec<i64>) -> Self {
+        Self::List(Arc::new(Int64Array::from(values)))
+    }
+}
+
+/// An array of text.
+impl From<Vec<String>> for Value<'_> {
+    fn from(values: Vec<String>) -> Self {
+        Self::List(Arc::new(datafusion::arrow::array::StringArray::from(values)))
+    }
+}
+
 /// Brings a decimal to another scale, rounding half away from zero. `None` when it does not fit.
 pub fn rescale(unscaled: i128, from: i8, to: i8) -> Option<i128> {
     if to >= from {

@@ -813,6 +813,23 @@ impl Binder {
                 let text = known.as_ref().map_or("unknown".to_owned(), type_name);
                 return Ok(typed_literal(ScalarValue::Utf8(Some(text)), &ColumnType::Text));
             }
+            "json_build_object" | "jsonb_build_object" | "json_build_array"
+            | "jsonb_build_array" => {
+                let object = name.ends_with("object");
+                let json = if name.starts_with("jsonb") { "to_jsonb" } else { "to_json" };
+                let arguments = arguments
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, argument)| {
+                        if object && index % 2 == 0 {
+                            typist.coerce(argument, &ColumnType::Text, schema)
+                        } else {
+                            self.call(json, vec![argument], 0, schema)
+                        }
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                return self.call(&format!("{name}_of"), arguments, position, schema);
+            }
             "unnest" => {
                 let mut arguments = arguments;
                 let Some(array) = arguments.pop() else {

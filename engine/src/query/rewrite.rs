@@ -844,7 +844,7 @@ fn plain_call(name: &str, arguments: Vec<Expr>) -> Expr {
 }
 
 /// A select list without a FROM, to be filled.
-static EMPTY_SELECT: std::sync::LazyLock<Select> = std::sync::LazyLock::new(|| Select {
+pub static EMPTY_SELECT: std::sync::LazyLock<Select> = std::sync::LazyLock::new(|| Select {
     select_token: ast::helpers::attached_token::AttachedToken::empty(),
     optimizer_hints: Vec::new(),
     distinct: None,
