@@ -13,9 +13,20 @@
 //! Planning reads tables' metadata and samples of files, never rows. What fails comes back as a
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
+mod binder;
+mod context;
+pub mod failure;
+mod files;
+mod lateral;
+pub mod naming;
+mod plan;
+mod resolve;
+mod rewrite;
+mod run;
 pub mod session;
+pub mod typing;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use boathouse_catalog::Snapshot;
 use boathouse_catalog::definitions::ObjectId;
@@ -29,7 +40,14 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
+pub use rewrite::AGGREGATES;
+pub use run::{optimize, session_state};
 pub use session::SessionInfo;
+
+/// A scalar function of DataFusion's.
+pub fn built_in(name: &str) -> Option<Arc<datafusion::logical_expr::ScalarUDF>> {
+    context::BUILT_IN.scalars.get(name).cloned()
+}
 
 /// What a statement is planned against: the shared engine, one catalog snapshot, one session.
 #[derive(Clone)]
@@ -41,8 +59,6 @@ pub struct QueryContext {
     /// Relations that exist for this query alone and hide every other of their name: `source` of a
     /// pipeline's query.
     pub extra_relations: Vec<(String, Arc<dyn TableProvider>)>,
-    /// The statement's text, from which the position of an error is counted.
-    pub statement_text: Option<Arc<str>>,
 }
 
 /// A query whose names, types and rights are settled.
@@ -55,6 +71,9 @@ pub struct PlannedQuery {
     pub parameters: Vec<ColumnType>,
     /// The catalog tables it reads.
     pub tables: Vec<ObjectId>,
+    /// Whether it asks for the session or the time, and so has to be optimized at every run.
+    session_bound: bool,
+    kept: Arc<OnceLock<Arc<run::Kept>>>,
 }
 
 /// Plans a query. `parameter_types` are the client's; `None` is inferred.
@@ -63,27 +82,53 @@ pub async fn plan_query(
     query: &ast::Query,
     parameter_types: &[Option<ColumnType>],
 ) -> Result<PlannedQuery, SqlError> {
-    let _ = (context, query, parameter_types);
-    Err(SqlError::unsupported("SELECT"))
+    plan_query_into(context, query, parameter_types, &[]).await
 }
 
-/// Runs a planned query; `parameters` have the types of [`PlannedQuery::parameters`].
+/// Plans the query of an INSERT: constants and parameters that stand alone in its select list or
+/// VALUES take the types of the columns they go to. The rest keeps its own type.
+pub async fn plan_query_into(
+    context: &QueryContext,
+    query: &ast::Query,
+    parameter_types: &[Option<ColumnType>],
+    targets: &[ColumnType],
+) -> Result<PlannedQuery, SqlError> {
+    let mut query = query.clone();
+    if !targets.is_empty() {
+        plan::assign_to(&mut query, targets);
+    }
+    let rights = resolve::Rights::of_session(context);
+    let bound = plan::bind(context, &rights, &mut query, parameter_types).await?;
+    let fields = plan::result_fields(&bound.plan);
+    let session_bound = plan::is_session_bound(&bound.plan);
+    Ok(PlannedQuery {
+        plan: bound.plan,
+        fields,
+        parameters: bound.parameters,
+        tables: bound.tables,
+        session_bound,
+        kept: Arc::new(OnceLock::new()),
+    })
+}
+
+/// Runs a planned query; `parameters` have the types of [`PlannedQuery::parameters`]. The batches
+/// have the schema [`PlannedQuery::fields`]. Dropping the stream stops the work. An error that the
+/// stream gives becomes a [`SqlError`] by [`failure::from_datafusion`].
 pub async fn execute_query(
     context: &QueryContext,
     planned: &PlannedQuery,
     parameters: &[ScalarValue],
 ) -> Result<SendableRecordBatchStream, SqlError> {
-    let _ = (context, planned, parameters);
-    Err(SqlError::unsupported("SELECT"))
+    run::execute(context, planned, parameters).await
 }
 
-/// Plans one expression over the columns of `schema`: a CHECK, a DEFAULT, an EXPECT.
-/// No table can be named in it.
+/// Plans one expression over the columns of `schema`: a CHECK, a DEFAULT, an EXPECT. No table can be
+/// named in it. With `wanted` the value is cast as it would be on its way into such a column.
 pub fn plan_expression(
     context: &QueryContext,
     expression: &ast::Expr,
     schema: &DFSchema,
+    wanted: Option<&ColumnType>,
 ) -> Result<Expr, SqlError> {
-    let _ = (context, expression, schema);
-    Err(SqlError::unsupported("an expression"))
+    plan::bind_expression(context, expression, schema, wanted)
 }

@@ -1,0 +1,335 @@
+//! From a syntax tree to a logical plan with settled names and types.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::types::ColumnType;
+use boathouse_sql::ast::{Expr as SqlExpr, Query, SelectItem, SetExpr};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::{Cast, Placeholder};
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+
+use super::binder::{Binder, untyped_parameter};
+use super::context::{BUILT_IN, Provider};
+use super::failure::from_datafusion;
+use super::resolve::{self, Rights};
+use super::typing::parameter_number;
+use super::{QueryContext, naming, rewrite};
+use crate::error::SqlError;
+use crate::function::scalar::{Body, FunctionContext, PgScalar};
+
+/// Options of planning; those of execution belong to the session state.
+static OPTIONS: LazyLock<Arc<ConfigOptions>> = LazyLock::new(|| {
+    let mut options = ConfigOptions::default();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    Arc::new(options)
+});
+
+fn parser_options() -> ParserOptions {
+    ParserOptions::from(&OPTIONS.sql_parser)
+}
+
+/// A query bound to its relations and types.
+pub struct Bound {
+    pub plan: LogicalPlan,
+    pub parameters: Vec<ColumnType>,
+    pub tables: Vec<ObjectId>,
+}
+
+fn binder(context: &QueryContext, parameters: BTreeMap<usize, ColumnType>) -> Arc<Binder> {
+    Arc::new(Binder {
+        context: Arc::new(FunctionContext {
+            session: Arc::clone(&context.session),
+            snapshot: Arc::clone(&context.snapshot),
+            engine: Some(Arc::clone(&context.engine)),
+        }),
+        parameters: Mutex::new(parameters),
+        native: Arc::clone(&BUILT_IN.scalars),
+    })
+}
+
+fn parameter_fields(types: &[Option<ColumnType>]) -> Vec<Option<FieldRef>> {
+    types
+        .iter()
+        .map(|given| given.as_ref().map(|given| Arc::new(given.to_field("", true))))
+        .collect()
+}
+
+/// Resolves, rewrites and binds. The tree is consumed: its relations and operators become ours.
+pub async fn bind(
+    context: &QueryContext,
+    rights: &Rights,
+    query: &mut Query,
+    parameter_types: &[Option<ColumnType>],
+) -> Result<Bound, SqlError> {
+    let requests = resolve::collect(query)?;
+    let found = resolve::find(context, rights, requests).await?;
+    rewrite::rewrite_query(query)?;
+    let given = parameter_types
+        .iter()
+        .enumerate()
+        .filter_map(|(index, given)| Some((index + 1, given.clone()?)))
+        .collect();
+    let binder = binder(context, given);
+    let provider = Provider {
+        sources: found.sources,
+        planners: vec![Arc::clone(&binder) as Arc<dyn ExprPlanner>],
+        options: Arc::clone(&OPTIONS),
+    };
+    let planner = SqlToRel::new_with_options(&provider, parser_options());
+    let mut planner_context = PlannerContext::new()
+        .with_prepare_param_data_types(parameter_fields(parameter_types));
+    let plan = planner
+        .query_to_plan(query.clone(), &mut planner_context)
+        .map_err(from_datafusion)?;
+    let plan = super::lateral::flatten(plan).map_err(from_datafusion)?;
+    let plan = settle(plan, &binder).map_err(from_datafusion)?;
+    let parameters = parameters(&plan, &binder, parameter_types)?;
+    let mut tables = found.tables;
+    tables.sort_unstable();
+    tables.dedup();
+    Ok(Bound { plan, parameters, tables })
+}
+
+/// Gives parameters that no operator has typed the type of their other uses, or text, and columns
+/// that are only ever NULL the type text.
+fn settle(
+    plan: LogicalPlan,
+    binder: &Binder,
+) -> datafusion::common::Result<LogicalPlan> {
+    let known = binder.parameters.lock().map(|known| known.clone()).unwrap_or_default();
+    let plan = plan
+        .transform_up_with_subqueries(|node| {
+            let node = node.map_expressions(|expr| {
+                expr.transform_up(|expr| {
+                    let Some(id) = untyped_parameter(&expr) else {
+                        return Ok(Transformed::no(expr));
+                    };
+                    let settled = parameter_number(id)
+                        .and_then(|number| known.get(&number).cloned())
+                        .unwrap_or(ColumnType::Text);
+                    let field = Arc::new(settled.to_field("", true));
+                    Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(
+                        id.to_owned(),
+                        Some(field),
+                    ))))
+                })
+            })?;
+            if node.transformed {
+                return Ok(Transformed::yes(node.data.recompute_schema()?));
+            }
+            Ok(node)
+        })?
+        .data;
+    let schema = Arc::clone(plan.schema());
+    if !schema.fields().iter().any(|field| field.data_type().is_null()) {
+        return Ok(plan);
+    }
+    let items = schema
+        .iter()
+        .map(|(qualifier, field)| {
+            let column = Expr::from((qualifier, field));
+            if field.data_type().is_null() {
+                let text = Arc::new(Field::new("", DataType::Utf8, true));
+                Expr::Cast(Cast::new_from_field(Box::new(column), text)).alias(field.name())
+            } else {
+                column
+            }
+        })
+        .collect::<Vec<_>>();
+    LogicalPlanBuilder::from(plan).project(items)?.build()
+}
+
+fn parameters(
+    plan: &LogicalPlan,
+    binder: &Binder,
+    given: &[Option<ColumnType>],
+) -> Result<Vec<ColumnType>, SqlError> {
+    let used = plan.get_parameter_fields().map_err(from_datafusion)?;
+    let known = binder.parameters.lock().map(|known| known.clone()).unwrap_or_default();
+    let count = used
+        .keys()
+        .filter_map(|id| parameter_number(id))
+        .chain(known.keys().copied())
+        .chain([given.len()])
+        .max()
+        .unwrap_or(0);
+    Ok((1..=count)
+        .map(|number| {
+            if let Some(Some(given)) = given.get(number - 1) {
+                return given.clone();
+            }
+            let from_plan = used
+                .get(&format!("${number}"))
+                .and_then(|field| field.as_ref())
+                .map(|field| ColumnType::from_field(field));
+            known.get(&number).cloned().or(from_plan).unwrap_or(ColumnType::Text)
+        })
+        .collect())
+}
+
+/// The result's columns as the client sees them.
+pub fn result_fields(plan: &LogicalPlan) -> SchemaRef {
+    let fields = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            ColumnType::from_field(field)
+                .to_field(naming::shown_name(field.name()), field.is_nullable())
+        })
+        .collect::<Vec<_>>();
+    Arc::new(Schema::new(fields))
+}
+
+/// Plans one expression over columns.
+pub fn bind_expression(
+    context: &QueryContext,
+    expression: &SqlExpr,
+    schema: &DFSchema,
+    wanted: Option<&ColumnType>,
+) -> Result<Expr, SqlError> {
+    let mut expression = expression.clone();
+    rewrite::rewrite_expression(&mut expression)?;
+    if let Some(wanted) = wanted {
+        expression = rewrite::operator(&format!("assign {}", wanted.sql_name()), vec![expression]);
+    }
+    let binder = binder(context, BTreeMap::new());
+    let provider = Provider {
+        sources: Default::default(),
+        planners: vec![binder as Arc<dyn ExprPlanner>],
+        options: Arc::clone(&OPTIONS),
+    };
+    SqlToRel::new_with_options(&provider, parser_options())
+        .sql_to_expr(expression, schema, &mut PlannerContext::new())
+        .map_err(from_datafusion)
+}
+
+/// Wraps the items of the outermost select list or VALUES so that each is stored as `targets` say.
+pub fn assign_to(query: &mut Query, targets: &[ColumnType]) {
+    assign_body(&mut query.body, targets);
+}
+
+fn assign_body(body: &mut SetExpr, targets: &[ColumnType]) {
+    match body {
+        SetExpr::Values(values) => {
+            for row in &mut values.rows {
+                for (cell, target) in row.iter_mut().zip(targets) {
+                    wrap(cell, target);
+                }
+            }
+        }
+        SetExpr::Select(select) => {
+            let wildcard = select.projection.iter().any(|item| {
+                !matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+            });
+            if wildcard {
+                return;
+            }
+            naming::name_select_items(select);
+            for (item, target) in select.projection.iter_mut().zip(targets) {
+                match item {
+                    SelectItem::ExprWithAlias { expr, .. } => wrap(expr, target),
+                    SelectItem::UnnamedExpr(expr) if is_constant(expr) => wrap(expr, target),
+                    _ => {}
+                }
+            }
+        }
+        SetExpr::Query(query) => assign_body(&mut query.body, targets),
+        _ => {}
+    }
+}
+
+fn is_constant(expr: &SqlExpr) -> bool {
+    matches!(expr, SqlExpr::Value(_))
+}
+
+/// Only a bare constant or parameter takes the column's type; the rest is cast when it is stored.
+fn wrap(expr: &mut SqlExpr, target: &ColumnType) {
+    if is_constant(expr) {
+        let taken = std::mem::replace(expr, rewrite::text(""));
+        *expr = rewrite::operator(&format!("assign {}", target.sql_name()), vec![taken]);
+    }
+}
+
+/// Whether a plan's constants depend on the session or the time, so that they must not be kept.
+pub fn is_session_bound(plan: &LogicalPlan) -> bool {
+    let mut bound = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(function) = expr
+                    && is_bound_function(function)
+                {
+                    bound = true;
+                }
+                Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    bound
+}
+
+fn is_bound_function(function: &datafusion::logical_expr::expr::ScalarFunction) -> bool {
+    let Some(function) = as_pg(function) else {
+        return function.func.signature().volatility != Volatility::Immutable;
+    };
+    if function.overload.volatility != Volatility::Immutable {
+        return true;
+    }
+    match &function.overload.body {
+        Body::Cast { from, to, .. } => {
+            *from == ColumnType::TimestampTz || *to == ColumnType::TimestampTz
+        }
+        _ => false,
+    }
+}
+
+fn as_pg(function: &datafusion::logical_expr::expr::ScalarFunction) -> Option<&PgScalar> {
+    let inner: &dyn std::any::Any = function.func.inner().as_ref();
+    inner.downcast_ref::<PgScalar>()
+}
+
+/// Puts another session into a plan's functions.
+pub fn rebind(plan: LogicalPlan, context: &QueryContext) -> Result<LogicalPlan, SqlError> {
+    let function_context = Arc::new(FunctionContext {
+        session: Arc::clone(&context.session),
+        snapshot: Arc::clone(&context.snapshot),
+        engine: Some(Arc::clone(&context.engine)),
+    });
+    plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::ScalarFunction(mut function) => {
+                    let rebound = as_pg(&function).map(|old| {
+                        PgScalar::new(
+                            Arc::clone(&old.overload),
+                            old.return_type.clone(),
+                            Arc::clone(&function_context),
+                        )
+                    });
+                    match rebound {
+                        Some(rebound) => {
+                            function.func = Arc::new(
+                                datafusion::logical_expr::ScalarUDF::new_from_impl(rebound),
+                            );
+                            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+                        }
+                        None => Ok(Transformed::no(Expr::ScalarFunction(function))),
+                    }
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })
+    })
+    .map(|done| done.data)
+    .map_err(from_datafusion)
+}
