@@ -191,7 +191,9 @@ impl<'a> Source<'a> {
             new_line = false;
             white_space = false;
         }
-        Ok(without_for(without_at(prepared)))
+        Ok(without_table(without_only(without_for(without_at(
+            prepared,
+        )))))
     }
 
     /// One spelling for each meaning.
@@ -291,6 +293,49 @@ fn without_for(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut tokens = tokens;
     tokens.retain(|_| kept.next().unwrap_or(true));
     tokens
+}
+
+/// `FROM ONLY t` as `FROM t`: no table has tables that inherit from it.
+fn without_only(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let after_from = kept
+            .last()
+            .is_some_and(|last| is_word(last, "FROM") || is_word(last, "JOIN"));
+        if !(after_from && is_word(&token, "ONLY")) {
+            kept.push(token);
+        }
+    }
+    kept
+}
+
+/// `TABLE t` as `SELECT * FROM t` where a query may begin, which is how PostgreSQL defines it.
+fn without_table(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut rewritten: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let begins = match rewritten.last() {
+            None => true,
+            Some(last) => {
+                matches!(last.token, Token::SemiColon | Token::LParen)
+                    || ["UNION", "EXCEPT", "INTERSECT", "EXPLAIN", "AS"]
+                        .iter()
+                        .any(|word| is_word(last, word))
+            }
+        };
+        if begins && is_word(&token, "TABLE") {
+            let span = token.span;
+            for token in [
+                Token::make_keyword("SELECT"),
+                Token::Mul,
+                Token::make_keyword("FROM"),
+            ] {
+                rewritten.push(TokenWithSpan::new(token, span));
+            }
+        } else {
+            rewritten.push(token);
+        }
+    }
+    rewritten
 }
 
 /// The tokens of each statement that has any.

@@ -158,6 +158,7 @@ fn what_is_understood_and_not_done_is_refused_by_name() {
             "DO $$ begin end $$",
             "CALL f()",
             "SELECT 1 INTO t",
+            "SELECT a FROM t FOR UPDATE",
             "WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x",
             "COPY t FROM PROGRAM 'ls'",
             "PREPARE TRANSACTION 'x'",
@@ -194,6 +195,8 @@ fn what_is_understood_and_not_done_is_refused_by_name() {
               0A000 at 1: CALL is not supported
             SELECT 1 INTO t
               0A000 at -: SELECT INTO is not supported (write CREATE TABLE name AS SELECT ...)
+            SELECT a FROM t FOR UPDATE
+              0A000 at -: FOR UPDATE or FOR SHARE is not supported
             WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x
               0A000 at -: INSERT, UPDATE, DELETE or MERGE within a query is not supported
             COPY t FROM PROGRAM 'ls'

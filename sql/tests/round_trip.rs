@@ -41,6 +41,15 @@ fn the_text_of_every_statement_parses_back_to_an_equal_statement() {
 }
 
 #[test]
+fn what_programs_ask_the_catalog_parses() {
+    let differences: Vec<String> = corpus::program_queries()
+        .into_iter()
+        .filter_map(difference)
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
 fn a_query_string_is_split_into_its_statements_with_their_own_text() {
     let sql = "/* ü */ select ';' ;; -- x;\n select $$;$$\n;/* ; */ commit";
     let found: Vec<(String, usize)> = parse(sql)

@@ -67,6 +67,9 @@ impl Visitor for Check {
         if !query.pipe_operators.is_empty() {
             return unsupported("the pipe operator");
         }
+        if !query.locks.is_empty() {
+            return unsupported("FOR UPDATE or FOR SHARE");
+        }
         if query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() {
             return unsupported("this clause of a query");
         }
