@@ -28,6 +28,34 @@ pub mod sqlstate {
     pub const IO_ERROR: &str = "58030";
     pub const UNDEFINED_FILE: &str = "58P01";
     pub const INTERNAL_ERROR: &str = "XX000";
+
+    const ALL: [&str; 18] = [
+        CONNECTION_FAILURE,
+        CONNECTION_REFUSED,
+        FEATURE_NOT_SUPPORTED,
+        NUMERIC_OUT_OF_RANGE,
+        INVALID_DATETIME,
+        CHARACTER_NOT_IN_REPERTOIRE,
+        INVALID_PARAMETER,
+        INVALID_TEXT,
+        BAD_FILE_FORMAT,
+        INVALID_AUTHORIZATION,
+        INSUFFICIENT_PRIVILEGE,
+        UNDEFINED_OBJECT,
+        OUT_OF_MEMORY,
+        LIMIT_EXCEEDED,
+        QUERY_CANCELED,
+        IO_ERROR,
+        UNDEFINED_FILE,
+        INTERNAL_ERROR,
+    ];
+
+    /// The constant for a code that came as text.
+    pub(crate) fn known(code: &str) -> &'static str {
+        ALL.into_iter()
+            .find(|known| *known == code)
+            .unwrap_or(INTERNAL_ERROR)
+    }
 }
 
 /// Why a connection could not be configured or used.

@@ -27,7 +27,7 @@ pub mod value;
 
 pub use error::{ConnectorError, FormatError};
 pub use file::{Check, Connector, FileEntry, FileStore, LocalFile};
-pub use format::excel::reader::excel_reader_main;
+pub use format::excel::{reader::excel_reader_main, set_excel_reader};
 pub use format::{
     DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, RejectedRow,
 };

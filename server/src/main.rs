@@ -1,7 +1,17 @@
-//! The binary `boathouse`.
+//! The binary `boathouse`: reads what it is told and starts what is wanted.
 
+mod command;
 mod config;
+mod http;
+mod log;
 mod metrics;
 mod wire;
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    command::run()
+}

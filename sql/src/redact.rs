@@ -27,13 +27,31 @@ pub(crate) fn redact(text: &str, statement: &Statement) -> String {
         _ => return text.to_owned(),
     };
     let source = Source::new(text);
-    let Ok(tokens) = source.tokens() else {
-        return HIDDEN.to_owned();
-    };
+    match source.tokens() {
+        Ok(tokens) => hide(&source, &tokens, after),
+        Err(_) => HIDDEN.to_owned(),
+    }
+}
+
+/// Hides what must not be logged of a query string that is no statement, as far as it can be told:
+/// a text that cannot even be split into words is hidden whole.
+pub fn redact_unparsed(text: &str) -> String {
+    let source = Source::new(text);
+    match source.tokens() {
+        Ok(tokens) if tokens.iter().any(|token| is_word(token, "SECRET")) => {
+            hide(&source, &tokens, &["AS", "PASSWORD"])
+        }
+        Ok(tokens) => hide(&source, &tokens, &["PASSWORD"]),
+        Err(_) => HIDDEN.to_owned(),
+    }
+}
+
+/// The text with `'***'` for every literal that is hidden.
+fn hide(source: &Source, tokens: &[TokenWithSpan], after: &[&str]) -> String {
     let mut redacted = String::new();
     let mut kept_until = 1;
     for (index, token) in tokens.iter().enumerate() {
-        if !is_hidden(&tokens, index, after) {
+        if !is_hidden(tokens, index, after) {
             continue;
         }
         redacted.push_str(source.between(kept_until, position(token)));

@@ -1,5 +1,7 @@
 //! Every example of the reference parses, except those that are there to fail.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use boathouse_sql::parse;

@@ -1,5 +1,7 @@
 //! What does not parse is said in PostgreSQL's words, with its code and place.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 
 use boathouse_sql::parse;

@@ -1,5 +1,7 @@
 //! No text ends the process: not a deep one, not a broken one.
 
+#![allow(clippy::unwrap_used)]
+
 mod corpus;
 
 use boathouse_sql::{STACK_BYTES_MIN, parse};
@@ -164,7 +166,7 @@ fn deep_and_long() {
             "WITH a AS (".repeat(10_000),
             ") SELECT 1".repeat(10_000)
         ),
-        format!("{} SELECT 1", "EXPLAIN".repeat(1)) + &" UNION SELECT 1".repeat(10_000),
+        "EXPLAIN SELECT 1".to_owned() + &" UNION SELECT 1".repeat(10_000),
         format!(
             "CREATE TABLE t (a int DEFAULT {})",
             repeat(10_000, "(", "1", ")")
@@ -232,7 +234,7 @@ fn wrong_deep_down() {
         format!("SELECT {}", "CASE WHEN (".repeat(90)),
         format!("SELECT * FROM {}", "(SELECT * FROM ".repeat(190)),
         format!("SELECT * FROM {}", "f((SELECT ".repeat(90)),
-        format!("{}", "WITH a AS (".repeat(190)),
+        "WITH a AS (".repeat(190),
         format!("SELECT {}", "EXISTS (".repeat(190)),
         format!("SELECT {}", "CAST(".repeat(190)),
         format!("SELECT {}", "date (".repeat(190)),

@@ -1,5 +1,7 @@
 //! What is parsed and written as text parses back to the same.
 
+#![allow(clippy::unwrap_used)]
+
 mod corpus;
 
 use boathouse_sql::{Statement, parse};

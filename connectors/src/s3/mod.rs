@@ -1,10 +1,23 @@
-//! Files of a `S3` connection.
+//! Files of a bucket of any S3-protocol service.
+//!
+//! Options `bucket`, `prefix` (the root), `region`, `endpoint`, `access_key_id`,
+//! `secret_access_key`, `session_token`, `path_style`, `allow_http`, `anonymous`, `max_retries`,
+//! `timeout`. Without keys those of the environment or the machine's role are used.
+
+mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::error::{ConnectorError, sqlstate};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+
+use crate::error::ConnectorError;
 use crate::file::{Connector, FileStore};
 use crate::options::Options;
+
+pub use store::ObjectFileStore;
+pub(crate) use store::{changed, retries, spool_error};
 
 /// The connector.
 pub struct S3;
@@ -14,10 +27,63 @@ impl Connector for S3 {
         "S3"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError> {
-        Err(ConnectorError::new(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "not built yet",
-        ))
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError> {
+        let bucket = options.require_text("bucket")?;
+        let prefix = options.take_text("prefix")?.unwrap_or_default();
+        let endpoint = options.take_text("endpoint")?;
+        let plain = endpoint
+            .as_deref()
+            .is_some_and(|url| url.starts_with("http://"));
+        let allow_http = options.take_bool("allow_http")?.unwrap_or(false);
+        if plain && !allow_http {
+            return Err(ConnectorError::option("the endpoint is not encrypted")
+                .hint("use https, or set allow_http = true where that is acceptable"));
+        }
+        let timeout = options
+            .take_duration("timeout")?
+            .unwrap_or(Duration::from_secs(30));
+        let retry = RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: options.take_number("max_retries")?.unwrap_or(6),
+            retry_timeout: Duration::from_secs(120),
+        };
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(&bucket)
+            .with_region(
+                options
+                    .take_text("region")?
+                    .unwrap_or_else(|| "us-east-1".to_owned()),
+            )
+            .with_allow_http(allow_http)
+            .with_retry(retry)
+            .with_client_options(
+                ClientOptions::new()
+                    .with_connect_timeout(Duration::from_secs(10))
+                    .with_timeout(timeout)
+                    .with_allow_http(allow_http),
+            );
+        let path_style = options
+            .take_bool("path_style")?
+            .unwrap_or(endpoint.is_some());
+        builder = builder.with_virtual_hosted_style_request(!path_style);
+        if let Some(endpoint) = &endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        for (name, key) in [
+            ("access_key_id", AmazonS3ConfigKey::AccessKeyId),
+            ("secret_access_key", AmazonS3ConfigKey::SecretAccessKey),
+            ("session_token", AmazonS3ConfigKey::Token),
+        ] {
+            if let Some(value) = options.take_text(name)? {
+                builder = builder.with_config(key, value);
+            }
+        }
+        if options.take_bool("anonymous")?.unwrap_or(false) {
+            builder = builder.with_skip_signature(true);
+        }
+        let store = builder.build().map_err(|error| {
+            ConnectorError::option("S3 connection cannot be configured").caused_by(error)
+        })?;
+        Ok(Arc::new(ObjectFileStore::new(Arc::new(store), &prefix)))
     }
 }

@@ -110,6 +110,11 @@ impl ColumnBuilder {
         })
     }
 
+    /// Whether blanks around a text are part of the value.
+    pub fn is_text(&self) -> bool {
+        matches!(self.values, Values::Text(..) | Values::Binary(..))
+    }
+
     pub fn append_null(&mut self) {
         match &mut self.values {
             Values::Null => {}
@@ -202,14 +207,6 @@ impl ColumnBuilder {
         } else {
             self.append_null();
             Err(Mismatch)
-        }
-    }
-
-    /// Bytes of text held so far; what makes a batch big.
-    pub fn text_bytes(&self) -> usize {
-        match &self.values {
-            Values::Text(_, bytes, _) | Values::Binary(_, bytes) => bytes.len(),
-            _ => 0,
         }
     }
 

@@ -35,6 +35,16 @@ impl TypeSample {
         }
     }
 
+    /// A text from a format that has numbers of its own: only dates and times are seen in it.
+    pub fn add_string(&mut self, text: &str, format: &ValueFormat) {
+        if self.guess != Some(Guess::Text) && !text.is_empty() {
+            self.add(match guess_text(text, format) {
+                Guess::Boolean | Guess::Integer | Guess::Double | Guess::Numeric => Guess::Text,
+                guess => guess,
+            });
+        }
+    }
+
     pub fn add_native(&mut self, native: Native<'_>, format: &ValueFormat) {
         self.add(match native {
             Native::Text(text) => return self.add_text(text, format),

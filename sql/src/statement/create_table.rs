@@ -61,6 +61,10 @@ pub struct TableConstraint {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a statement is parsed once and seldom moved"
+)]
 pub enum TableConstraintKind {
     PrimaryKey(Vec<String>),
     Unique(Vec<String>),

@@ -49,6 +49,10 @@ pub enum ConflictTarget {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a statement is parsed once and seldom moved"
+)]
 pub enum ConflictAction {
     DoNothing,
     DoUpdate {

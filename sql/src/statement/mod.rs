@@ -132,6 +132,10 @@ use sqlparser::tokenizer::Token;
 
 /// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a statement is parsed once and seldom moved"
+)]
 pub enum Statement {
     Query(Box<ast::Query>),
     Explain(Explain),

@@ -13,7 +13,7 @@ mod decode;
 mod detect;
 mod pipeline;
 mod scan;
-mod source;
+pub(super) mod source;
 
 use std::io::Read;
 use std::ops::ControlFlow;

@@ -1,13 +1,39 @@
-//! EXCEL files.
+//! Workbooks: xls, xlsx, xlsb and ods, told apart by their content.
+//!
+//! ```text
+//! this process: child -> frames -> batches        reading process: guard -> cells -> rows -> sheet
+//!                 ^                                                     (memory limit)       |
+//!                 +---------------- Arrow IPC over a pipe ------------------------------------+
+//! ```
+//!
+//! A workbook is small and can be made to unpack into anything, and the library holds some kinds
+//! whole. So it is read in a process of its own with a memory limit; what remains here is a pipe.
 
+mod cells;
+mod child;
+mod guard;
+mod protocol;
 pub mod reader;
+mod rows;
+mod settings;
+mod sheet;
 
+use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::error::{ConnectorError, sqlstate};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+
+use crate::error::{ConnectorError, FormatError, sqlstate};
+use crate::file::LocalFile;
 use crate::options::Options;
 
-use super::{FileFormat, Format};
+use super::{DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits};
+pub use child::set_excel_reader;
+use child::{Next, run};
+use protocol::{Request, Task};
+use settings::Settings;
 
 /// The format.
 pub struct Excel;
@@ -17,10 +43,102 @@ impl Format for Excel {
         "EXCEL"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
-        Err(ConnectorError::new(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "not built yet",
-        ))
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
+        let written = options.remaining();
+        let settings = Settings::take(options)?;
+        Ok(Arc::new(ExcelFormat {
+            options: written,
+            memory_mib: settings.memory_mib,
+        }))
     }
+}
+
+/// How the workbooks of a pipeline are laid out.
+#[derive(Debug, Clone)]
+struct ExcelFormat {
+    /// As written: the reading process takes them again.
+    options: Vec<(String, String)>,
+    memory_mib: u64,
+}
+
+impl ExcelFormat {
+    fn request(&self, file: &LocalFile, task: Task) -> Request {
+        Request {
+            path: file.path.clone(),
+            name: file.name.clone(),
+            options: self.options.clone(),
+            task,
+            memory_mib: self.memory_mib,
+        }
+    }
+}
+
+impl FileFormat for ExcelFormat {
+    fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError> {
+        let request = self.request(file, Task::Infer { rows: limits.rows });
+        let mut schema = None;
+        run(&request, &mut |kind, bytes| {
+            if kind == protocol::SCHEMA {
+                schema = Some(serde_json::from_slice::<Schema>(&bytes).map_err(invalid)?);
+            }
+            Ok(Next::Continue)
+        })
+        .map_err(|error| error.file(&file.name))?;
+        schema.map(Arc::new).ok_or_else(|| {
+            FormatError::new(sqlstate::INTERNAL_ERROR, "no columns were answered").file(&file.name)
+        })
+    }
+
+    fn read(
+        &self,
+        file: &LocalFile,
+        schema: &DecodeSchema,
+        sink: &mut dyn FnMut(DecodedBatch) -> ControlFlow<()>,
+    ) -> Result<FileStatistics, FormatError> {
+        let task = Task::Read {
+            columns: schema.columns.clone(),
+            keep_unknown: schema.keep_unknown,
+        };
+        let request = self.request(file, task);
+        let output = schema.output();
+        let mut statistics = FileStatistics::default();
+        run(&request, &mut |kind, bytes| {
+            match kind {
+                protocol::BATCH => {
+                    let reader =
+                        StreamReader::try_new(Cursor::new(bytes), None).map_err(invalid)?;
+                    for batch in reader {
+                        // The schema of the stream has lost nothing but identity.
+                        let batch = batch
+                            .and_then(|b| b.with_schema(output.clone()))
+                            .map_err(invalid)?;
+                        statistics.rows += batch.num_rows() as u64;
+                        let decoded = DecodedBatch {
+                            batch,
+                            rejected: Vec::new(),
+                        };
+                        if sink(decoded).is_break() {
+                            return Ok(Next::Stop);
+                        }
+                    }
+                }
+                protocol::DONE => {
+                    statistics = serde_json::from_slice(&bytes).map_err(invalid)?;
+                }
+                _ => {}
+            }
+            Ok(Next::Continue)
+        })
+        .map_err(|error| error.file(&file.name))?;
+        statistics.bytes = file.size;
+        Ok(statistics)
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FormatError {
+    FormatError::new(
+        sqlstate::INTERNAL_ERROR,
+        "answer of the reading process is not valid",
+    )
+    .caused_by(error)
 }

@@ -1,13 +1,37 @@
-//! JSON files.
+//! JSON: an array of objects, or one object after another, on lines of their own or not.
+//!
+//! ```text
+//! split: bytes -> texts of single records        row: record -> cells of the columns
+//! ```
+//!
+//! Every record is parsed by itself, so one that is broken is rejected alone. Nested values are
+//! kept as JSON text. Strings are text; only dates and times are recognised in them.
 
+mod row;
+mod split;
+
+use std::io::Read;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::error::{ConnectorError, sqlstate};
+use arrow::datatypes::SchemaRef;
+use encoding_rs::UTF_8;
+
+use crate::error::{ConnectorError, FormatError, sqlstate};
+use crate::file::LocalFile;
 use crate::options::Options;
+use crate::value::ValueFormat;
 
-use super::{FileFormat, Format};
+use super::csv::source::{self, Text};
+use super::csv::take_name_style;
+use super::{
+    DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
+    RejectedRow,
+};
+use row::{Batch, Columns};
+use split::{Record, Splitter};
 
-/// The format.
+/// Documents: an array, or values in a row.
 pub struct Json;
 
 impl Format for Json {
@@ -15,15 +39,12 @@ impl Format for Json {
         "JSON"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
-        Err(ConnectorError::new(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "not built yet",
-        ))
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
+        Ok(Arc::new(JsonFormat::take(options, false)?))
     }
 }
 
-/// The format.
+/// One object a line.
 pub struct Ndjson;
 
 impl Format for Ndjson {
@@ -31,10 +52,241 @@ impl Format for Ndjson {
         "NDJSON"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
-        Err(ConnectorError::new(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "not built yet",
-        ))
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileFormat>, ConnectorError> {
+        Ok(Arc::new(JsonFormat::take(options, true)?))
+    }
+}
+
+const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES: usize = 8 << 20;
+
+#[derive(Debug, Clone)]
+struct JsonFormat {
+    by_line: bool,
+    column_names: NameStyle,
+    values: ValueFormat,
+}
+
+impl JsonFormat {
+    /// Options `column_names` and those of [`ValueFormat::take`].
+    fn take(options: &mut Options, by_line: bool) -> Result<Self, ConnectorError> {
+        Ok(Self {
+            by_line,
+            column_names: take_name_style(options)?,
+            values: ValueFormat::take(options)?,
+        })
+    }
+
+    /// Calls `on_record` for every record of the file, with the name of its member of an archive.
+    fn each_record(
+        &self,
+        file: &LocalFile,
+        on_record: &mut dyn FnMut(Option<&str>, Record) -> Result<ControlFlow<()>, FormatError>,
+    ) -> Result<(), FormatError> {
+        for member in source::members(file, None)? {
+            let mut bytes = source::open(file, &member)?;
+            let mut head = Vec::new();
+            bytes
+                .by_ref()
+                .take(1 << 16)
+                .read_to_end(&mut head)
+                .map_err(source::read_error)?;
+            // JSON is UTF-8; a byte order mark may say otherwise.
+            let (encoding, mark) = encoding_rs::Encoding::for_bom(&head).unwrap_or((UTF_8, 0));
+            let text = Text::new(head, mark, bytes, encoding);
+            let mut splitter = Splitter::new(text, self.by_line);
+            while let Some(record) = splitter.next_record()? {
+                if on_record(member.name.as_deref(), record)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FileFormat for JsonFormat {
+    fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError> {
+        let mut columns = Columns::new(self.column_names);
+        let (mut rows, mut bytes) = (0, 0);
+        self.each_record(file, &mut |_, record| {
+            rows += 1;
+            bytes += record.text.len();
+            if let Ok(object) = row::parse(&record.text) {
+                columns.sample(&object, &self.values);
+            }
+            let enough = rows >= limits.rows || bytes >= limits.bytes;
+            Ok(if enough {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })
+        .map_err(|error| error.file(&file.name))?;
+        columns.schema().ok_or_else(|| {
+            FormatError::malformed("the file has no JSON object with a field").file(&file.name)
+        })
+    }
+
+    fn read(
+        &self,
+        file: &LocalFile,
+        schema: &DecodeSchema,
+        sink: &mut dyn FnMut(DecodedBatch) -> ControlFlow<()>,
+    ) -> Result<FileStatistics, FormatError> {
+        let mut statistics = FileStatistics {
+            bytes: file.size,
+            ..FileStatistics::default()
+        };
+        let mut batch = Batch::new(schema, &file.name, self.column_names)?;
+        let mut rejected: Vec<RejectedRow> = Vec::new();
+        let mut bytes = 0;
+        let mut member_now: Option<String> = None;
+        let mut flush = |batch: &mut Batch<'_>,
+                         rejected: &mut Vec<RejectedRow>,
+                         member: Option<&str>|
+         -> Result<ControlFlow<()>, FormatError> {
+            if batch.rows() == 0 && rejected.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let (finished, rescued) = batch.finish(member)?;
+            statistics.rows += finished.num_rows() as u64;
+            statistics.rows_rescued += rescued;
+            statistics.rows_rejected += rejected.len() as u64;
+            Ok(sink(DecodedBatch {
+                batch: finished,
+                rejected: std::mem::take(rejected),
+            }))
+        };
+        let mut stopped = false;
+        self.each_record(file, &mut |member, record| {
+            if member != member_now.as_deref() {
+                let flow = flush(&mut batch, &mut rejected, member_now.as_deref())?;
+                member_now = member.map(str::to_owned);
+                if flow.is_break() {
+                    stopped = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            bytes += record.text.len();
+            match row::parse(&record.text) {
+                Ok(object) => batch.append(object, record.number, &self.values),
+                Err(reason) => rejected.push(RejectedRow {
+                    sheet: member.map(str::to_owned),
+                    row: record.number,
+                    column: None,
+                    reason,
+                    sqlstate: sqlstate::INVALID_TEXT.into(),
+                    raw: record.text,
+                }),
+            }
+            if batch.rows() + rejected.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
+                bytes = 0;
+                let flow = flush(&mut batch, &mut rejected, member)?;
+                stopped = flow.is_break();
+                return Ok(flow);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .map_err(|error| error.file(&file.name))?;
+        if !stopped {
+            // It is the end in any case.
+            let _ = flush(&mut batch, &mut rejected, member_now.as_deref())?;
+        }
+        Ok(statistics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::util::pretty::pretty_format_batches;
+    use expect_test::{Expect, expect};
+    use std::io::Write;
+
+    fn check(format: &dyn Format, text: &str, expected: Expect) {
+        let mut options = Options::none("format \"JSON\"");
+        let format = format.configure(&mut options).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let file = LocalFile::in_place(file.path(), "in.json", text.len() as u64);
+        let shown = match format.infer(&file, &InferenceLimits::default()) {
+            Err(error) => error.to_string(),
+            Ok(columns) => {
+                let types: Vec<String> = columns
+                    .fields()
+                    .iter()
+                    .map(|field| format!("{} {}", field.name(), field.data_type()))
+                    .collect();
+                let mut shown = types.join(", ") + "\n";
+                let read = format.read(&file, &DecodeSchema::new(columns), &mut |decoded| {
+                    let batch = decoded.batch;
+                    let last = batch.num_columns() - 1;
+                    let kept: Vec<usize> = (0..last - 2).chain([last]).collect();
+                    let batch = batch.project(&kept).unwrap();
+                    shown += &pretty_format_batches(&[batch]).unwrap().to_string();
+                    shown.push('\n');
+                    for row in decoded.rejected {
+                        shown += &format!("rejected {}: {} {:?}\n", row.row, row.reason, row.raw);
+                    }
+                    ControlFlow::Continue(())
+                });
+                if let Err(error) = read {
+                    shown += &error.to_string();
+                }
+                shown
+            }
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn lines_of_objects() {
+        check(
+            &Ndjson,
+            "{\"id\":1,\"Name\":\"a\",\"at\":\"2024-01-31T10:00:00Z\",\"tags\":[1,2]}\n\n{\"id\":2.5,\"zip\":\"007\"}\n{broken\n[1]\n{\"id\":\"x\",\"Name\":null,\"tags\":{\"k\":\"v\"}}\n",
+            expect![[r#""#]],
+        );
+    }
+
+    #[test]
+    fn an_array_and_values_in_a_row() {
+        check(
+            &Json,
+            "[ {\"a\": 1, \"b\": \"x]\\\"\"},\n {\"a\": 2, \"b\": {\"c\": [1]}} , {\"a\": } ]",
+            expect![[r#"
+                a Int64, b Utf8
+                +---+-----------+----------+------+
+                | a | b         | _rescued | _row |
+                +---+-----------+----------+------+
+                | 1 | x]"       |          | 1    |
+                | 2 | {"c":[1]} |          | 2    |
+                +---+-----------+----------+------+
+                rejected 3: the record is not valid JSON: expected value at line 1 column 7 "{\"a\": }"
+            "#]],
+        );
+        check(
+            &Json,
+            "{\"a\": true}\n{\n\"a\": false}",
+            expect![[r#"
+            a Boolean
+            +-------+----------+------+
+            | a     | _rescued | _row |
+            +-------+----------+------+
+            | true  |          | 1    |
+            | false |          | 2    |
+            +-------+----------+------+
+        "#]],
+        );
+        check(
+            &Json,
+            "[{\"a\": 1}, {\"a\": 2",
+            expect![[r#"file "in.json", row 2: the document is truncated"#]],
+        );
+        check(
+            &Json,
+            "hello",
+            expect![[r#"file "in.json": the file has no JSON object with a field"#]],
+        );
     }
 }

@@ -1,0 +1,130 @@
+//! `/metrics`, in Prometheus's text format.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use boathouse_catalog::state::{RunFilter, RunState};
+
+use crate::wire::Shared;
+
+/// Runs looked at for the counts by state; the newest.
+const RUNS_MAX: u32 = 1_000;
+
+pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
+    let mut page = Page(String::new());
+    let metrics = &shared.metrics;
+    page.add(
+        "connections",
+        "gauge",
+        "clients connected now",
+        shared.registry.count(),
+    );
+    for (name, help, counter) in [
+        (
+            "connections_total",
+            "connections accepted",
+            &metrics.connections,
+        ),
+        ("queries_total", "statements begun", &metrics.queries),
+        ("errors_total", "errors told to clients", &metrics.errors),
+        (
+            "rows_sent_total",
+            "rows sent to clients",
+            &metrics.rows_sent,
+        ),
+        (
+            "sent_bytes_total",
+            "bytes sent to clients",
+            &metrics.bytes_sent,
+        ),
+    ] {
+        page.add(name, "counter", help, counter.value());
+    }
+    let pool = &shared.engine.runtime.memory_pool;
+    page.add(
+        "query_memory_bytes",
+        "gauge",
+        "memory that queries hold",
+        pool.reserved(),
+    );
+    page.add(
+        "query_memory_limit_bytes",
+        "gauge",
+        "memory that queries may hold",
+        shared.engine.config.memory_bytes_max,
+    );
+    if let Some(bytes) = resident_bytes() {
+        page.add(
+            "resident_memory_bytes",
+            "gauge",
+            "memory of the process",
+            bytes,
+        );
+    }
+    let filter = RunFilter {
+        limit: Some(RUNS_MAX),
+        ..RunFilter::default()
+    };
+    match shared.engine.catalog.runs().list(filter).await {
+        Ok(runs) => {
+            page.head(
+                "pipeline_runs",
+                "gauge",
+                "the newest runs of pipelines, by state",
+            );
+            for state in [
+                RunState::Running,
+                RunState::Succeeded,
+                RunState::Failed,
+                RunState::Cancelled,
+            ] {
+                let count = runs.iter().filter(|run| run.state == state).count();
+                page.line(&format!(
+                    "pipeline_runs{{state=\"{}\"}} {count}",
+                    state.name()
+                ));
+            }
+        }
+        Err(error) => tracing::warn!("pipeline runs are not in the metrics: {error}"),
+    }
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        page.0,
+    )
+        .into_response()
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(&format!("# HELP boathouse_{name} {help}"));
+        self.line(&format!("# TYPE boathouse_{name} {kind}"));
+    }
+
+    fn add(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
+        self.line(&format!("{name} {value}"));
+    }
+
+    fn line(&mut self, line: &str) {
+        let prefix = if line.starts_with('#') {
+            ""
+        } else {
+            "boathouse_"
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "{prefix}{line}");
+    }
+}
+
+/// `VmRSS` of the process, which the kernel gives in KiB.
+fn resident_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kibibytes: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes << 10)
+}
