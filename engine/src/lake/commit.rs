@@ -101,9 +101,6 @@ impl LakeTable {
         let mut tried = None;
         loop {
             let outcome = self
-<<<<<<< HEAD
-                .try_commit(&request, commit_id, &base_fields, &base_partitions, &mut tried)
-=======
                 .try_commit(
                     &request,
                     commit_id,
@@ -111,7 +108,6 @@ impl LakeTable {
                     &base_partitions,
                     &mut tried,
                 )
->>>>>>> main
                 .await;
             let error = match outcome {
                 Ok(committed) => {
@@ -152,14 +148,10 @@ impl LakeTable {
             && snapshot.version() >= version
             && self.holds(version, commit_id).await?
         {
-<<<<<<< HEAD
-            return Ok(Committed { version, earlier: false });
-=======
             return Ok(Committed {
                 version,
                 earlier: false,
             });
->>>>>>> main
         }
         if let Some(mark) = &request.transaction {
             let current = snapshot
