@@ -158,15 +158,20 @@ impl ScalarUDFImpl for PgScalar {
             }
             Body::Cast { from, to, lenient } => {
                 let zone = self.context.session.time_zone();
-                let cast = |values: &[Value<'_>]| {
-                    let value = values.first().unwrap_or(&Value::Null);
-                    match super::cast::cast_value(value, from, to, zone) {
-                        Err(_) if *lenient => Ok(Value::Null),
-                        done => done,
-                    }
-                };
-                run_rows(cast, true, &arguments.args, arguments.number_rows, &data_type)
-                    .map_err(external)
+                run_rows(
+                    |values| {
+                        let value = values.first().unwrap_or(&Value::Null);
+                        match super::cast::cast_value(value, from, to, zone) {
+                            Err(_) if *lenient => Ok(Value::Null),
+                            done => done,
+                        }
+                    },
+                    true,
+                    &arguments.args,
+                    arguments.number_rows,
+                    &data_type,
+                )
+                .map_err(external)
             }
             Body::Rows(body) => run_rows(
                 |values| body(&self.context, values),

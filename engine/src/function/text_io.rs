@@ -465,7 +465,10 @@ pub fn parse_zone(name: &str) -> Option<Zone> {
         "PDT" => return Some(Zone::Offset(-7 * 3600)),
         _ => {}
     }
-    chrono_tz::Tz::from_str_insensitive(name).ok().map(Zone::Named)
+    chrono_tz::TZ_VARIANTS
+        .iter()
+        .find(|zone| zone.name().eq_ignore_ascii_case(name))
+        .map(|zone| Zone::Named(*zone))
 }
 
 /// The instant at which a zone's clocks show `local`; the later reading of PostgreSQL in a gap.

@@ -100,7 +100,7 @@ pub(super) struct Batch {
     pub quarantine: Vec<QuarantineFile>,
     /// The files loaded, to be moved after the commit.
     pub loaded: Vec<FileEntry>,
-    shared: Option<AppendWriter>,
+    pub(super) shared: Option<AppendWriter>,
     pub next_row_id: i64,
 }
 

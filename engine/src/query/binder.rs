@@ -431,7 +431,7 @@ impl Binder {
         // A constant array is a list of alternatives: it can prune.
         if let Expr::Literal(ScalarValue::List(list), _) = &array
             && ((operator == "=" && !all) || (operator == "<>" && all))
-            && list.len() == 1
+            && datafusion::arrow::array::Array::len(list.as_ref()) == 1
         {
             let elements = list.value(0);
             let values = (0..elements.len())

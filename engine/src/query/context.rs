@@ -22,7 +22,7 @@ pub struct BuiltIn {
 }
 
 pub static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| {
-    use datafusion::execution::session_state::SessionStateDefaults as Defaults;
+    use datafusion::execution::SessionStateDefaults as Defaults;
     let mut scalars = HashMap::new();
     for function in Defaults::default_scalar_functions() {
         for alias in function.aliases() {

@@ -42,6 +42,7 @@ use crate::engine::Engine;
 use crate::error::SqlError;
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
+pub use failure::from_datafusion as failure;
 pub use session::SessionInfo;
 
 /// A scalar function of DataFusion's.

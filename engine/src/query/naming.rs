@@ -26,19 +26,6 @@ pub fn name_select_items(select: &mut Select) {
     });
     let mut taken: HashSet<String> = HashSet::new();
     let mut columns: HashSet<(String, String)> = HashSet::new();
-    let mut unique = |name: String, always: bool| {
-        if !always && taken.insert(name.clone()) {
-            return name;
-        }
-        let mut number = taken.len() + 1;
-        loop {
-            let marked = format!("{name}{MARK}{number}");
-            if taken.insert(marked.clone()) {
-                return marked;
-            }
-            number += 1;
-        }
-    };
     for item in &mut select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) => {
@@ -51,7 +38,7 @@ pub fn name_select_items(select: &mut Select) {
                     if columns.insert(path) && !taken.contains(&name) {
                         continue;
                     }
-                    let alias = Ident::with_quote('"', unique(name, true));
+                    let alias = Ident::with_quote('"', unique(&mut taken, name, true));
                     *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
                     continue;
                 }
@@ -59,12 +46,12 @@ pub fn name_select_items(select: &mut Select) {
                 let repeats = columns.iter().any(|(_, column)| *column == name);
                 let plain = column_path(expr).is_some();
                 let alias =
-                    Ident::with_quote('"', unique(name, repeats || (wildcard && plain)));
+                    Ident::with_quote('"', unique(&mut taken, name, repeats || (wildcard && plain)));
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
             }
             SelectItem::ExprWithAlias { alias, .. } => {
                 let repeats = columns.iter().any(|(_, column)| *column == alias.value);
-                alias.value = unique(alias.value.clone(), repeats);
+                alias.value = unique(&mut taken, alias.value.clone(), repeats);
                 alias.quote_style = Some('"');
             }
             _ => {}
@@ -205,5 +192,20 @@ fn type_label(data_type: &DataType) -> String {
         }
         Some(super::typing::Written::Catalog(name)) => name.to_owned(),
         None => data_type.to_string().to_ascii_lowercase(),
+    }
+}
+
+/// A name not yet taken; a repetition is marked so that the plan can tell it apart.
+fn unique(taken: &mut HashSet<String>, name: String, always: bool) -> String {
+    if !always && taken.insert(name.clone()) {
+        return name;
+    }
+    let mut number = taken.len() + 1;
+    loop {
+        let marked = format!("{name}{MARK}{number}");
+        if taken.insert(marked.clone()) {
+            return marked;
+        }
+        number += 1;
     }
 }

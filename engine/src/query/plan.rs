@@ -88,7 +88,10 @@ pub async fn bind(
     let mut planner_context = PlannerContext::new()
         .with_prepare_param_data_types(parameter_fields(parameter_types));
     let plan = planner
-        .query_to_plan(query.clone(), &mut planner_context)
+        .sql_statement_to_plan_with_context(
+            boathouse_sql::ast::Statement::Query(Box::new(query.clone())),
+            &mut planner_context,
+        )
         .map_err(from_datafusion)?;
     let plan = super::lateral::flatten(plan).map_err(from_datafusion)?;
     let plan = settle(plan, &binder).map_err(from_datafusion)?;

@@ -408,7 +408,7 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             UnaryOperator::PGAbs => call("abs", vec![take_box(inner)]),
             UnaryOperator::PGSquareRoot => call("sqrt", vec![take_box(inner)]),
             UnaryOperator::PGCubeRoot => call("cbrt", vec![take_box(inner)]),
-            UnaryOperator::PGBitwiseNot | UnaryOperator::BitwiseNot => {
+            UnaryOperator::BitwiseNot => {
                 call("~", vec![take_box(inner)])
             }
             _ => return Ok(None),

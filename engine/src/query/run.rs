@@ -201,7 +201,7 @@ pub async fn execute(
     let state = session_state(context);
     let physical = state
         .query_planner()
-        .create_physical_plan(&optimized, &state)
+        .create_physical_plan(&optimized, state.as_ref())
         .await
         .map_err(from_datafusion)?;
     let stream = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
