@@ -67,8 +67,9 @@ impl Checks {
         let state = query::session_state(&plan.context);
         let compile = |expression: &boathouse_sql::ast::Expr, what: &str| {
             let planned = query::plan_expression(&plan.context, expression, &schema, None)?;
-            let compiled =
-                state.create_physical_expr(planned, &schema).map_err(query::failure)?;
+            let compiled = state
+                .create_physical_expr(planned, &schema)
+                .map_err(query::failure)?;
             match compiled.data_type(schema.as_arrow()) {
                 Ok(DataType::Boolean | DataType::Null) => Ok(compiled),
                 _ => Err(SqlError::new(
@@ -77,7 +78,11 @@ impl Checks {
                 )),
             }
         };
-        let mut checks = Self { rules: Vec::new(), not_null: Vec::new(), lengths: Vec::new() };
+        let mut checks = Self {
+            rules: Vec::new(),
+            not_null: Vec::new(),
+            lengths: Vec::new(),
+        };
         let Some(target) = target else {
             for expectation in &plan.expectations {
                 checks.rules.push(Rule {
@@ -136,7 +141,8 @@ impl Checks {
         for (index, name) in &self.not_null {
             let column = batch.column(*index);
             for row in (0..column.len()).filter(|row| column.is_null(*row)) {
-                let reason = format!("null value in column \"{name}\" violates not-null constraint");
+                let reason =
+                    format!("null value in column \"{name}\" violates not-null constraint");
                 verdict.reject(row, name, SqlState::NOT_NULL_VIOLATION, reason, &mut keep);
             }
         }
@@ -147,7 +153,8 @@ impl Checks {
                     && texts.value(row).len() > *limit
                     && texts.value(row).chars().count() > *limit;
                 if too_long {
-                    let reason = format!("value too long for column \"{name}\" of {limit} characters");
+                    let reason =
+                        format!("value too long for column \"{name}\" of {limit} characters");
                     verdict.reject(row, name, SqlState("22001"), reason, &mut keep);
                 }
             }
@@ -161,7 +168,9 @@ impl Checks {
 
 impl Verdict {
     fn apply(&mut self, rule: &Rule, holds: &ArrayRef, keep: &mut [bool]) {
-        let Some(holds) = holds.as_boolean_opt() else { return };
+        let Some(holds) = holds.as_boolean_opt() else {
+            return;
+        };
         for row in 0..holds.len() {
             if holds.is_null(row) || holds.value(row) || !keep[row] {
                 continue;

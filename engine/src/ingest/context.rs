@@ -18,8 +18,11 @@ pub(super) fn query_context(
     owner: ObjectId,
 ) -> Result<QueryContext, SqlError> {
     let role = snapshot.role_by_id(owner).ok_or_else(|| {
-        SqlError::new(SqlState::UNDEFINED_OBJECT, "the owner of the pipeline does not exist")
-            .hint("give it another with ALTER PIPELINE ... OWNER TO")
+        SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            "the owner of the pipeline does not exist",
+        )
+        .hint("give it another with ALTER PIPELINE ... OWNER TO")
     })?;
     let now = chrono::Utc::now().timestamp_micros();
     let session = SessionInfo {
@@ -58,7 +61,10 @@ pub(super) async fn open_store(
         )
     })?;
     let object = ObjectRef::new(ObjectKind::Connection, definition.id);
-    if !context.snapshot.has_privilege(context.session.role, object, Privilege::Usage) {
+    if !context
+        .snapshot
+        .has_privilege(context.session.role, object, Privilege::Usage)
+    {
         return Err(SqlError::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("permission denied for connection \"{name}\""),

@@ -28,12 +28,20 @@ impl Decoding {
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES_MAX);
         let name = file.name.clone();
         let outcome = tokio::task::spawn_blocking(move || {
-            format.read(&file, &schema, &mut |batch| match sender.blocking_send(batch) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            })
+            format.read(
+                &file,
+                &schema,
+                &mut |batch| match sender.blocking_send(batch) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                },
+            )
         });
-        Self { batches, outcome, name }
+        Self {
+            batches,
+            outcome,
+            name,
+        }
     }
 
     /// The same for a file of our own, which is removed when it was read.

@@ -52,7 +52,9 @@ pub(super) async fn discover(
 ) -> Result<Found, SqlError> {
     let mut found = Found::default();
     for entry in stable_files(plan).await? {
-        let known = ledger.get(&entry.path).filter(|_| trigger != Trigger::FullRefresh);
+        let known = ledger
+            .get(&entry.path)
+            .filter(|_| trigger != Trigger::FullRefresh);
         match known {
             None => found.to_load.push((entry, Reason::New)),
             Some(known) if same_content(&entry, known) => match known.state {
@@ -125,7 +127,11 @@ pub(super) fn batches(
     all_at_once: bool,
 ) -> Vec<Vec<(FileEntry, Reason)>> {
     if all_at_once {
-        return if files.is_empty() { Vec::new() } else { vec![files] };
+        return if files.is_empty() {
+            Vec::new()
+        } else {
+            vec![files]
+        };
     }
     let mut batches: Vec<Vec<(FileEntry, Reason)>> = Vec::new();
     let mut bytes = 0;

@@ -100,7 +100,7 @@ pub(super) struct Batch {
     pub quarantine: Vec<QuarantineFile>,
     /// The files loaded, to be moved after the commit.
     pub loaded: Vec<FileEntry>,
-    pub(super) shared: Option<AppendWriter>,
+    pub shared: Option<AppendWriter>,
     pub next_row_id: i64,
 }
 
@@ -157,20 +157,35 @@ impl<'a> Loader<'a> {
         if !added.is_empty() && !adds_columns(self.plan.on_schema_change) {
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("table \"{}\" has no column \"{}\"", self.plan.target_name, added.join("\", \"")),
+                format!(
+                    "table \"{}\" has no column \"{}\"",
+                    self.plan.target_name,
+                    added.join("\", \"")
+                ),
             )
-            .hint("add it to the table, or let the pipeline do so with ON SCHEMA CHANGE ADD COLUMNS"));
+            .hint(
+                "add it to the table, or let the pipeline do so with ON SCHEMA CHANGE ADD COLUMNS",
+            ));
         }
         let schema = target.schema();
         let expectations = Checks::plan(self.plan, transform.fields(), None)?;
         let constraints = Checks::plan(self.plan, &schema, Some(&target.definition))?;
         let policy = self.plan.changed_file_policy(transform.is_row_wise())?;
-        self.ready = Some(Ready { transform, expectations, constraints, target, schema, policy });
+        self.ready = Some(Ready {
+            transform,
+            expectations,
+            constraints,
+            target,
+            schema,
+            policy,
+        });
         Ok(())
     }
 
     pub fn ready(&mut self) -> Result<&mut Ready, SqlError> {
-        self.ready.as_mut().ok_or_else(|| SqlError::internal("the pipeline was not prepared"))
+        self.ready
+            .as_mut()
+            .ok_or_else(|| SqlError::internal("the pipeline was not prepared"))
     }
 
     /// Takes up the columns of a file before it is decoded.
@@ -245,7 +260,10 @@ impl<'a> Loader<'a> {
                 }
                 // Its rows count for nothing.
                 let files_done = self.counters.files_done;
-                self.counters = RunCounters { files_done, ..before };
+                self.counters = RunCounters {
+                    files_done,
+                    ..before
+                };
                 Err(failure)
             }
         }
@@ -259,8 +277,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Option<i32>, Failure> {
         let name = file.name.clone();
         let decode_schema = self.ready()?.transform.decode_schema().clone();
-        let mut decoding =
-            Decoding::start(Arc::clone(&self.plan.format), file, decode_schema);
+        let mut decoding = Decoding::start(Arc::clone(&self.plan.format), file, decode_schema);
         while let Some(decoded) = decoding.batches.recv().await {
             failpoint::hit("after_read");
             let rejected = i64::try_from(decoded.rejected.len()).unwrap_or(i64::MAX);
@@ -278,7 +295,9 @@ impl<'a> Loader<'a> {
         }
         let statistics = decoding.finish().await?;
         self.counters.bytes_in += i64::try_from(statistics.bytes).unwrap_or(i64::MAX);
-        Ok(i32::try_from(statistics.sheets.len()).ok().filter(|sheets| *sheets > 0))
+        Ok(i32::try_from(statistics.sheets.len())
+            .ok()
+            .filter(|sheets| *sheets > 0))
     }
 
     /// Rows of the table made of decoded rows; what cannot be one is quarantined.
@@ -290,12 +309,13 @@ impl<'a> Loader<'a> {
         let mut counters = self.counters;
         let mut messages = Vec::new();
         let ready = self.ready()?;
-        let source =
-            RecordBatch::try_new(Arc::clone(ready.transform.source()), decoded.columns().to_vec())
-                .map_err(|error| {
-                    SqlError::internal("decoded rows are not of the source's columns")
-                        .caused_by(error)
-                })?;
+        let source = RecordBatch::try_new(
+            Arc::clone(ready.transform.source()),
+            decoded.columns().to_vec(),
+        )
+        .map_err(|error| {
+            SqlError::internal("decoded rows are not of the source's columns").caused_by(error)
+        })?;
         let (parts, failed) = ready.transform.apply(&source);
         for failed in failed {
             let row = failed.row as usize;
@@ -307,18 +327,24 @@ impl<'a> Loader<'a> {
         let mut kept = Vec::with_capacity(parts.len());
         for part in parts {
             let judged = judge(&ready.expectations, part.output, part.rows, &source)?;
-            let (output, origin) = judged.settle(&mut counters, &mut messages, quarantine).await?;
+            let (output, origin) = judged
+                .settle(&mut counters, &mut messages, quarantine)
+                .await?;
             let mut conformed = Vec::new();
             let mut misfits = Vec::new();
             conform(ready, &output, &origin, &mut conformed, &mut misfits);
             for (row, reason) in misfits {
                 let state = SqlState::INVALID_TEXT_REPRESENTATION;
                 counters.rows_quarantined += 1;
-                quarantine.write(Rejected::of_row(&source, row as usize, state, reason)).await?;
+                quarantine
+                    .write(Rejected::of_row(&source, row as usize, state, reason))
+                    .await?;
             }
             for (rows, origin) in conformed {
                 let judged = judge(&ready.constraints, rows, origin, &source)?;
-                let (rows, _) = judged.settle(&mut counters, &mut messages, quarantine).await?;
+                let (rows, _) = judged
+                    .settle(&mut counters, &mut messages, quarantine)
+                    .await?;
                 counters.rows_out += count(rows.num_rows());
                 kept.push(rows);
             }
@@ -405,7 +431,12 @@ struct HeldRows {
 
 impl HeldRows {
     fn new(own_files: bool) -> Self {
-        Self { held: Vec::new(), held_bytes: 0, own_files, own: None }
+        Self {
+            held: Vec::new(),
+            held_bytes: 0,
+            own_files,
+            own: None,
+        }
     }
 
     async fn write(&mut self, ready: &Ready, rows: RecordBatch) -> Result<(), SqlError> {
@@ -443,7 +474,12 @@ pub(super) fn judge<'s>(
     source: &'s RecordBatch,
 ) -> Result<Judged<'s>, Failure> {
     let verdict = checks.judge(&rows)?;
-    Ok(Judged { rows, origin, verdict, source })
+    Ok(Judged {
+        rows,
+        origin,
+        verdict,
+        source,
+    })
 }
 
 impl Judged<'_> {
@@ -479,12 +515,19 @@ impl Judged<'_> {
         counters.rows_dropped += self.verdict.dropped;
         counters.rows_warned += self.verdict.warned;
         for (rule, row) in &self.verdict.warnings {
-            if messages.iter().any(|message| message.message.contains(&format!("\"{rule}\""))) {
+            if messages
+                .iter()
+                .any(|message| message.message.contains(&format!("\"{rule}\"")))
+            {
                 continue;
             }
             let reason = format!("row violates expectation \"{rule}\"");
-            let place =
-                Rejected::of_row(self.source, self.at(*row), SqlState::CHECK_VIOLATION, reason);
+            let place = Rejected::of_row(
+                self.source,
+                self.at(*row),
+                SqlState::CHECK_VIOLATION,
+                reason,
+            );
             messages.push(RunMessage {
                 severity: Severity::Warning,
                 sqlstate: place.sqlstate,
@@ -542,7 +585,13 @@ fn conform(
             let half = rows / 2;
             let (first, second) = (origin.slice(0, half), origin.slice(half, rows - half));
             conform(ready, &output.slice(0, half), &first, conformed, misfits);
-            conform(ready, &output.slice(half, rows - half), &second, conformed, misfits);
+            conform(
+                ready,
+                &output.slice(half, rows - half),
+                &second,
+                conformed,
+                misfits,
+            );
         }
     }
 }

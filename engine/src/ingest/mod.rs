@@ -30,8 +30,6 @@ mod run;
 pub mod scheduler;
 mod schema;
 mod target;
-#[cfg(test)]
-mod tests;
 mod transform;
 mod whole;
 

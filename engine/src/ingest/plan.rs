@@ -89,19 +89,36 @@ impl PipelinePlan {
     }
 
     async fn resolve(context: QueryContext, statement: &CreatePipeline) -> Result<Self, SqlError> {
-        let PipelineSource::Files { connection, patterns, format, columns } = &statement.source
+        let PipelineSource::Files {
+            connection,
+            patterns,
+            format,
+            columns,
+        } = &statement.source
         else {
             return Err(unsupported_source(&statement.source));
         };
         let (target_schema, target_name) = match &statement.into {
-            Target::Table { name, key, sequence_by, stored_as } => {
+            Target::Table {
+                name,
+                key,
+                sequence_by,
+                stored_as,
+            } => {
                 if !key.is_empty() || sequence_by.is_some() || stored_as.is_some() {
-                    return Err(SqlError::unsupported("a keyed target of a pipeline FROM FILES"));
+                    return Err(SqlError::unsupported(
+                        "a keyed target of a pipeline FROM FILES",
+                    ));
                 }
-                (name.schema.clone().unwrap_or_else(|| "public".into()), name.name.clone())
+                (
+                    name.schema.clone().unwrap_or_else(|| "public".into()),
+                    name.name.clone(),
+                )
             }
             Target::Schema(_) => {
-                return Err(SqlError::unsupported("INTO SCHEMA of a pipeline FROM FILES"));
+                return Err(SqlError::unsupported(
+                    "INTO SCHEMA of a pipeline FROM FILES",
+                ));
             }
             Target::Redshift { .. } => return Err(SqlError::unsupported("INTO REDSHIFT")),
         };
@@ -114,8 +131,10 @@ impl PipelinePlan {
         }
         let on_error = statement.on_error.unwrap_or(OnError::Continue);
         if on_error == OnError::DeadLetter {
-            return Err(SqlError::unsupported("ON ERROR DEAD LETTER of a pipeline FROM FILES")
-                .hint("a bad file fails alone and is named in system.pipeline_errors"));
+            return Err(
+                SqlError::unsupported("ON ERROR DEAD LETTER of a pipeline FROM FILES")
+                    .hint("a bad file fails alone and is named in system.pipeline_errors"),
+            );
         }
         let options = parse_options(&statement.options)?;
         let store = open_store(&context, connection).await?;
@@ -136,7 +155,9 @@ impl PipelinePlan {
             declared,
             query: statement.query.clone(),
             expectations: statement.expectations.clone(),
-            on_schema_change: statement.on_schema_change.unwrap_or(OnSchemaChange::AddColumns),
+            on_schema_change: statement
+                .on_schema_change
+                .unwrap_or(OnSchemaChange::AddColumns),
             on_changed_file: statement.on_changed_file,
             on_error,
             target_schema,
@@ -180,7 +201,9 @@ pub async fn plan_pipeline(
     let transform = Transform::plan(&plan, &source).await?;
     plan.changed_file_policy(transform.is_row_wise())?;
     super::check::Checks::plan(&plan, transform.fields(), None)?;
-    Ok(PlannedPipeline { columns: Some(Arc::clone(transform.fields())) })
+    Ok(PlannedPipeline {
+        columns: Some(Arc::clone(transform.fields())),
+    })
 }
 
 /// Checks the options of `WITH (...)` alone, for ALTER PIPELINE ... SET.
@@ -202,7 +225,10 @@ pub(super) async fn infer_source(
     };
     let mut source = SourceSchema::default();
     for entry in entries.iter().take(plan.options.sample_files) {
-        let file = plan.store.fetch(entry, &super::discover::spool(plan.engine())?).await?;
+        let file = plan
+            .store
+            .fetch(entry, &super::discover::spool(plan.engine())?)
+            .await?;
         // A file that cannot be read says so when it is loaded.
         if let Ok(found) = infer_file(plan, file).await {
             source.join(&found);
@@ -221,16 +247,22 @@ pub(super) async fn infer_file(
     tokio::task::spawn_blocking(move || format.infer(&file, &InferenceLimits::default()))
         .await
         .unwrap_or_else(|error| {
-            Err(boathouse_connectors::FormatError::malformed("reading the file ended abnormally")
-                .file(name)
-                .caused_by(error))
+            Err(
+                boathouse_connectors::FormatError::malformed("reading the file ended abnormally")
+                    .file(name)
+                    .caused_by(error),
+            )
         })
         .map(|schema| SourceSchema::of(&schema))
 }
 
 /// The statement a pipeline was made with.
 pub(super) fn statement_of(pipeline: &PipelineDefinition) -> Result<CreatePipeline, SqlError> {
-    match boathouse_sql::parse(&pipeline.statement)?.into_iter().next().map(|one| one.statement) {
+    match boathouse_sql::parse(&pipeline.statement)?
+        .into_iter()
+        .next()
+        .map(|one| one.statement)
+    {
         Some(Statement::CreatePipeline(statement)) => Ok(*statement),
         _ => Err(SqlError::internal(format!(
             "the stored statement of pipeline \"{}\" is not one",
@@ -279,7 +311,10 @@ fn format_of(patterns: &[String]) -> Result<&'static str, SqlError> {
             .trim_end_matches(".zip")
             .to_owned();
         [
-            ("EXCEL", &[".xls", ".xlsx", ".xlsb", ".xlsm", ".ods", "{xls,xlsx}"][..]),
+            (
+                "EXCEL",
+                &[".xls", ".xlsx", ".xlsb", ".xlsm", ".ods", "{xls,xlsx}"][..],
+            ),
             ("CSV", &[".csv", ".tsv", ".txt"][..]),
             ("NDJSON", &[".ndjson", ".jsonl"][..]),
             ("JSON", &[".json"][..]),
@@ -305,7 +340,9 @@ fn connector_option(option: &SqlOption) -> Result<ConnectorOption, SqlError> {
     Ok(match &option.value {
         OptionValue::Boolean(value) => ConnectorOption::Boolean(*value),
         OptionValue::Number(number) => ConnectorOption::Number(number.clone()),
-        OptionValue::Text(text) | OptionValue::Interval(text) => ConnectorOption::Text(text.clone()),
+        OptionValue::Text(text) | OptionValue::Interval(text) => {
+            ConnectorOption::Text(text.clone())
+        }
         OptionValue::List(values) => {
             let parts: Option<Vec<String>> = values
                 .iter()
@@ -334,10 +371,14 @@ fn parse_options(options: &[SqlOption]) -> Result<PipelineOptions, SqlError> {
         .collect::<Result<_, SqlError>>()?;
     let mut options = Options::new("a pipeline FROM FILES", values);
     let parsed = PipelineOptions {
-        settle: options.take_duration("settle")?.unwrap_or(Duration::from_secs(2)),
+        settle: options
+            .take_duration("settle")?
+            .unwrap_or(Duration::from_secs(2)),
         batch_files: options.take_number("batch_files")?.unwrap_or(500).max(1),
         batch_bytes: options.take_number("batch_bytes")?.unwrap_or(8 << 30),
-        move_to: options.take_text("move_to")?.filter(|folder| !folder.is_empty()),
+        move_to: options
+            .take_text("move_to")?
+            .filter(|folder| !folder.is_empty()),
         sample_files: options.take_number("sample_files")?.unwrap_or(8).max(1),
     };
     options.finish()?;

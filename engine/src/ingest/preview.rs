@@ -30,7 +30,10 @@ async fn plan(
     if source.is_empty() {
         return Err(SqlError::new(
             SqlState::UNDEFINED_FILE,
-            format!("no readable file matches the patterns of pipeline \"{}\"", plan.name),
+            format!(
+                "no readable file matches the patterns of pipeline \"{}\"",
+                plan.name
+            ),
         )
         .hint("CHECK CONNECTION tells whether the source is reachable"));
     }
@@ -43,7 +46,9 @@ pub async fn test_fields(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
 ) -> Result<SchemaRef, SqlError> {
-    plan(engine, pipeline).await.map(|(_, transform)| Arc::clone(transform.fields()))
+    plan(engine, pipeline)
+        .await
+        .map(|(_, transform)| Arc::clone(transform.fields()))
 }
 
 /// The first rows the pipeline would write.
@@ -66,14 +71,19 @@ pub async fn test_pipeline(
             break;
         }
         let file = plan.store.fetch(&entry, &discover::spool(engine)?).await?;
-        let mut decoding =
-            Decoding::start(Arc::clone(&plan.format), file, transform.decode_schema().clone());
+        let mut decoding = Decoding::start(
+            Arc::clone(&plan.format),
+            file,
+            transform.decode_schema().clone(),
+        );
         while left > 0
             && let Some(decoded) = decoding.batches.recv().await
         {
-            let source =
-                RecordBatch::try_new(Arc::clone(transform.source()), decoded.batch.columns().to_vec())
-                    .map_err(unexpected)?;
+            let source = RecordBatch::try_new(
+                Arc::clone(transform.source()),
+                decoded.batch.columns().to_vec(),
+            )
+            .map_err(unexpected)?;
             for part in transform.apply(&source).0 {
                 let kept = match checks.judge(&part.output)?.keep {
                     Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,

@@ -186,7 +186,11 @@ impl QuarantineWriter {
 
     pub async fn write(&mut self, row: Rejected) -> Result<(), SqlError> {
         self.waiting.push(row);
-        if self.waiting.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+        if self.waiting.len() >= BATCH_ROWS {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// The rows that are in no file yet, given back.
@@ -209,7 +213,10 @@ impl QuarantineWriter {
                 none.insert(made)
             }
         };
-        writer.write(&batch).await.map_err(|error| failed("write", &self.path, error))?;
+        writer
+            .write(&batch)
+            .await
+            .map_err(|error| failed("write", &self.path, error))?;
         self.rows += i64::try_from(rows.len()).unwrap_or(i64::MAX);
         Ok(())
     }
@@ -217,9 +224,17 @@ impl QuarantineWriter {
     /// Completes the file; `None` when no row was rejected.
     pub async fn finish(mut self) -> Result<Option<QuarantineFile>, SqlError> {
         self.flush().await?;
-        let Some(writer) = self.writer.take() else { return Ok(None) };
-        writer.close().await.map_err(|error| failed("write", &self.path, error))?;
-        Ok(Some(QuarantineFile { path: self.path.to_string(), rows: self.rows }))
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        writer
+            .close()
+            .await
+            .map_err(|error| failed("write", &self.path, error))?;
+        Ok(Some(QuarantineFile {
+            path: self.path.to_string(),
+            rows: self.rows,
+        }))
     }
 }
 
@@ -228,7 +243,8 @@ fn encode(rows: &[Rejected], first_row_id: i64, run: RunId) -> Result<RecordBatc
     let now = Utc::now().timestamp_micros();
     let optional = |value: fn(&Rejected) -> Option<&str>| -> ArrayRef {
         let mut builder = StringBuilder::new();
-        rows.iter().for_each(|row| builder.append_option(value(row)));
+        rows.iter()
+            .for_each(|row| builder.append_option(value(row)));
         Arc::new(builder.finish())
     };
     let text = |value: fn(&Rejected) -> &str| -> ArrayRef {
@@ -276,15 +292,23 @@ pub async fn quarantined_rows(
         }
         .map_err(|error| failed("read", &path, error))?;
         let decoded = tokio::task::spawn_blocking(move || {
-            ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?.collect::<Result<Vec<_>, _>>()
+            ParquetRecordBatchReaderBuilder::try_new(bytes)?
+                .build()?
+                .collect::<Result<Vec<_>, _>>()
                 .map_err(parquet::errors::ParquetError::from)
         })
         .await
         .map_err(|error| failed("read", &path, error))?
         .map_err(|error| failed("read", &path, error))?;
         for batch in decoded {
-            append_rows(&batch, record.pipeline, record.sequence, &replayed, &mut rows)
-                .ok_or_else(|| failed("read", &path, "it is not a file of rejected rows"))?;
+            append_rows(
+                &batch,
+                record.pipeline,
+                record.sequence,
+                &replayed,
+                &mut rows,
+            )
+            .ok_or_else(|| failed("read", &path, "it is not a file of rejected rows"))?;
         }
     }
     Ok(rows)
@@ -300,15 +324,19 @@ fn append_rows(
     let numbers = |name: &str| batch.column_by_name(name)?.as_primitive_opt::<Int64Type>();
     let texts = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
     let (ids, runs, source_rows) = (numbers("row_id")?, numbers("run")?, numbers("row")?);
-    let times =
-        batch.column_by_name("quarantined_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let times = batch
+        .column_by_name("quarantined_at")?
+        .as_primitive_opt::<TimestampMicrosecondType>()?;
     let (files, sheets, columns) = (texts("file")?, texts("sheet")?, texts("column")?);
     let (rules, states) = (texts("rule")?, texts("sqlstate")?);
     let (reasons, raws) = (texts("reason")?, texts("raw")?);
     let optional =
         |texts: &StringArray, row: usize| texts.is_valid(row).then(|| texts.value(row).to_owned());
     for row in 0..batch.num_rows() {
-        let mark = ReplayMark { sequence, row_id: ids.value(row) };
+        let mark = ReplayMark {
+            sequence,
+            row_id: ids.value(row),
+        };
         rows.push(QuarantinedRow {
             pipeline,
             sequence,

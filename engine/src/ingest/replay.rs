@@ -83,7 +83,9 @@ async fn replay(
     let mut marks = Vec::new();
     let mut selected = 0;
     while let Some(decoded) = decoding.batches.recv().await {
-        let Some(batch) = corrections.apply(&decoded.batch, &waiting, ready)? else { continue };
+        let Some(batch) = corrections.apply(&decoded.batch, &waiting, ready)? else {
+            continue;
+        };
         selected += batch.rows.num_rows();
         for (rows, origin) in judge_again(ready, &batch.rows)? {
             writer.write(&rows).await?;
@@ -97,10 +99,9 @@ async fn replay(
             }
         }
     }
-    decoding
-        .finish()
-        .await
-        .map_err(|error| SqlError::new(SqlState(error.sqlstate), error.message.clone()).caused_by(error))?;
+    decoding.finish().await.map_err(|error| {
+        SqlError::new(SqlState(error.sqlstate), error.message.clone()).caused_by(error)
+    })?;
     open.counters.rows_in = count(selected);
     open.counters.rows_quarantined = open.counters.rows_in - count(marks.len());
     let mut adds = writer.finish().await?;
@@ -115,7 +116,10 @@ async fn replay(
     marks.dedup();
     let position = json!({ "format": 1, "source": loader.source.to_json() });
     let ready = loader.ready()?;
-    let mut batch = Batch { adds, ..Batch::default() };
+    let mut batch = Batch {
+        adds,
+        ..Batch::default()
+    };
     commit_batch(
         &plan,
         CommitBatch {
@@ -183,17 +187,21 @@ impl Corrections {
         statement: &ReplayQuarantine,
     ) -> Result<Self, SqlError> {
         let source = ready.transform.source();
-        let mut fields: Vec<Field> =
-            source.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = source
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone())
+            .collect();
         fields.push(ColumnType::Text.to_field(REASON, true));
         fields.push(ColumnType::Text.to_field(RULE, true));
         let schema = Arc::new(Schema::new(fields));
         let known = DFSchema::try_from(schema.as_ref().clone()).map_err(query::failure)?;
         let state = query::session_state(&plan.context);
         let compile = |expression: &boathouse_sql::ast::Expr, wanted: &ColumnType| {
-            let planned =
-                query::plan_expression(&plan.context, expression, &known, Some(wanted))?;
-            state.create_physical_expr(planned, &known).map_err(query::failure)
+            let planned = query::plan_expression(&plan.context, expression, &known, Some(wanted))?;
+            state
+                .create_physical_expr(planned, &known)
+                .map_err(query::failure)
         };
         let filter = statement
             .filter
@@ -211,7 +219,11 @@ impl Corrections {
             let wanted = ColumnType::from_field(source.field(index));
             assignments.insert(index, compile(expression, &wanted)?);
         }
-        Ok(Self { filter, assignments, schema })
+        Ok(Self {
+            filter,
+            assignments,
+            schema,
+        })
     }
 
     /// Gives decoded rows back their place, and corrects those the filter selects.
@@ -241,7 +253,10 @@ impl Corrections {
                 FILE => texts(&numbers, |number| row(number)?.file.as_deref()),
                 SHEET => texts(&numbers, |number| row(number)?.sheet.as_deref()),
                 ROW => Arc::new(
-                    numbers.iter().map(|number| row(number)?.row).collect::<Int64Array>(),
+                    numbers
+                        .iter()
+                        .map(|number| row(number)?.row)
+                        .collect::<Int64Array>(),
                 ),
                 _ => continue,
             };
@@ -249,8 +264,7 @@ impl Corrections {
         }
         columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
         columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
-        let mut batch =
-            RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
+        let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
         if let Some(filter) = &self.filter {
             let selected = filter
                 .evaluate(&batch)
@@ -275,8 +289,11 @@ impl Corrections {
                 .map_err(query::failure)?;
         }
         if let Ok(index) = source.index_of(RESCUED) {
-            let corrected: Vec<&str> =
-                self.assignments.keys().map(|index| source.field(*index).name().as_str()).collect();
+            let corrected: Vec<&str> = self
+                .assignments
+                .keys()
+                .map(|index| source.field(*index).name().as_str())
+                .collect();
             columns[index] = without(&columns[index], &corrected);
         }
         let rows = RecordBatch::try_new(Arc::clone(source), columns).map_err(failed)?;
@@ -290,7 +307,9 @@ fn texts<'r>(numbers: &'r [usize], text: impl Fn(&'r usize) -> Option<&'r str>) 
 
 /// `_rescued` without the cells that were corrected.
 fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
-    let Some(texts) = rescued.as_string_opt::<i32>() else { return Arc::clone(rescued) };
+    let Some(texts) = rescued.as_string_opt::<i32>() else {
+        return Arc::clone(rescued);
+    };
     let mut left = StringBuilder::new();
     for text in texts {
         let object = text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
@@ -298,9 +317,7 @@ fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
             None => left.append_option(text),
             Some(mut object) => {
                 object.retain(|name, _| !corrected.contains(&name.as_str()));
-                left.append_option(
-                    (!object.is_empty()).then(|| Value::Object(object).to_string()),
-                );
+                left.append_option((!object.is_empty()).then(|| Value::Object(object).to_string()));
             }
         }
     }
@@ -337,8 +354,10 @@ fn judge_again(
                 Ok(rows) => vec![(rows, origin)],
                 Err(_) => (0..output.num_rows())
                     .filter_map(|row| {
-                        let rows =
-                            ready.target.conform(&output.slice(row, 1), &ready.schema).ok()?;
+                        let rows = ready
+                            .target
+                            .conform(&output.slice(row, 1), &ready.schema)
+                            .ok()?;
                         Some((rows, origin.slice(row, 1)))
                     })
                     .collect(),

@@ -66,7 +66,8 @@ pub async fn run_pipeline(
                     pipeline = pipeline.name, %error,
                     cause = ?std::error::Error::source(&error), "run failed, trying again"
                 );
-                open.add_messages(vec![message_of(Severity::Warning, None, &error)]).await?;
+                open.add_messages(vec![message_of(Severity::Warning, None, &error)])
+                    .await?;
                 tokio::time::sleep(pause).await;
             }
             _ => return Err(open.fail(error).await),
@@ -94,13 +95,16 @@ impl OpenRun {
         let leases = engine.catalog.leases();
         let name = format!("pipeline:{}", pipeline.id);
         let owner = format!("{}:{}", engine.config.server_name, Uuid::new_v4());
-        let lease = leases.acquire(&name, &owner, LEASE_TTL).await?.ok_or_else(|| {
-            SqlError::new(
-                SqlState::LOCK_NOT_AVAILABLE,
-                format!("pipeline \"{}\" is running already", pipeline.name),
-            )
-            .hint("system.pipeline_runs shows the run")
-        })?;
+        let lease = leases
+            .acquire(&name, &owner, LEASE_TTL)
+            .await?
+            .ok_or_else(|| {
+                SqlError::new(
+                    SqlState::LOCK_NOT_AVAILABLE,
+                    format!("pipeline \"{}\" is running already", pipeline.name),
+                )
+                .hint("system.pipeline_runs shows the run")
+            })?;
         let started = engine
             .catalog
             .runs()
@@ -147,7 +151,12 @@ impl OpenRun {
             return Ok(());
         }
         self.error_count += i64::try_from(messages.len()).unwrap_or(i64::MAX);
-        Ok(self.engine.catalog.runs().add_errors(self.run, &messages).await?)
+        Ok(self
+            .engine
+            .catalog
+            .runs()
+            .add_errors(self.run, &messages)
+            .await?)
     }
 
     /// Ends a run that did its work. When every file it had failed, the run failed.
@@ -190,7 +199,12 @@ impl OpenRun {
     async fn end(&mut self, state: RunState, error: Option<RunError>) -> Result<(), SqlError> {
         self.finished = true;
         self.renewing.abort();
-        let ended = self.engine.catalog.runs().finish(self.run, state, self.counters, error).await;
+        let ended = self
+            .engine
+            .catalog
+            .runs()
+            .finish(self.run, state, self.counters, error)
+            .await;
         self.engine.catalog.leases().release(&self.lease).await?;
         Ok(ended?)
     }
@@ -202,8 +216,12 @@ impl Drop for OpenRun {
         if self.finished {
             return;
         }
-        let (engine, run, lease, counters) =
-            (Arc::clone(&self.engine), self.run, self.lease.clone(), self.counters);
+        let (engine, run, lease, counters) = (
+            Arc::clone(&self.engine),
+            self.run,
+            self.lease.clone(),
+            self.counters,
+        );
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let runs = engine.catalog.runs();
@@ -229,15 +247,17 @@ pub(super) struct Settled {
 }
 
 /// Reads the table's mark and settles what an earlier run left.
-pub(super) async fn settle(
-    plan: &PipelinePlan,
-    pipeline: ObjectId,
-) -> Result<Settled, SqlError> {
+pub(super) async fn settle(plan: &PipelinePlan, pipeline: ObjectId) -> Result<Settled, SqlError> {
     let positions = plan.engine().catalog.positions();
     let target = Target::find(plan).await?;
     let mark = match &target {
         Some(target) => {
-            target.table.snapshot(None).await?.transaction(&application(pipeline)).await?
+            target
+                .table
+                .snapshot(None)
+                .await?
+                .transaction(&application(pipeline))
+                .await?
         }
         None => None,
     };
@@ -246,7 +266,12 @@ pub(super) async fn settle(
         Some(position) => SourceSchema::from_json(&position.position["source"]),
         None => SourceSchema::default(),
     };
-    Ok(Settled { target, source, mark, unknown: mark.is_some() && !resolved.known })
+    Ok(Settled {
+        target,
+        source,
+        mark,
+        unknown: mark.is_some() && !resolved.known,
+    })
 }
 
 /// One attempt at the whole run.
@@ -273,30 +298,41 @@ async fn attempt(
         None => settled.source,
     };
     if source.is_empty() {
-        let entries: Vec<FileEntry> =
-            found.to_load.iter().map(|(entry, _)| entry.clone()).collect();
+        let entries: Vec<FileEntry> = found
+            .to_load
+            .iter()
+            .map(|(entry, _)| entry.clone())
+            .collect();
         source = infer_source(&plan, &entries).await?;
     }
     let mut loader = Loader::new(&plan, pipeline.id, open.run, source, open.counters);
     if !loader.source.is_empty() {
         loader.prepare().await?;
     }
-    let whole = loader.ready.as_ref().is_some_and(|ready| !ready.transform.is_row_wise());
+    let whole = loader
+        .ready
+        .as_ref()
+        .is_some_and(|ready| !ready.transform.is_row_wise());
     let policy = match &loader.ready {
         Some(ready) => ready.policy,
         None => plan.changed_file_policy(true)?,
     };
     let (to_load, refused) = by_policy(policy, found.to_load);
     open.add_messages(refused).await?;
-    loader.counters.files_total = loader.counters.files_done
-        + i64::try_from(to_load.len()).unwrap_or(i64::MAX);
+    loader.counters.files_total =
+        loader.counters.files_done + i64::try_from(to_load.len()).unwrap_or(i64::MAX);
     open.counters = loader.counters;
     let mut mark = settled.mark;
     let mut loaded_paths = Vec::new();
     for files in discover::batches(&plan, to_load, whole || trigger == Trigger::FullRefresh) {
-        let mut work = RunBatch { batch: Batch::default(), failed: Vec::new(), reasons: HashMap::new() };
+        let mut work = RunBatch {
+            batch: Batch::default(),
+            failed: Vec::new(),
+            reasons: HashMap::new(),
+        };
         work.load(&mut loader, files, whole).await?;
-        open.add_messages(std::mem::take(&mut loader.messages)).await?;
+        open.add_messages(std::mem::take(&mut loader.messages))
+            .await?;
         let stop = work.record_failures(open, &plan, pipeline.id).await?;
         if stop && plan.on_error == OnError::Stop {
             if let Some(ready) = &loader.ready {
@@ -305,17 +341,30 @@ async fn attempt(
             return Err(stopped());
         }
         loaded_paths.extend(work.batch.loaded.iter().map(|entry| entry.path.clone()));
-        mark = work.commit(&mut loader, open, mark, trigger, &ledger).await?;
+        mark = work
+            .commit(&mut loader, open, mark, trigger, &ledger)
+            .await?;
         open.counters = loader.counters;
-        engine.catalog.runs().progress(open.run, open.counters).await?;
+        engine
+            .catalog
+            .runs()
+            .progress(open.run, open.counters)
+            .await?;
         move_files(open, &plan, &work.batch.loaded).await?;
     }
     if trigger == Trigger::FullRefresh {
         // Files that are gone have no rows any more; should they return they are new.
-        let gone: Vec<String> =
-            ledger.keys().filter(|path| !loaded_paths.contains(path)).cloned().collect();
+        let gone: Vec<String> = ledger
+            .keys()
+            .filter(|path| !loaded_paths.contains(path))
+            .cloned()
+            .collect();
         if !gone.is_empty() {
-            engine.catalog.files().forget(pipeline.id, Some(&gone)).await?;
+            engine
+                .catalog
+                .files()
+                .forget(pipeline.id, Some(&gone))
+                .await?;
         }
     }
     Ok(())
@@ -421,7 +470,11 @@ impl RunBatch {
             ledger.push(file);
             messages.push(message);
         }
-        plan.engine().catalog.files().record(pipeline, &ledger).await?;
+        plan.engine()
+            .catalog
+            .files()
+            .record(pipeline, &ledger)
+            .await?;
         open.add_messages(messages).await?;
         Ok(true)
     }
@@ -439,10 +492,20 @@ impl RunBatch {
             return Ok(mark);
         }
         let plan = loader.plan;
-        let (pipeline, position) =
-            (loader.pipeline, json!({ "format": 1, "source": loader.source.to_json() }));
+        let (pipeline, position) = (
+            loader.pipeline,
+            json!({ "format": 1, "source": loader.source.to_json() }),
+        );
         let ready = loader.ready()?;
-        let removes = self.removes(ready, pipeline, trigger, ledger, plan.options.move_to.is_some()).await?;
+        let removes = self
+            .removes(
+                ready,
+                pipeline,
+                trigger,
+                ledger,
+                plan.options.move_to.is_some(),
+            )
+            .await?;
         let committed = commit_batch(
             plan,
             CommitBatch {
@@ -472,7 +535,10 @@ impl RunBatch {
     ) -> Result<Vec<String>, SqlError> {
         let snapshot = ready.target.table.snapshot(None).await?;
         let id = pipeline.to_string();
-        let ours = snapshot.files().iter().filter(|file| file.tag(PIPELINE_TAG) == Some(&id));
+        let ours = snapshot
+            .files()
+            .iter()
+            .filter(|file| file.tag(PIPELINE_TAG) == Some(&id));
         if trigger == Trigger::FullRefresh {
             return Ok(ours.map(|file| file.path.clone()).collect());
         }
@@ -483,7 +549,9 @@ impl RunBatch {
         let mut removes = Vec::new();
         let mut found: Vec<&str> = Vec::new();
         for file in ours {
-            let Some(source) = file.tag(SOURCE_TAG) else { continue };
+            let Some(source) = file.tag(SOURCE_TAG) else {
+                continue;
+            };
             if self.reasons.contains_key(source)
                 && self.batch.loaded.iter().any(|entry| entry.path == source)
             {
@@ -616,21 +684,30 @@ async fn move_files(
     plan: &PipelinePlan,
     files: &[FileEntry],
 ) -> Result<(), SqlError> {
-    let Some(folder) = &plan.options.move_to else { return Ok(()) };
+    let Some(folder) = &plan.options.move_to else {
+        return Ok(());
+    };
     for entry in files {
         if let Err(error) = plan.store.rename(entry, folder).await {
             // The rows are committed; the next run moves the file.
             let error = SqlError::from(error);
-            open.add_messages(vec![message_of(Severity::Warning, Some(&entry.path), &error)])
-                .await?;
+            open.add_messages(vec![message_of(
+                Severity::Warning,
+                Some(&entry.path),
+                &error,
+            )])
+            .await?;
         }
     }
     Ok(())
 }
 
 fn stopped() -> SqlError {
-    SqlError::new(SqlState::DATA_EXCEPTION, "the run stopped at a file that could not be loaded")
-        .hint("see system.pipeline_errors; ON ERROR CONTINUE loads the other files")
+    SqlError::new(
+        SqlState::DATA_EXCEPTION,
+        "the run stopped at a file that could not be loaded",
+    )
+    .hint("see system.pipeline_errors; ON ERROR CONTINUE loads the other files")
 }
 
 fn unknown_past(plan: &PipelinePlan) -> RunMessage {

@@ -40,7 +40,9 @@ impl Drop for Scheduler {
 /// Starts the scheduler of an engine. It ends with the engine.
 pub fn start(engine: &Arc<Engine>) -> Scheduler {
     let engine = Arc::downgrade(engine);
-    Scheduler { task: tokio::spawn(run(engine)) }
+    Scheduler {
+        task: tokio::spawn(run(engine)),
+    }
 }
 
 async fn run(engine: Weak<Engine>) {
@@ -51,7 +53,9 @@ async fn run(engine: Weak<Engine>) {
     loop {
         clock.tick().await;
         while tasks.try_join_next().is_some() {}
-        let Some(engine) = engine.upgrade() else { return };
+        let Some(engine) = engine.upgrade() else {
+            return;
+        };
         let snapshot = engine.catalog.snapshot();
         for pipeline in snapshot.pipelines() {
             if pipeline.paused || tasks.len() >= RUNS_MAX || is_running(&running, pipeline.id) {
@@ -103,12 +107,17 @@ async fn due(
     pipeline: &PipelineDefinition,
     now: DateTime<Utc>,
 ) -> Result<Option<Trigger>, SqlError> {
-    let Some(schedule) = statement_of(pipeline)?.schedule else { return Ok(None) };
+    let Some(schedule) = statement_of(pipeline)?.schedule else {
+        return Ok(None);
+    };
     if schedule == Schedule::OnDemand {
         return Ok(None);
     }
     let last = newest_run(engine, pipeline.id, None).await?;
-    if last.as_ref().is_some_and(|run| run.state == RunState::Running) {
+    if last
+        .as_ref()
+        .is_some_and(|run| run.state == RunState::Running)
+    {
         return Ok(None);
     }
     let last_start = last.map(|run| run.started_at);
@@ -123,9 +132,15 @@ async fn due(
             });
             Ok(is_due.then_some(Trigger::Schedule))
         }
-        Schedule::Cron { expression, time_zone, after } => {
+        Schedule::Cron {
+            expression,
+            time_zone,
+            after,
+        } => {
             let since = last_start.unwrap_or(pipeline.created_at);
-            let Some(time) = next_time(&expression, &time_zone, since)? else { return Ok(None) };
+            let Some(time) = next_time(&expression, &time_zone, since)? else {
+                return Ok(None);
+            };
             if time > now || !succeeded_since(engine, &after, Some(time)).await? {
                 return Ok(None);
             }
@@ -146,7 +161,9 @@ async fn succeeded_since(
 ) -> Result<bool, SqlError> {
     let snapshot = engine.catalog.snapshot();
     for name in names {
-        let Some(pipeline) = snapshot.pipeline(name) else { return Ok(false) };
+        let Some(pipeline) = snapshot.pipeline(name) else {
+            return Ok(false);
+        };
         let run = newest_run(engine, pipeline.id, Some(RunState::Succeeded)).await?;
         let finished = run.and_then(|run| run.finished_at);
         let fresh = finished.is_some_and(|finished| since.is_none_or(|since| finished > since));
@@ -162,7 +179,11 @@ async fn newest_run(
     pipeline: ObjectId,
     state: Option<RunState>,
 ) -> Result<Option<RunRecord>, SqlError> {
-    let filter = RunFilter { pipeline: Some(pipeline), state, limit: Some(1) };
+    let filter = RunFilter {
+        pipeline: Some(pipeline),
+        state,
+        limit: Some(1),
+    };
     Ok(engine.catalog.runs().list(filter).await?.into_iter().next())
 }
 
@@ -174,7 +195,10 @@ fn next_time(
     since: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, SqlError> {
     let invalid = |what: &str| {
-        SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("\"{what}\" is not a schedule"))
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("\"{what}\" is not a schedule"),
+        )
     };
     let zone: chrono_tz::Tz = time_zone.parse().map_err(|_| invalid(time_zone))?;
     let cron = Cron::from_str(expression).map_err(|_| invalid(expression))?;
@@ -189,7 +213,9 @@ mod tests {
     #[test]
     fn cron_times_are_of_the_named_time_zone() {
         let since = "2024-03-01T00:00:00Z".parse().unwrap();
-        let next = next_time("0 2 * * *", "Asia/Jakarta", since).unwrap().unwrap();
+        let next = next_time("0 2 * * *", "Asia/Jakarta", since)
+            .unwrap()
+            .unwrap();
         assert_eq!(next.to_rfc3339(), "2024-03-01T19:00:00+00:00");
     }
 

@@ -30,8 +30,11 @@ impl SourceSchema {
     }
 
     pub fn arrow(&self) -> SchemaRef {
-        let fields: Vec<Field> =
-            self.columns.iter().map(|(name, column_type)| column_type.to_field(name, true)).collect();
+        let fields: Vec<Field> = self
+            .columns
+            .iter()
+            .map(|(name, column_type)| column_type.to_field(name, true))
+            .collect();
         Arc::new(Schema::new(fields))
     }
 
@@ -101,11 +104,23 @@ fn join_types(left: &ColumnType, right: &ColumnType) -> ColumnType {
         _ => None,
     };
     match (left, right) {
-        (T::Numeric { precision: Some(p), scale: s }, T::Numeric { precision: Some(q), scale: t }) => {
+        (
+            T::Numeric {
+                precision: Some(p),
+                scale: s,
+            },
+            T::Numeric {
+                precision: Some(q),
+                scale: t,
+            },
+        ) => {
             let scale = (*s).max(*t);
             let whole = (i16::from(*p) - i16::from(*s)).max(i16::from(*q) - i16::from(*t));
             match u8::try_from(whole + i16::from(scale)) {
-                Ok(precision) if precision <= 38 => T::Numeric { precision: Some(precision), scale },
+                Ok(precision) if precision <= 38 => T::Numeric {
+                    precision: Some(precision),
+                    scale,
+                },
                 _ => T::Double,
             }
         }
@@ -118,7 +133,11 @@ fn join_types(left: &ColumnType, right: &ColumnType) -> ColumnType {
             // A whole number may have more digits than the numeric's sample had.
             (Some(low), Some(high)) if low.max(high) == 3 => T::NUMERIC,
             (Some(low), Some(high)) => {
-                if low >= high { left.clone() } else { right.clone() }
+                if low >= high {
+                    left.clone()
+                } else {
+                    right.clone()
+                }
             }
             _ => T::Text,
         },
@@ -140,7 +159,11 @@ mod tests {
         check("integer", "bigint", "bigint");
         check("bigint", "double precision", "double precision");
         check("numeric(5,2)", "numeric(4,3)", "numeric(6,3)");
-        check("date", "timestamp without time zone", "timestamp without time zone");
+        check(
+            "date",
+            "timestamp without time zone",
+            "timestamp without time zone",
+        );
         check("boolean", "integer", "text");
         check("uuid", "text", "text");
     }
@@ -150,7 +173,13 @@ mod tests {
         let schema = SourceSchema {
             columns: vec![
                 ("id".into(), ColumnType::Uuid),
-                ("price".into(), ColumnType::Numeric { precision: Some(12), scale: 2 }),
+                (
+                    "price".into(),
+                    ColumnType::Numeric {
+                        precision: Some(12),
+                        scale: 2,
+                    },
+                ),
                 ("tags".into(), ColumnType::Array(Box::new(ColumnType::Text))),
             ],
         };

@@ -33,7 +33,10 @@ impl Target {
     pub async fn find(plan: &PipelinePlan) -> Result<Option<Self>, SqlError> {
         let snapshot = plan.engine().catalog.snapshot();
         let Some(definition) = snapshot.table(&plan.target_schema, &plan.target_name) else {
-            if snapshot.view(&plan.target_schema, &plan.target_name).is_some() {
+            if snapshot
+                .view(&plan.target_schema, &plan.target_name)
+                .is_some()
+            {
                 return Err(SqlError::new(
                     SqlState::WRONG_OBJECT_TYPE,
                     format!("\"{}\" is not a table", plan.target_name),
@@ -67,9 +70,7 @@ impl Target {
             .fields()
             .iter()
             .filter(|field| self.definition.column(field.name()).is_none())
-            .map(|field| {
-                ColumnDefinition::new(field.name(), ColumnType::from_field(field), true)
-            })
+            .map(|field| ColumnDefinition::new(field.name(), ColumnType::from_field(field), true))
             .collect();
         if missing.is_empty() {
             return Ok(());
@@ -79,10 +80,7 @@ impl Target {
     }
 
     /// The table, made with these columns when it does not exist.
-    pub async fn find_or_create(
-        plan: &PipelinePlan,
-        fields: &SchemaRef,
-    ) -> Result<Self, SqlError> {
+    pub async fn find_or_create(plan: &PipelinePlan, fields: &SchemaRef) -> Result<Self, SqlError> {
         if let Some(found) = Self::find(plan).await? {
             return Ok(found);
         }
@@ -114,7 +112,9 @@ impl Target {
             lake.drop_table(&definition.location).await?;
             return Err(error.into());
         }
-        Self::find(plan).await?.ok_or_else(|| SqlError::internal("a table just made is missing"))
+        Self::find(plan)
+            .await?
+            .ok_or_else(|| SqlError::internal("a table just made is missing"))
     }
 
     /// Adds the output columns the table lacks. Gives their names.
@@ -170,7 +170,10 @@ impl Target {
         output: &RecordBatch,
         schema: &SchemaRef,
     ) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let strict = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
         let columns = schema
             .fields()
             .iter()
@@ -226,7 +229,10 @@ fn storable(name: &str, column_type: &ColumnType) -> Result<(), SqlError> {
     }
     Err(SqlError::new(
         SqlState::FEATURE_NOT_SUPPORTED,
-        format!("column \"{name}\" has type {}, which cannot be stored", column_type.sql_name()),
+        format!(
+            "column \"{name}\" has type {}, which cannot be stored",
+            column_type.sql_name()
+        ),
     )
     .hint("cast it in the pipeline's query"))
 }
@@ -242,5 +248,8 @@ fn require(
     if snapshot.has_privilege(context.session.role, object, privilege) {
         return Ok(());
     }
-    Err(SqlError::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("permission denied for {what}")))
+    Err(SqlError::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for {what}"),
+    ))
 }

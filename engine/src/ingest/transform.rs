@@ -72,7 +72,10 @@ pub(super) struct FailedRow {
 impl Transform {
     pub async fn plan(plan: &PipelinePlan, source: &SourceSchema) -> Result<Self, SqlError> {
         let columns = source.arrow();
-        let decode = DecodeSchema { columns, keep_unknown: true };
+        let decode = DecodeSchema {
+            columns,
+            keep_unknown: true,
+        };
         let source = typed(&decode.output());
         let Some(query) = &plan.query else {
             let keep: Vec<usize> = (0..source.fields().len())
@@ -82,7 +85,12 @@ impl Transform {
                 })
                 .collect();
             let fields = Arc::new(source.project(&keep).map_err(internal)?);
-            return Ok(Self { decode, source, fields, kind: Kind::Columns(keep) });
+            return Ok(Self {
+                decode,
+                source,
+                fields,
+                kind: Kind::Columns(keep),
+            });
         };
         if let Some(extended) = with_rescued(query)
             && let Ok(planned) = Self::plan_query(plan, &decode, &source, &extended).await
@@ -99,8 +107,7 @@ impl Transform {
         source: &SchemaRef,
         query: &ast::Query,
     ) -> Result<Self, SqlError> {
-        let context =
-            with_source(&plan.context, Arc::new(EmptyTable::new(Arc::clone(source))));
+        let context = with_source(&plan.context, Arc::new(EmptyTable::new(Arc::clone(source))));
         let planned = query::plan_query(&context, query, &[]).await?;
         if !planned.parameters.is_empty() {
             return Err(SqlError::new(
@@ -114,7 +121,12 @@ impl Transform {
             Some((scanned, steps)) => Kind::RowWise { scanned, steps },
             None => Kind::Whole(Box::new(query.clone())),
         };
-        Ok(Self { decode: decode.clone(), source: Arc::clone(source), fields, kind })
+        Ok(Self {
+            decode: decode.clone(),
+            source: Arc::clone(source),
+            fields,
+            kind,
+        })
     }
 
     pub fn decode_schema(&self) -> &DecodeSchema {
@@ -163,7 +175,10 @@ impl Transform {
         match self.evaluate(batch, first) {
             Ok(part) => applied.push(part),
             Err(error) if batch.num_rows() <= 1 => {
-                failed.push(FailedRow { row: first, error: query::failure(error) });
+                failed.push(FailedRow {
+                    row: first,
+                    error: query::failure(error),
+                });
             }
             Err(_) => {
                 let half = batch.num_rows() / 2;
@@ -182,14 +197,18 @@ impl Transform {
             Kind::Columns(columns) => batch.project(columns)?,
             Kind::RowWise { scanned, .. } => batch.project(scanned)?,
             Kind::Whole(_) => {
-                return Err(DataFusionError::Internal("the query is not row by row".into()));
+                return Err(DataFusionError::Internal(
+                    "the query is not row by row".into(),
+                ));
             }
         };
         if let Kind::RowWise { steps, .. } = &self.kind {
             for step in steps {
                 match step {
                     Step::Filter(predicate) => {
-                        let kept = predicate.evaluate(&current)?.into_array(current.num_rows())?;
+                        let kept = predicate
+                            .evaluate(&current)?
+                            .into_array(current.num_rows())?;
                         let kept = kept.as_boolean();
                         current = filter_record_batch(&current, kept)?;
                         rows = arrow::compute::filter(&rows, kept)?.as_primitive().clone();
@@ -228,7 +247,11 @@ fn batch_of(
     rows: usize,
 ) -> Result<RecordBatch, DataFusionError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
 }
 
 /// The context in which `source` is a relation.
@@ -265,7 +288,9 @@ fn plain(fields: &Schema) -> SchemaRef {
 /// The query with `_rescued` as a further item, when it is a plain SELECT without it.
 fn with_rescued(query: &ast::Query) -> Option<ast::Query> {
     let mut query = query.clone();
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
     let grouped = match &select.group_by {
         GroupByExpr::Expressions(expressions, _) => !expressions.is_empty(),
         GroupByExpr::All(_) => true,

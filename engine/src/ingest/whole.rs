@@ -74,7 +74,10 @@ pub(super) async fn load_whole(
             Err(Failure::File(message)) => {
                 loader.counters = before;
                 for (entry, _) in files.drain(..) {
-                    bad.push(BadFile { entry, failure: Failure::File(message.clone()) });
+                    bad.push(BadFile {
+                        entry,
+                        failure: Failure::File(message.clone()),
+                    });
                 }
             }
         }
@@ -103,7 +106,14 @@ async fn attempt(
     let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
     let format = Arc::clone(&loader.plan.format);
     let local: Vec<LocalFile> = files.iter().map(|(_, file)| file.clone()).collect();
-    let feeding = tokio::spawn(feed(format, local, decode_schema, Arc::clone(&source), sender, quarantine));
+    let feeding = tokio::spawn(feed(
+        format,
+        local,
+        decode_schema,
+        Arc::clone(&source),
+        sender,
+        quarantine,
+    ));
 
     let provider = source_table(&source, receiver)?;
     let context = with_source(&loader.plan.context, provider);
@@ -183,17 +193,25 @@ async fn run_query(
         let origin = UInt32Array::from_iter_values(0..rows);
         let whole_output = output.clone();
         let judged = judge(&ready.expectations, output, origin, &whole_output)?;
-        let (kept, _) = judged.settle(&mut counters, &mut messages, &mut waiting).await?;
-        let table_rows = ready.target.conform(&kept, &ready.schema).map_err(|error| {
-            let error = SqlError::new(
-                crate::error::SqlState::INVALID_TEXT_REPRESENTATION,
-                error.to_string(),
-            );
-            super::load::file_failure("", &error)
-        })?;
-        let origin = UInt32Array::from_iter_values(0..u32::try_from(kept.num_rows()).unwrap_or(u32::MAX));
+        let (kept, _) = judged
+            .settle(&mut counters, &mut messages, &mut waiting)
+            .await?;
+        let table_rows = ready
+            .target
+            .conform(&kept, &ready.schema)
+            .map_err(|error| {
+                let error = SqlError::new(
+                    crate::error::SqlState::INVALID_TEXT_REPRESENTATION,
+                    error.to_string(),
+                );
+                super::load::file_failure("", &error)
+            })?;
+        let origin =
+            UInt32Array::from_iter_values(0..u32::try_from(kept.num_rows()).unwrap_or(u32::MAX));
         let judged = judge(&ready.constraints, table_rows, origin, &kept)?;
-        let (table_rows, _) = judged.settle(&mut counters, &mut messages, &mut waiting).await?;
+        let (table_rows, _) = judged
+            .settle(&mut counters, &mut messages, &mut waiting)
+            .await?;
         counters.rows_out += count(table_rows.num_rows());
         writer.write(&table_rows).await?;
         rejected.extend(waiting.take_waiting());
@@ -241,11 +259,19 @@ async fn feed(
             Err(error) => {
                 let stop = DataFusionError::Execution(format!("could not read \"{name}\""));
                 let _ = sender.send(Err(stop)).await;
-                return Ok(Fed { files: read, quarantine, bad: Some((index, error)) });
+                return Ok(Fed {
+                    files: read,
+                    quarantine,
+                    bad: Some((index, error)),
+                });
             }
         }
     }
-    Ok(Fed { files: read, quarantine, bad: None })
+    Ok(Fed {
+        files: read,
+        quarantine,
+        bad: None,
+    })
 }
 
 /// A relation that can be read once, from a queue.
@@ -259,10 +285,12 @@ fn source_table(
     schema: &SchemaRef,
     receiver: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
 ) -> Result<Arc<StreamingTable>, SqlError> {
-    let queue = Queue { schema: Arc::clone(schema), receiver: Mutex::new(Some(receiver)) };
+    let queue = Queue {
+        schema: Arc::clone(schema),
+        receiver: Mutex::new(Some(receiver)),
+    };
     let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(queue)];
-    let table =
-        StreamingTable::try_new(Arc::clone(schema), partitions).map_err(query::failure)?;
+    let table = StreamingTable::try_new(Arc::clone(schema), partitions).map_err(query::failure)?;
     Ok(Arc::new(table))
 }
 
@@ -272,7 +300,11 @@ impl PartitionStream for Queue {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let receiver = self.receiver.lock().ok().and_then(|mut receiver| receiver.take());
+        let receiver = self
+            .receiver
+            .lock()
+            .ok()
+            .and_then(|mut receiver| receiver.take());
         let schema = Arc::clone(&self.schema);
         match receiver {
             Some(receiver) => {

@@ -101,7 +101,13 @@ impl LakeTable {
         let mut tried = None;
         loop {
             let outcome = self
-                .try_commit(&request, commit_id, &base_fields, &base_partitions, &mut tried)
+                .try_commit(
+                    &request,
+                    commit_id,
+                    &base_fields,
+                    &base_partitions,
+                    &mut tried,
+                )
                 .await;
             let error = match outcome {
                 Ok(committed) => {
@@ -142,7 +148,10 @@ impl LakeTable {
             && snapshot.version() >= version
             && self.holds(version, commit_id).await?
         {
-            return Ok(Committed { version, earlier: false });
+            return Ok(Committed {
+                version,
+                earlier: false,
+            });
         }
         if let Some(mark) = &request.transaction {
             let current = snapshot
