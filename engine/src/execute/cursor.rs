@@ -1,6 +1,6 @@
 //! `DECLARE`, `FETCH`, `MOVE` and `CLOSE`: forward-only cursors over a query's stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,7 +18,8 @@ use crate::session::Session;
 /// An open cursor: the stream, and what was read of it and not yet fetched.
 pub(crate) struct Cursor {
     fields: SchemaRef,
-    stream: SendableRecordBatchStream,
+    /// In a mutex only so that a session can be shared by reference; it is never locked.
+    stream: Mutex<SendableRecordBatchStream>,
     rest: Option<RecordBatch>,
     /// `WITH HOLD`: outlives its transaction.
     pub hold: bool,
@@ -32,7 +33,7 @@ impl Cursor {
         while missing != Some(0) {
             let batch = match self.rest.take() {
                 Some(batch) => batch,
-                None => match self.stream.next().await {
+                None => match stream_of(&mut self.stream).next().await {
                     Some(batch) => batch.map_err(query::failure::from_datafusion)?,
                     None => break,
                 },
@@ -52,6 +53,10 @@ impl Cursor {
         }
         Ok(taken)
     }
+}
+
+fn stream_of(stream: &mut Mutex<SendableRecordBatchStream>) -> &mut SendableRecordBatchStream {
+    stream.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) async fn declare(
@@ -78,7 +83,12 @@ pub(super) async fn declare(
     let planned = query::plan_query(&context, &declare.query, &[]).await?;
     let stream = query::execute_query(&context, &planned, &[]).await?;
     let cursor =
-        Cursor { fields: Arc::clone(&planned.fields), stream, rest: None, hold: declare.hold };
+        Cursor {
+        fields: Arc::clone(&planned.fields),
+        stream: Mutex::new(stream),
+        rest: None,
+        hold: declare.hold,
+    };
     session.state.cursors.insert(declare.name.clone(), cursor);
     done("DECLARE CURSOR")
 }
@@ -125,7 +135,7 @@ pub(super) async fn fetch(session: &mut Session, fetch: &Fetch) -> Result<Outcom
             &fields,
         )));
         let first = cursor.rest.take();
-        let stream = std::mem::replace(&mut cursor.stream, empty);
+        let stream = std::mem::replace(stream_of(&mut cursor.stream), empty);
         session.state.cursors.insert(fetch.cursor.clone(), cursor);
         let joined = futures::stream::iter(first.map(Ok)).chain(stream);
         return Ok(Outcome::Rows {

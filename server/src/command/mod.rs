@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod client;
+mod demo;
 pub mod output;
 mod serve;
 mod sql;
@@ -29,6 +30,8 @@ struct Line {
 enum Command {
     /// Serve a lake: the PostgreSQL port, health and metrics, scheduled pipelines
     Serve,
+    /// Load the example files, show what comes of them, and serve
+    Demo,
     /// Run SQL once and print the results
     Sql(sql::Arguments),
     /// Tell whether configuration, catalog and lake are in order
@@ -63,6 +66,7 @@ pub fn run() -> ExitCode {
     crate::log::start(&config);
     let done = match command {
         Command::Serve => serve::run(config),
+        Command::Demo => demo::run(config),
         Command::Sql(arguments) => sql::run(config, arguments),
         Command::Check => check::run(config),
         Command::Catalog(action) => catalog::run(config, action),
@@ -85,6 +89,7 @@ pub fn session_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores + 2)
+        .thread_stack_size(boathouse_sql::STACK_BYTES_MIN)
         .thread_name("session")
         .event_interval(31)
         .enable_all()

@@ -146,7 +146,7 @@ impl Server {
     }
 }
 
-async fn until_signal() -> std::io::Result<()> {
+pub async fn until_signal() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

@@ -90,39 +90,49 @@ async fn run_statements(
         for notice in session.take_notices() {
             eprintln!("{}: {}", notice.severity, notice.message);
         }
-        match outcome? {
-            Outcome::Rows {
-                fields, mut stream, ..
-            } => {
-                let mut table = Table::new(&fields, form);
-                while let Some(batch) = stream.next().await {
-                    let batch = batch.map_err(boathouse_engine::query::failure::from_datafusion)?;
-                    table.add(&batch).map_err(|error| {
-                        boathouse_engine::SqlError::internal("a result could not be shown")
-                            .caused_by(error)
-                    })?;
-                }
-                table.print();
+        show(session, outcome?, form).await?;
+    }
+    Ok(())
+}
+
+/// Prints what one statement gave.
+pub async fn show(
+    session: &mut Session,
+    outcome: Outcome,
+    form: Form,
+) -> Result<(), boathouse_engine::SqlError> {
+    match outcome {
+        Outcome::Rows {
+            fields, mut stream, ..
+        } => {
+            let mut table = Table::new(&fields, form);
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(boathouse_engine::query::failure::from_datafusion)?;
+                table.add(&batch).map_err(|error| {
+                    boathouse_engine::SqlError::internal("a result could not be shown")
+                        .caused_by(error)
+                })?;
             }
-            Outcome::Command(tag) => {
-                if form == Form::Aligned {
-                    println!("{tag}");
-                }
+            table.print();
+        }
+        Outcome::Command(tag) => {
+            if form == Form::Aligned {
+                println!("{tag}");
             }
-            Outcome::Empty => {}
-            Outcome::CopyIn(copy) => {
-                session.abort_copy(copy).await;
-                return Err(
-                    boathouse_engine::SqlError::unsupported("COPY FROM STDIN here")
-                        .hint("use psql, or COPY ... FROM 'file'"),
-                );
-            }
-            Outcome::CopyOut(_) => {
-                return Err(
-                    boathouse_engine::SqlError::unsupported("COPY TO STDOUT here")
-                        .hint("use --csv, psql, or COPY ... TO 'file'"),
-                );
-            }
+        }
+        Outcome::Empty => {}
+        Outcome::CopyIn(copy) => {
+            session.abort_copy(copy).await;
+            return Err(
+                boathouse_engine::SqlError::unsupported("COPY FROM STDIN here")
+                    .hint("use psql, or COPY ... FROM 'file'"),
+            );
+        }
+        Outcome::CopyOut(_) => {
+            return Err(
+                boathouse_engine::SqlError::unsupported("COPY TO STDOUT here")
+                    .hint("use --csv, psql, or COPY ... TO 'file'"),
+            );
         }
     }
     Ok(())
