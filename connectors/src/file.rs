@@ -111,7 +111,11 @@ impl Check {
         let mut detail = error.message.clone();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
-            detail = format!("{detail}: {inner}");
+            let words = inner.to_string();
+            // Some libraries paste the cause into the message as well.
+            if !detail.contains(&words) {
+                detail = format!("{detail}: {words}");
+            }
             cause = inner.source();
         }
         Self {

@@ -67,7 +67,9 @@ fn check_refused(path: &Path, options: &[(&str, &str)], expected: Expect) {
     let error = read(path, options).unwrap_err();
     let elapsed = start.elapsed();
     expected.assert_eq(&shown(&error));
-    assert!(elapsed < Duration::from_secs(2), "took {elapsed:?}");
+    // The promise is two seconds; an unoptimised build beside other tests is slower.
+    let seconds = if cfg!(debug_assertions) { 10 } else { 2 };
+    assert!(elapsed < Duration::from_secs(seconds), "took {elapsed:?}");
 }
 
 #[test]

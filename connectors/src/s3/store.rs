@@ -216,6 +216,18 @@ pub(crate) fn spool_error(error: std::io::Error) -> ConnectorError {
     ConnectorError::new(sqlstate, "could not write the temporary file").caused_by(error)
 }
 
+/// For lists the library has no variant for a refusal, only the words of the answer.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => true,
+        Error::Generic { source, .. } => {
+            let words = source.to_string();
+            words.contains("403 Forbidden") || words.contains("401 Unauthorized")
+        }
+        _ => false,
+    }
+}
+
 fn error_of(path: &str, error: Error) -> ConnectorError {
     match &error {
         Error::NotFound { .. } => ConnectorError::new(
@@ -223,7 +235,7 @@ fn error_of(path: &str, error: Error) -> ConnectorError {
             format!("object \"{path}\" or its bucket does not exist"),
         ),
         Error::Precondition { .. } => return changed(path).caused_by(error),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => ConnectorError::new(
+        refusal if is_refusal(refusal) => ConnectorError::new(
             sqlstate::INVALID_AUTHORIZATION,
             format!("the service refused access to \"{path}\""),
         )

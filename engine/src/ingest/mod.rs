@@ -30,6 +30,8 @@ mod run;
 pub mod scheduler;
 mod schema;
 mod target;
+#[cfg(test)]
+mod tests;
 mod transform;
 mod whole;
 

@@ -13,6 +13,12 @@
 //! Planning reads tables' metadata and samples of files, never rows. What fails comes back as a
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
+<<<<<<< HEAD
+=======
+<<<<<<< HEAD
+pub mod cooperate;
+=======
+>>>>>>> main
 mod binder;
 mod context;
 pub mod failure;
@@ -23,6 +29,10 @@ mod plan;
 mod resolve;
 mod rewrite;
 mod run;
+<<<<<<< HEAD
+=======
+>>>>>>> integrate
+>>>>>>> main
 pub mod session;
 pub mod typing;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use boathouse_catalog::Secret;
 use boathouse_engine::Engine;
+use boathouse_engine::ingest::scheduler::{self, Scheduler};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,7 @@ pub struct Server {
     shared: Arc<Shared>,
     stop: CancellationToken,
     control: Option<std::thread::JoinHandle<()>>,
+    scheduler: Option<Scheduler>,
 }
 
 impl Server {
@@ -127,6 +129,7 @@ impl Server {
     /// Ends when every session has left.
     pub async fn stop(mut self, grace: Duration) {
         self.stop.cancel();
+        drop(self.scheduler.take());
         self.shared.registry.drain();
         let left = tokio::time::timeout(grace, self.shared.registry.until_empty()).await;
         if left.is_err() {

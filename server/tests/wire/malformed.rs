@@ -26,7 +26,7 @@ fn still_serves(server: &Server, seed: u64) {
 #[test]
 fn random_bytes_before_logging_in() {
     let server = Server::start();
-    for seed in 0..200 {
+    for seed in 0..100 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut bytes: Vec<u8> = (0..random.random_range(0..600))
             .map(|_| random.random())
@@ -77,7 +77,7 @@ fn session() -> Vec<Vec<u8>> {
 #[test]
 fn mutated_sessions() {
     let server = Server::start();
-    for seed in 0..200 {
+    for seed in 0..100 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut messages = session();
         for _ in 0..random.random_range(1..4) {

@@ -245,7 +245,18 @@ mod tests {
         check(
             &Ndjson,
             "{\"id\":1,\"Name\":\"a\",\"at\":\"2024-01-31T10:00:00Z\",\"tags\":[1,2]}\n\n{\"id\":2.5,\"zip\":\"007\"}\n{broken\n[1]\n{\"id\":\"x\",\"Name\":null,\"tags\":{\"k\":\"v\"}}\n",
-            expect![[r#""#]],
+            expect![[r#"
+                id Utf8, name Utf8, at Timestamp(µs, "UTC"), tags Utf8, zip Utf8
+                +-----+------+----------------------+-----------+-----+----------+------+
+                | id  | name | at                   | tags      | zip | _rescued | _row |
+                +-----+------+----------------------+-----------+-----+----------+------+
+                | 1   | a    | 2024-01-31T10:00:00Z | [1,2]     |     |          | 1    |
+                | 2.5 |      |                      |           | 007 |          | 3    |
+                | x   |      |                      | {"k":"v"} |     |          | 6    |
+                +-----+------+----------------------+-----------+-----+----------+------+
+                rejected 4: the record is not valid JSON: key must be a string at line 1 column 2 "{broken"
+                rejected 5: the record is not a JSON object "[1]"
+            "#]],
         );
     }
 
