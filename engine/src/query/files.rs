@@ -1,5 +1,4 @@
 //! Reads files named in a query as relations: `read_parquet('s3://...')` and its kin.
-<<<<<<< HEAD
 //!
 //! Parquet goes to DataFusion's own scan, Delta to the lake's; text and workbooks are decoded by the
 //! connectors' formats, one stream a file, with bounded memory. The columns are judged by a sample of
@@ -46,16 +45,6 @@ use crate::function::scalar::external;
 const FILES_SAMPLED_MAX: usize = 8;
 /// Batches decoded ahead of the query.
 const BATCHES_AHEAD: usize = 2;
-=======
-
-use std::sync::Arc;
-
-use datafusion::catalog::TableProvider;
-
-use super::QueryContext;
-use super::resolve::Argument;
-use crate::error::SqlError;
->>>>>>> main
 
 /// The relation of a file function. Reads no rows, but as much of the files as their columns need.
 pub async fn open(
@@ -63,7 +52,6 @@ pub async fn open(
     function: &str,
     arguments: &[(Option<String>, Argument)],
 ) -> Result<Arc<dyn TableProvider>, SqlError> {
-<<<<<<< HEAD
     let (patterns, options) = split(function, arguments)?;
     match function {
         "read_parquet" => {
@@ -465,8 +453,4 @@ fn check(
         .with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| SqlError::internal("a decoded batch has other columns").caused_by(error))
-=======
-    let _ = (context, arguments);
-    Err(SqlError::unsupported(function))
->>>>>>> main
 }

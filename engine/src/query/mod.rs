@@ -14,11 +14,8 @@
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
 <<<<<<< HEAD
-=======
-<<<<<<< HEAD
 pub mod cooperate;
 =======
->>>>>>> main
 mod binder;
 mod context;
 pub mod failure;
@@ -29,10 +26,7 @@ mod plan;
 mod resolve;
 mod rewrite;
 mod run;
-<<<<<<< HEAD
-=======
 >>>>>>> integrate
->>>>>>> main
 pub mod session;
 pub mod typing;
 

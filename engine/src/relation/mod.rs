@@ -85,11 +85,7 @@ pub fn columns_of(relation: &Relation) -> impl Iterator<Item = (&'static str, &'
         .map(|(name, written)| (name.trim(), written.trim()))
 }
 
-<<<<<<< HEAD
 pub fn column_type(written: &str) -> ColumnType {
-=======
-fn column_type(written: &str) -> ColumnType {
->>>>>>> main
     match written_type_name(written) {
         Some(Written::Type(column_type)) => column_type,
         Some(Written::Catalog(_)) => ColumnType::BigInt,

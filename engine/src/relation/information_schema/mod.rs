@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The standard's view of the catalog.
 //!
 //! Shows what the role owns or has some right on, as the standard asks. One line in [`RELATIONS`] for
@@ -141,8 +140,3 @@ fn constraints(context: &QueryContext) -> Vec<(String, String, Constraint)> {
 fn role_name(context: &QueryContext, id: ObjectId) -> Option<String> {
     context.snapshot.role_by_id(id).map(|role| role.name.clone())
 }
-=======
-//! x
-use crate::relation::Relation;
-pub static RELATIONS: &[Relation] = &[];
->>>>>>> main

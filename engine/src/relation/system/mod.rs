@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What a person wants to know about pipelines, files, tables and statements.
 //!
 //! A pipeline's rows are shown to its owner and to whoever has a right on it. One line in
@@ -55,8 +54,3 @@ fn pipelines(context: &QueryContext) -> Vec<Arc<PipelineDefinition>> {
 fn pipeline_name(context: &QueryContext, id: ObjectId) -> Option<String> {
     context.snapshot.pipeline_by_id(id).map(|pipeline| pipeline.name.clone())
 }
-=======
-//! x
-use crate::relation::Relation;
-pub static RELATIONS: &[Relation] = &[];
->>>>>>> main
