@@ -85,7 +85,7 @@ pub fn columns_of(relation: &Relation) -> impl Iterator<Item = (&'static str, &'
         .map(|(name, written)| (name.trim(), written.trim()))
 }
 
-fn column_type(written: &str) -> ColumnType {
+pub fn column_type(written: &str) -> ColumnType {
     match written_type_name(written) {
         Some(Written::Type(column_type)) => column_type,
         Some(Written::Catalog(_)) => ColumnType::BigInt,
