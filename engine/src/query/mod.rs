@@ -13,11 +13,9 @@
 //! Planning reads tables' metadata and samples of files, never rows. What fails comes back as a
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
-<<<<<<< HEAD
-pub mod cooperate;
-=======
 mod binder;
 mod context;
+pub mod cooperate;
 pub mod failure;
 mod files;
 mod lateral;
@@ -26,7 +24,6 @@ mod plan;
 mod resolve;
 mod rewrite;
 mod run;
->>>>>>> integrate
 pub mod session;
 pub mod typing;
 
@@ -44,9 +41,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
+pub use failure::from_datafusion as failure;
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
-pub use failure::from_datafusion as failure;
 pub use session::SessionInfo;
 
 /// A scalar function of DataFusion's.
