@@ -1,5 +1,7 @@
 //! Workbooks as people make them, and as attackers do, read through the real reading process.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;

@@ -1,5 +1,7 @@
 //! SFTP against a real OpenSSH server, S3 against a real SeaweedFS. The scripts start them.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 set -eu
 
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/python
-packages='psycopg[binary]==3.3.* adbc-driver-manager adbc-driver-postgresql connectorx pyarrow'
+packages='psycopg[binary]==3.3.* adbc-driver-manager adbc-driver-postgresql connectorx pyarrow deltalake==1.6.6 polars==2.1.0 duckdb==1.5.5 duckdb-extension-delta==1.5.5 duckdb-extension-httpfs==1.5.5 pytz'
 
 mkdir -p "$home"
 exec 9>"$home/lock"

@@ -75,7 +75,7 @@ impl Default for InferenceLimits {
 pub const RESCUED: &str = "_rescued";
 /// Name of the file.
 pub const FILE: &str = "_file";
-/// Name of the sheet; null in formats that have none.
+/// Name of the sheet, or of the member of a zip archive; null where there is neither.
 pub const SHEET: &str = "_sheet";
 /// Line or row from 1, as a person opening the file would find it.
 pub const ROW: &str = "_row";

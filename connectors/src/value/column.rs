@@ -13,6 +13,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
+use boathouse_catalog::types::ColumnType;
 
 use super::{ValueFormat, datetime, number};
 
@@ -515,16 +516,11 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
 
 /// The PostgreSQL type a field stands for, where Arrow alone does not say it.
 fn text_rule(field: &Field) -> TextRule {
-    let name = field
-        .metadata()
-        .get("boathouse.type")
-        .map_or("", String::as_str);
-    let length = || name.split_once('(')?.1.strip_suffix(')')?.parse().ok();
-    match name {
-        "uuid" => TextRule::Uuid,
-        "json" | "jsonb" => TextRule::Json,
-        _ if name.starts_with("character") || name.starts_with("varchar") => {
-            length().map_or(TextRule::Any, TextRule::AtMost)
+    match ColumnType::from_field(field) {
+        ColumnType::Uuid => TextRule::Uuid,
+        ColumnType::Json | ColumnType::Jsonb => TextRule::Json,
+        ColumnType::Varchar(Some(length)) | ColumnType::Char(length) => {
+            TextRule::AtMost(usize::try_from(length).unwrap_or(usize::MAX))
         }
         _ => TextRule::Any,
     }
@@ -621,6 +617,24 @@ mod tests {
         );
         check(DataType::Utf8, &["007", ""], &["007", ""]);
         check(DataType::Binary, &["\\x00ff", "\\x0"], &["00ff", "!NULL"]);
+    }
+
+    #[test]
+    fn a_text_that_is_no_uuid_no_json_or_too_long_does_not_fit() {
+        let accepted = |column_type: ColumnType, text: &str| {
+            let field = column_type.to_field("c", true);
+            let mut builder = ColumnBuilder::new(&field, 0).unwrap();
+            builder.append_text(text, &ValueFormat::default()).is_ok()
+        };
+        assert!(accepted(
+            ColumnType::Uuid,
+            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+        ));
+        assert!(!accepted(ColumnType::Uuid, "a0eebc99"));
+        assert!(accepted(ColumnType::Jsonb, "{\"a\": [1]}"));
+        assert!(!accepted(ColumnType::Json, "{a}"));
+        assert!(accepted(ColumnType::Varchar(Some(3)), "abc"));
+        assert!(!accepted(ColumnType::Varchar(Some(3)), "abcd"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod commit;
 mod deletion;
 mod encoder;
 mod error;
+#[cfg(test)]
+mod interop_tests;
 mod metadata;
 mod partition;
 mod provider;

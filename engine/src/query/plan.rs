@@ -81,7 +81,12 @@ pub async fn bind(
     let binder = binder(context, given);
     let provider = Provider {
         sources: found.sources,
-        planners: vec![Arc::clone(&binder) as Arc<dyn ExprPlanner>],
+        planners: vec![
+            Arc::clone(&binder) as Arc<dyn ExprPlanner>,
+            // They turn `count(*)` into a count of rows.
+            Arc::new(datafusion::functions_aggregate::planner::AggregateFunctionPlanner),
+            Arc::new(datafusion::functions_window::planner::WindowFunctionPlanner),
+        ],
         options: Arc::clone(&OPTIONS),
     };
     let planner = SqlToRel::new_with_options(&provider, parser_options());

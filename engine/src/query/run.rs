@@ -24,6 +24,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::{Stream, StreamExt};
 
+use super::cooperate::YieldAboveMultipliers;
 use super::failure::from_datafusion;
 use super::{PlannedQuery, QueryContext, plan};
 use crate::error::SqlError;
@@ -50,6 +51,7 @@ pub fn session_state(context: &QueryContext) -> Arc<SessionState> {
         Arc::new(
             SessionStateBuilder::new_with_default_features()
                 .with_config(config)
+                .with_physical_optimizer_rule(Arc::new(YieldAboveMultipliers))
                 .with_runtime_env(Arc::clone(runtime))
                 .build(),
         )

@@ -117,12 +117,14 @@ impl Server {
                 });
             })?;
         tokio::spawn(http::serve(shared.clone(), http_listener, stop.clone()));
+        let scheduler = config.schedules.then(|| scheduler::start(&shared.engine));
         Ok(Self {
             address,
             http_address,
             shared,
             stop,
             control: Some(control),
+            scheduler,
         })
     }
 
