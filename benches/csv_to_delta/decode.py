@@ -44,8 +44,8 @@ def environment() -> pathlib.Path:
 def lineitem(python: pathlib.Path, scale: float) -> pathlib.Path:
     folder = HOME / f"lineitem-{scale:g}"
     if not folder.exists():
-        part = folder.with_suffix(".part")
-        command = [python.parent / "tpchgen-cli", "-s", f"{scale:g}", "--format", "csv"]
+        part = HOME / f"{folder.name}.part"
+        command = [python.parent / "tpchgen-cli", "csv", "--overwrite", "-s", f"{scale:g}"]
         subprocess.run([*command, "--tables", "lineitem", "--output-dir", part], check=True)
         part.rename(folder)
     return next(folder.rglob("*.csv"))

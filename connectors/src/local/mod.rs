@@ -4,6 +4,7 @@
 //! link is followed only when its target is below the root, and that is checked again when the
 //! file is fetched.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -88,6 +89,7 @@ impl LocalStore {
     fn list_blocking(&self, patterns: &Patterns) -> Result<Vec<FileEntry>, ConnectorError> {
         let root = self.real_root()?;
         let mut found = Vec::new();
+        let mut walked = HashSet::from([root.clone()]);
         let mut folders = vec![(patterns.common_folder(), 0)];
         while let Some((folder, depth)) = folders.pop() {
             let entries = match fs::read_dir(root.join(&folder)) {
@@ -111,7 +113,12 @@ impl LocalStore {
                     continue;
                 };
                 if metadata.is_dir() {
-                    if depth < DEPTH_MAX && patterns.may_match_below(&path) {
+                    // A link back up would be walked for ever.
+                    let real = fs::canonicalize(entry.path()).ok();
+                    if depth < DEPTH_MAX
+                        && patterns.may_match_below(&path)
+                        && real.is_some_and(|real| walked.insert(real))
+                    {
                         folders.push((path, depth + 1));
                     }
                 } else if metadata.is_file()
@@ -321,6 +328,7 @@ mod tests {
             write(&root, path);
         }
         write(folder.path(), "secret/5.csv");
+        std::os::unix::fs::symlink(&root, root.join("b/loop")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), root.join("b/linked")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret/5.csv"), root.join("b/5.csv"))
             .unwrap();

@@ -121,15 +121,17 @@ impl FileStore for SftpStore {
             for entry in entries {
                 let path = joined(&folder, &entry.file_name());
                 let mut attributes = entry.metadata();
-                if entry.file_type().is_symlink() {
-                    // The server confines a user; where links lead is its affair.
+                let linked = entry.file_type().is_symlink();
+                if linked {
+                    // The server confines a user; where links lead is its affair. Folders are
+                    // not followed, since they may lead in circles.
                     let Ok(target) = sftp.metadata(self.absolute(&path)?).await else {
                         continue;
                     };
                     attributes = target;
                 }
                 if attributes.is_dir() {
-                    if depth < DEPTH_MAX && patterns.may_match_below(&path) {
+                    if !linked && depth < DEPTH_MAX && patterns.may_match_below(&path) {
                         folders.push((path, depth + 1));
                     }
                 } else if attributes.is_regular() && patterns.matches(&path) {

@@ -43,9 +43,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::lake::WrittenFile;
+pub use failure::from_datafusion as failure;
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
-pub use failure::from_datafusion as failure;
 pub use session::SessionInfo;
 
 /// A scalar function of DataFusion's.

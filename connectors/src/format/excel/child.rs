@@ -5,8 +5,9 @@
 //! the sink wants no more.
 
 use std::io::{BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -82,7 +83,8 @@ pub fn run(
     let mut output = BufReader::with_capacity(1 << 16, output);
     let result = listen(&mut output, &watch, on_frame);
     let silent = watch.stop();
-    stop(&child);
+    let early = matches!(result, Ok(Ended::Early));
+    let status = end(&child, early && !silent);
     match result {
         Ok(Ended::Properly) => Ok(()),
         Ok(Ended::Early) if silent => Err(FormatError::new(
@@ -92,17 +94,23 @@ pub fn run(
                 SILENCE_MAX.as_secs()
             ),
         )),
-        Ok(Ended::Early) => Err(FormatError::new(
-            sqlstate::OUT_OF_MEMORY,
-            format!(
-                "reading the workbook needs more than {} MiB of memory",
-                request.memory_mib
-            ),
-        )
-        .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts")),
+        // An allocation that fails aborts the process; anything else is a defect it was led into.
+        Ok(Ended::Early) if status.and_then(|status| status.signal()) == Some(ABORTED) => {
+            Err(FormatError::new(
+                sqlstate::OUT_OF_MEMORY,
+                format!(
+                    "reading the workbook needs more than {} MiB of memory",
+                    request.memory_mib
+                ),
+            )
+            .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts"))
+        }
+        Ok(Ended::Early) => Err(super::guard::damaged("reading it ended abnormally")),
         Err(error) => Err(error),
     }
 }
+
+const ABORTED: i32 = 6;
 
 enum Ended {
     Properly,
@@ -137,14 +145,17 @@ fn listen(
     }
 }
 
-fn stop(child: &Mutex<Child>) {
+/// Reaps the child, which ended by itself or is stopped.
+fn end(child: &Mutex<Child>, ended: bool) -> Option<ExitStatus> {
     let mut child = match child.lock() {
         Ok(child) => child,
         Err(poisoned) => poisoned.into_inner(),
     };
-    // It may have ended by itself; either way it is reaped.
-    let _ = child.kill();
-    let _ = child.wait();
+    if !ended {
+        // It may have ended meanwhile, which is as good.
+        let _ = child.kill();
+    }
+    child.wait().ok()
 }
 
 /// Stops the child when it is silent for too long while somebody listens.
@@ -167,7 +178,7 @@ impl Watch {
                     Ok(now) => listening = now,
                     Err(RecvTimeoutError::Disconnected) => return false,
                     Err(RecvTimeoutError::Timeout) => {
-                        stop(&child);
+                        end(&child, false);
                         return true;
                     }
                 }
