@@ -58,4 +58,4 @@ SELECT provider, count(*) AS claims, sum(billed) AS billed,
        round(100 * sum(paid) / sum(billed), 1) AS paid_percent
 FROM bronze.claims GROUP BY provider ORDER BY billed DESC;
 
-SELECT pipeline, reason, file, row_number, raw FROM system.quarantine ORDER BY row_number;
+SELECT pipeline, rule, reason, row_number, raw FROM system.quarantine ORDER BY row_number;

@@ -12,7 +12,7 @@ pub const RELATION: Relation = Relation {
     name: "pipeline_errors",
     oid: 14003,
     columns: "run_id bigint, pipeline text, at timestamptz, severity text, sqlstate text, \
-              message text, file text, sheet text, row bigint, column_name text, hint text",
+              message text, file text, sheet text, row_number bigint, column_name text, hint text",
     rows: Rows::Later(|context| Box::pin(rows(context))),
 };
 

@@ -10,7 +10,7 @@ pub const RELATION: Relation = Relation {
     name: "quarantine",
     oid: 14005,
     columns: "pipeline text, sequence bigint, row_id bigint, run_id bigint, \
-              quarantined_at timestamptz, file text, sheet text, row bigint, column_name text, \
+              quarantined_at timestamptz, file text, sheet text, row_number bigint, column_name text, \
               rule text, sqlstate text, reason text, raw jsonb, replayed_at timestamptz",
     rows: Rows::Later(|context| Box::pin(rows(context))),
 };
