@@ -1,7 +1,7 @@
 //! Starts the built binary on a lake of its own and talks to it as a client would.
 //!
 //! The binary is the one beside the running test (`target/<profile>/boathouse`), or the one
-//! `BOATHOUSE_BIN` names; `cargo build` makes it first. A server is ended by its process id when its
+//! `BOATHOUSE_TEST_BINARY` names; `cargo build` makes it first. A server is ended by its process id when its
 //! [`Server`] is dropped. A test that cannot start it fails.
 
 use std::net::TcpListener;
@@ -23,7 +23,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The binary under test.
 pub fn binary() -> Result<PathBuf, Failure> {
-    if let Some(path) = std::env::var_os("BOATHOUSE_BIN") {
+    if let Some(path) = std::env::var_os("BOATHOUSE_TEST_BINARY") {
         return Ok(path.into());
     }
     let test = std::env::current_exe()?;
