@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ParsedStatement;
 use datafusion::common::ScalarValue;
@@ -104,6 +105,11 @@ impl Session {
         parameters: &[ScalarValue],
     ) -> Result<Outcome, SqlError> {
         crate::execute::execute(self, prepared, parameters).await
+    }
+
+    /// The columns of a cursor made by `DECLARE`: clients describe it as if it were a portal.
+    pub fn cursor_fields(&self, name: &str) -> Option<SchemaRef> {
+        crate::execute::cursor_fields(self, name)
     }
 
     /// Begins the implicit transaction of a simple query string of several statements. A no-op

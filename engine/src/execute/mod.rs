@@ -56,6 +56,14 @@ use planning::KeptPlan;
 use state::Block;
 use work::Work;
 
+/// The columns of a cursor of the session, if there is one of that name.
+pub(crate) fn cursor_fields(
+    session: &Session,
+    name: &str,
+) -> Option<arrow::datatypes::SchemaRef> {
+    cursor::fields(session, name).ok()
+}
+
 /// What preparing a statement has worked out.
 #[derive(Clone)]
 pub(crate) enum PreparedPlan {

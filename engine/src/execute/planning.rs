@@ -79,7 +79,8 @@ impl KeptPlan {
         if self.once && self.used.swap(true, Ordering::Relaxed) {
             return Ok(false);
         }
-        if self.catalog_version != context.snapshot.version()
+        if !context.written.is_empty()
+            || self.catalog_version != context.snapshot.version()
             || self.role != context.session.role
             || self.search_path != context.session.search_path
         {

@@ -209,6 +209,10 @@ impl SessionState {
                 in_transaction,
             }),
             extra_relations: Vec::new(),
+            written: match &self.block {
+                Block::Implicit(work) | Block::Explicit(work) => work.written(),
+                Block::None | Block::Failed(_) => Arc::default(),
+            },
         }
     }
 }

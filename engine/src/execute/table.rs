@@ -2,6 +2,8 @@
 //!
 //! The Delta table is made at once, in a folder nobody knows; the catalog names it at COMMIT.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use boathouse_catalog::definitions::{
@@ -10,7 +12,7 @@ use boathouse_catalog::definitions::{
 };
 use boathouse_catalog::types::ColumnType;
 use boathouse_catalog::{Snapshot, Transaction};
-use boathouse_sql::QualifiedName;
+use boathouse_sql::{QualifiedName, ast};
 use boathouse_sql::statement::{
     ColumnDeclaration, CreateTable, DropTable, TableConstraint, TableConstraintKind,
 };
@@ -267,7 +269,7 @@ pub(super) fn add_constraint(
             });
         }
         TableConstraintKind::Check(expression) => {
-            let name = named(constraint, || free_check_name(definition));
+            let name = named(constraint, || free_check_name(definition, expression));
             check_name(definition, &name)?;
             definition.checks.push(CheckConstraint { name, expression: expression.to_string() });
         }
@@ -279,9 +281,21 @@ fn named(constraint: &TableConstraint, otherwise: impl FnOnce() -> String) -> St
     constraint.name.clone().unwrap_or_else(otherwise)
 }
 
-fn free_check_name(definition: &TableDefinition) -> String {
+/// PostgreSQL's name for a CHECK: with the column's name in it when it is about one column.
+fn free_check_name(definition: &TableDefinition, expression: &ast::Expr) -> String {
     let taken = |name: &str| definition.checks.iter().any(|check| check.name == name);
-    let plain = format!("{}_check", definition.name);
+    let mut columns: BTreeSet<String> = BTreeSet::new();
+    // The visitor never breaks, so there is nothing to look at.
+    let _ = ast::visit_expressions(expression, |part| {
+        if let ast::Expr::Identifier(column) = part {
+            columns.insert(column.value.clone());
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    let plain = match columns.first() {
+        Some(column) if columns.len() == 1 => format!("{}_{column}_check", definition.name),
+        _ => format!("{}_check", definition.name),
+    };
     if !taken(&plain) {
         return plain;
     }

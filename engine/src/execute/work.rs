@@ -8,7 +8,7 @@
 //! There is no atomic commit over two Delta tables, nor over an existing table and the catalog, so a
 //! transaction that would need one is refused where it asks, and never half-committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
@@ -163,9 +163,15 @@ impl Work {
         Ok(())
     }
 
-    /// Whether a table was made or written here, so that a reader of the transaction must see it.
-    pub fn pending_files(&self) -> impl Iterator<Item = (&Arc<TableDefinition>, &[WrittenFile])> {
-        self.tables.values().map(|table| (&table.definition, table.files.as_slice()))
+    /// The files written to existing tables, whose rows this transaction sees.
+    pub fn written(&self) -> Arc<HashMap<ObjectId, Vec<WrittenFile>>> {
+        Arc::new(
+            self.tables
+                .iter()
+                .filter(|(_, table)| !table.files.is_empty())
+                .map(|(id, table)| (*id, table.files.clone()))
+                .collect(),
+        )
     }
 
     pub fn save(&mut self, name: &str, settings: &Settings) {

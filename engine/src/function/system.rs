@@ -14,8 +14,8 @@ use crate::error::{SqlError, SqlState};
 type Cell<'a> = Result<Value<'a>, SqlError>;
 
 /// What `version()` and `server_version` claim.
-pub const SERVER_VERSION: &str = "15.7";
-pub const SERVER_VERSION_NUMBER: &str = "150007";
+pub const SERVER_VERSION: &str = "15.8";
+pub const SERVER_VERSION_NUMBER: &str = "150008";
 /// The OID of the one database.
 pub const DATABASE_OID: i64 = 5;
 

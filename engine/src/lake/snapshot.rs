@@ -16,7 +16,7 @@ use deltalake_core::kernel::{DeletionVectorDescriptor, EagerSnapshot, LogicalFil
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
 
-use super::{LakeError, metadata, partition};
+use super::{LakeError, WrittenFile, metadata, partition};
 
 /// One live data file.
 #[derive(Debug)]
@@ -175,6 +175,46 @@ impl TableSnapshot {
                 self.read_file(&view, location).map(Arc::new)
             })
             .collect()
+    }
+
+    /// The table as a transaction sees it that has written files and not committed them.
+    pub fn with_written(&self, written: &[WrittenFile]) -> Result<Self, LakeError> {
+        let mut files = self.files.clone();
+        for file in written {
+            let partition = self
+                .partition_fields
+                .iter()
+                .map(|field| {
+                    let text = file.add.partition_values.get(field.name());
+                    let text = text.and_then(Option::as_deref);
+                    partition::parse(text, field.data_type()).ok_or_else(|| LakeError::Encode {
+                        reason: format!("a value of partition column \"{}\"", field.name()),
+                    })
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            files.push(Arc::new(DataFile {
+                path: file.add.path.clone(),
+                size: file.bytes,
+                modified_milliseconds: file.add.modification_time,
+                rows_stored: Some(file.rows),
+                rows_deleted: 0,
+                partition,
+                partition_text: file.add.partition_values.clone(),
+                deletion_vector: None,
+                tags: HashMap::new(),
+                statistics: Arc::new(Statistics::new_unknown(&self.schema)),
+            }));
+        }
+        Ok(Self {
+            version: self.version,
+            schema: Arc::clone(&self.schema),
+            partition_by: self.partition_by.clone(),
+            file_schema: Arc::clone(&self.file_schema),
+            partition_fields: self.partition_fields.clone(),
+            files,
+            delta: self.delta.clone(),
+            log_store: Arc::clone(&self.log_store),
+        })
     }
 
     fn read_file(&self, view: &LogicalFileView, location: &str) -> Result<DataFile, LakeError> {

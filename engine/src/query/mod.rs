@@ -28,6 +28,7 @@ mod scalar_subquery;
 pub mod session;
 pub mod typing;
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use boathouse_catalog::Snapshot;
@@ -42,6 +43,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
+use crate::lake::WrittenFile;
 pub use failure::from_datafusion as failure;
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
@@ -62,6 +64,8 @@ pub struct QueryContext {
     /// Relations that exist for this query alone and hide every other of their name: `source` of a
     /// pipeline's query.
     pub extra_relations: Vec<(String, Arc<dyn TableProvider>)>,
+    /// Files that the session's open transaction has written to existing tables: it sees their rows.
+    pub written: Arc<HashMap<ObjectId, Vec<WrittenFile>>>,
 }
 
 /// A query whose names, types and rights are settled.

@@ -482,9 +482,13 @@ async fn find_named(
     match relation {
         Relation::Table(definition) => {
             tables.push(definition.id);
+            let pinned = version.is_some();
             let as_of = version.map(|version| as_of(context, version)).transpose()?;
             let table = context.engine.lake.table(definition).await?;
-            let at = table.snapshot(as_of).await?;
+            let mut at = table.snapshot(as_of).await?;
+            if let Some(written) = context.written.get(&definition.id).filter(|_| !pinned) {
+                at = Arc::new(at.with_written(written)?);
+            }
             let provider: Arc<dyn TableProvider> = table.provider(&at);
             Ok(provider_as_source(provider))
         }

@@ -68,7 +68,9 @@ async fn demonstrate(config: Config) -> Result<(), CommandError> {
     );
     println!("and stop with Ctrl-C.");
     until_signal().await?;
-    server.stop(Duration::from_secs(config.shutdown_grace)).await;
+    server
+        .stop(Duration::from_secs(config.shutdown_grace))
+        .await;
     Ok(())
 }
 

@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             if matches!(command, Command::Check) {
-                println!("failed  configuration  {error}");
+                println!("failed  {error}");
             } else {
                 eprintln!("boathouse: {error}");
             }

@@ -23,6 +23,7 @@ pub struct CopyEncoder {
     style: Style,
     /// Delimiter and null text that no number or date can be mistaken for.
     ordinary: bool,
+    signature_pending: bool,
 }
 
 struct CopyColumn {
@@ -81,6 +82,7 @@ impl CopyEncoder {
             style,
             ordinary: matches!(options.delimiter, b'\t' | b',' | b';' | b'|')
                 && matches!(options.null.as_str(), "" | "\\N" | "NULL"),
+            signature_pending: false,
         })
     }
 
@@ -88,12 +90,11 @@ impl CopyEncoder {
         self.format == CopyFormat::Binary
     }
 
-    /// What comes before the first row.
-    pub fn append_header(&self, out: &mut Vec<u8>) {
+    /// What comes before the first row. The binary signature travels in the first row's message, as
+    /// PostgreSQL sends it and clients expect it.
+    pub fn append_header(&mut self, out: &mut Vec<u8>) {
         if self.is_binary() {
-            let start = begin_message(out);
-            out.extend_from_slice(BINARY_SIGNATURE);
-            end_message(out, start);
+            self.signature_pending = true;
         } else if self.header {
             let start = begin_message(out);
             for (index, column) in self.columns.iter().enumerate() {
@@ -110,9 +111,10 @@ impl CopyEncoder {
     }
 
     /// What comes after the last row.
-    pub fn append_trailer(&self, out: &mut Vec<u8>) {
+    pub fn append_trailer(&mut self, out: &mut Vec<u8>) {
         if self.is_binary() {
             let start = begin_message(out);
+            self.append_signature(out);
             out.extend_from_slice(&(-1i16).to_be_bytes());
             end_message(out, start);
         }
@@ -139,11 +141,12 @@ impl CopyEncoder {
     }
 
     /// Appends rows until `out` holds `bytes_max`. Gives how many.
-    pub fn append(&self, rows: &mut CopyRows, bytes_max: usize, out: &mut Vec<u8>) -> usize {
+    pub fn append(&mut self, rows: &mut CopyRows, bytes_max: usize, out: &mut Vec<u8>) -> usize {
         let first = rows.next;
         while rows.next < rows.count && out.len() < bytes_max {
             let start = begin_message(out);
             if self.is_binary() {
+                self.append_signature(out);
                 out.extend_from_slice(&(rows.columns.len() as i16).to_be_bytes());
                 for column in &rows.columns {
                     column.append_binary_field(rows.next, out);
@@ -155,6 +158,12 @@ impl CopyEncoder {
             rows.next += 1;
         }
         rows.next - first
+    }
+
+    fn append_signature(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.signature_pending) {
+            out.extend_from_slice(BINARY_SIGNATURE);
+        }
     }
 
     fn append_line(&self, rows: &CopyRows, out: &mut Vec<u8>) {
@@ -267,7 +276,7 @@ mod tests {
             ],
         )
         .unwrap();
-        let encoder = CopyEncoder::new(&options, &fields, Style::default()).unwrap();
+        let mut encoder = CopyEncoder::new(&options, &fields, Style::default()).unwrap();
         let mut out = Vec::new();
         encoder.append_header(&mut out);
         let mut rows = encoder.start(&batch).unwrap();

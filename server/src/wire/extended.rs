@@ -217,15 +217,24 @@ impl Connection {
     }
 
     fn describe_portal(&mut self, name: &str) -> Result<(), Failure> {
-        let Some(portal) = self.portals.get(name) else {
-            return Err(no_portal(name));
+        let cursor_fields;
+        let (fields, formats) = match self.portals.get(name) {
+            Some(portal) => {
+                let prepared = portal.prepared.as_ref();
+                let fields = prepared.and_then(|prepared| prepared.description.fields.as_ref());
+                (fields, portal.formats.as_slice())
+            }
+            // To PostgreSQL a cursor is a portal, and clients describe it.
+            None => {
+                cursor_fields = self.session.cursor_fields(name);
+                (
+                    Some(cursor_fields.as_ref().ok_or_else(|| no_portal(name))?),
+                    &[][..],
+                )
+            }
         };
-        let fields = portal
-            .prepared
-            .as_ref()
-            .and_then(|prepared| prepared.description.fields.as_ref());
         match fields {
-            Some(fields) => rows::describe(fields, &portal.formats, &mut self.channel.out)?,
+            Some(fields) => rows::describe(fields, formats, &mut self.channel.out)?,
             None => backend::no_data(&mut self.channel.out),
         }
         Ok(())

@@ -154,7 +154,7 @@ impl Connection {
             fields,
             mut stream,
         } = copy;
-        let encoder = CopyEncoder::new(&options, &fields, self.style(&fields))?;
+        let mut encoder = CopyEncoder::new(&options, &fields, self.style(&fields))?;
         backend::copy_response(
             &mut self.channel.out,
             CopyDirection::Out,

@@ -187,8 +187,12 @@ impl Column {
             Values::Int64(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Values::Float32(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Values::Float64(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
-            Values::Decimal { array, scale, .. } => {
-                number::append_decimal_binary(out, array.value(row), *scale);
+            Values::Decimal {
+                array,
+                scale,
+                trimmed,
+            } => {
+                number::append_decimal_binary(out, array.value(row), *scale, *trimmed);
             }
             Values::WideDecimal { array, .. } => {
                 number::append_decimal_text_as_binary(out, &array.value_as_string(row));

@@ -189,7 +189,11 @@ pub fn trim(text: &str, trimmed: bool) -> &[u8] {
 }
 
 /// PostgreSQL's numeric: groups of four decimal digits, the weight of the first, the scale shown.
-pub fn append_decimal_binary(out: &mut Vec<u8>, value: i128, scale: i8) {
+pub fn append_decimal_binary(out: &mut Vec<u8>, mut value: i128, mut scale: i8, trimmed: bool) {
+    while trimmed && scale > 0 && value % 10 == 0 {
+        value /= 10;
+        scale -= 1;
+    }
     let magnitude = value.unsigned_abs();
     let scale_digits = u32::try_from(scale).unwrap_or(0);
     let (whole, fraction) = match u32::try_from(scale) {
@@ -336,7 +340,7 @@ mod tests {
     /// (weight, sign, scale, groups)
     fn binary(value: i128, scale: i8) -> (i16, i16, i16, Vec<i16>) {
         let mut out = Vec::new();
-        append_decimal_binary(&mut out, value, scale);
+        append_decimal_binary(&mut out, value, scale, false);
         let mut again = Vec::new();
         append_decimal_text_as_binary(&mut again, &decimal(value, scale));
         assert_eq!(out, again, "{value} scale {scale}");
