@@ -60,6 +60,20 @@ impl Leases {
         }))
     }
 
+    /// Who holds a lease that has not ended.
+    pub async fn holder(&self, name: &str) -> Result<Option<Lease>, CatalogError> {
+        let now = self.database.now();
+        let query = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT owner, fencing FROM leases WHERE name = $1 AND expires_at > {now}"
+        )));
+        let query = query.bind(name.to_owned());
+        let mut writing = self.database.write().await?;
+        let held: Option<(String, i64)> = query.fetch_optional(&mut *writing).await?;
+        writing.commit().await?;
+        let name = name.to_owned();
+        Ok(held.map(|(owner, fencing)| Lease { name, owner, fencing }))
+    }
+
     /// Keeps a lease for another `ttl` from now, also after it ended if nobody took it meanwhile.
     /// `false` when it was lost: its holder must stop.
     pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, CatalogError> {

@@ -280,6 +280,21 @@ pub fn register(functions: &mut Builder) {
     });
     functions.rows("any_of_array(any, text, anyarray) boolean", |_, cells| of_array(cells, false));
     functions.rows("all_of_array(any, text, anyarray) boolean", |_, cells| of_array(cells, true));
+    functions.rows("array_over(anyarray) text[]", |_, cells| match cells[0].as_list() {
+        Some(list) if !list.is_empty() => {
+            Err(SqlError::unsupported("ARRAY(SELECT ... FROM unnest(...)) over an array with elements"))
+        }
+        _ => super::set_returning::texts(Vec::<String>::new()),
+    });
+    functions.rows_with_null("only_row(any, bigint) $0", |_, cells| {
+        if cells[1].as_int() > 1 {
+            return Err(SqlError::new(
+                crate::error::SqlState("21000"),
+                "more than one row returned by a subquery used as an expression",
+            ));
+        }
+        Ok(own(&cells[0]))
+    });
     functions.rows("mode_of_sorted(anyarray) $0.element", |context, cells| {
         let Some(list) = cells[0].as_list() else { return Ok(Value::Null) };
         let reader = Reader::new(list)?;

@@ -266,6 +266,8 @@ fn score(overload: &Overload, arguments: &[Option<ColumnType>]) -> Option<u32> {
     for (index, argument) in arguments.iter().enumerate() {
         let parameter = parameter(overload, index)?;
         score += match (parameter, argument) {
+            // Whatever takes anything takes an untyped literal as text.
+            (Parameter::Any, None) => 1,
             (Parameter::Any, _) => 40,
             (Parameter::AnyArray, Some(ColumnType::Array(_))) => 0,
             (Parameter::AnyArray, None) => 20,

@@ -21,6 +21,7 @@ mod context;
 mod decode;
 mod discover;
 pub(crate) mod failpoint;
+mod lease;
 mod load;
 mod plan;
 mod preview;

@@ -22,6 +22,7 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::discover::{self, Reason, ledger_file};
+use super::lease::{self, LEASE_TTL};
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
 use super::plan::{PipelinePlan, infer_source};
 use super::schema::SourceSchema;
@@ -32,7 +33,6 @@ use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{CommitRequest, LakeError, TransactionMark};
 
-const LEASE_TTL: Duration = Duration::from_secs(30);
 const ATTEMPTS_MAX: usize = 4;
 
 /// The name under which a pipeline commits.
@@ -93,18 +93,7 @@ impl OpenRun {
         trigger: Trigger,
     ) -> Result<Self, SqlError> {
         let leases = engine.catalog.leases();
-        let name = format!("pipeline:{}", pipeline.id);
-        let owner = format!("{}:{}", engine.config.server_name, Uuid::new_v4());
-        let lease = leases
-            .acquire(&name, &owner, LEASE_TTL)
-            .await?
-            .ok_or_else(|| {
-                SqlError::new(
-                    SqlState::LOCK_NOT_AVAILABLE,
-                    format!("pipeline \"{}\" is running already", pipeline.name),
-                )
-                .hint("system.pipeline_runs shows the run")
-            })?;
+        let lease = lease::acquire(engine, pipeline).await?;
         let started = engine
             .catalog
             .runs()
@@ -238,7 +227,6 @@ impl Drop for OpenRun {
 
 /// What earlier runs have made true.
 pub(super) struct Settled {
-    pub target: Option<Target>,
     pub source: SourceSchema,
     /// Where the table's mark stands.
     pub mark: Option<i64>,
@@ -267,7 +255,6 @@ pub(super) async fn settle(plan: &PipelinePlan, pipeline: ObjectId) -> Result<Se
         None => SourceSchema::default(),
     };
     Ok(Settled {
-        target,
         source,
         mark,
         unknown: mark.is_some() && !resolved.known,

@@ -114,12 +114,6 @@ async fn due(
         return Ok(None);
     }
     let last = newest_run(engine, pipeline.id, None).await?;
-    if last
-        .as_ref()
-        .is_some_and(|run| run.state == RunState::Running)
-    {
-        return Ok(None);
-    }
     let last_start = last.map(|run| run.started_at);
     match schedule {
         Schedule::OnDemand => Ok(None),

@@ -28,6 +28,7 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("inbox")).unwrap();
+    std::fs::create_dir(folder.path().join("scratch")).unwrap();
     let key = MasterKey::generate();
     let engine = open(folder.path(), key, "one").await;
     let mut transaction = engine.catalog.begin();
@@ -580,4 +581,39 @@ async fn two_servers_do_not_run_a_pipeline_at_once() {
         +----------+---------------------------+"#]],
         )
         .await;
+}
+
+#[tokio::test]
+async fn a_killed_server_does_not_stand_before_its_own_lease() {
+    let fixture = fixture().await;
+    fixture.put("a.csv", "sku,qty\nA1,5\n", 60);
+    let stock = fixture.create(STOCK).await;
+    let leases = fixture.engine.catalog.leases();
+    let name = format!("pipeline:{}", stock.id);
+    // No process has an id above the kernel's largest.
+    let dead = format!("{}/{}/x", super::lease::machine(), u32::MAX);
+    leases
+        .acquire(&name, &dead, Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    fixture
+        .run(
+            &stock,
+            Trigger::Schedule,
+            expect![
+                "succeeded: files 1/1, in 1, out 1, dropped 0, quarantined 0, warned 0, errors 0"
+            ],
+        )
+        .await;
+    let other = format!("elsewhere/{}/x", u32::MAX);
+    leases
+        .acquire(&name, &other, Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = run_pipeline(&fixture.engine, &stock, Trigger::Manual)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.to_string(), "pipeline \"stock\" is running already");
 }

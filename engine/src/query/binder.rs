@@ -768,6 +768,11 @@ impl Binder {
         Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), arguments)))
     }
 
+    /// The value of a subquery that may give one row only, told how many it gave.
+    pub fn only_row(&self, value: Expr, count: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        self.call("only_row", vec![value, count], 0, schema)
+    }
+
     /// A call: PostgreSQL's function first, then one of DataFusion's of that name.
     fn call(
         &self,
@@ -911,7 +916,12 @@ impl Binder {
             _ => typist.call(Arc::clone(&resolved.overload), resolved.return_type, arguments),
         };
         if set_returning::is_set_returning(base) && !whole {
-            return Ok(Expr::Unnest(Unnest::new(call)));
+            let element = match typist.type_of(&call, schema)? {
+                Some(ColumnType::Array(element)) => *element,
+                _ => ColumnType::Text,
+            };
+            // The element's own name does not come through an unnest.
+            return Ok(retype(Expr::Unnest(Unnest::new(call)), &element, schema));
         }
         Ok(call)
     }

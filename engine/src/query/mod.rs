@@ -24,6 +24,7 @@ mod plan;
 mod resolve;
 mod rewrite;
 mod run;
+mod scalar_subquery;
 pub mod session;
 pub mod typing;
 

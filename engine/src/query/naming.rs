@@ -117,10 +117,6 @@ fn strong_name(expr: &Expr) -> Option<String> {
         Expr::Subquery(query) => subquery_name(query),
         Expr::CompoundFieldAccess { root, .. } => strong_name(root),
         Expr::Tuple(_) => fixed("row"),
-        Expr::Value(value) => match value.value {
-            boathouse_sql::ast::Value::Boolean(_) => fixed("bool"),
-            _ => None,
-        },
         _ => None,
     }
 }

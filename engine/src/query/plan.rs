@@ -99,6 +99,7 @@ pub async fn bind(
         )
         .map_err(from_datafusion)?;
     let plan = super::lateral::flatten(plan).map_err(from_datafusion)?;
+    let plan = super::scalar_subquery::join(plan, &binder).map_err(from_datafusion)?;
     let plan = settle(plan, &binder).map_err(from_datafusion)?;
     let parameters = parameters(&plan, &binder, parameter_types)?;
     let mut tables = found.tables;

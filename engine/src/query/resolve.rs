@@ -99,6 +99,16 @@ impl VisitorMut for Collector {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        // psql asks of every column whether its collation is another than its type's. None is.
+        if let Expr::Subquery(query) = expr
+            && asks_collation(query)
+        {
+            *expr = Expr::Value(Value::Null.into());
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         match self.table_factor(factor) {
             Ok(()) => ControlFlow::Continue(()),
@@ -194,6 +204,20 @@ fn parts_of(name: &ObjectName) -> Vec<String> {
             other => other.to_string(),
         })
         .collect()
+}
+
+/// `(SELECT c.collname FROM pg_collation c, pg_type t WHERE ... a.attcollation <> t.typcollation)`.
+fn asks_collation(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let names = select
+        .from
+        .iter()
+        .filter_map(|from| match &from.relation {
+            TableFactor::Table { name, .. } => parts_of(name).pop(),
+            _ => None,
+        })
+        .collect::<Vec<_>>();
+    names == ["pg_collation", "pg_type"]
 }
 
 /// `TABLE t` is `SELECT * FROM t`.

@@ -195,9 +195,23 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         match expr {
+            Expr::Function(function)
+                if matches!(function.args, FunctionArguments::Subquery(_))
+                    && function_name(&function.name) == "array" =>
+            {
+                let FunctionArguments::Subquery(query) = &mut function.args else {
+                    return ControlFlow::Continue(());
+                };
+                *expr = array_of_query(std::mem::replace(query.as_mut(), EMPTY_QUERY.clone()));
+                // What stands here now is visited as if it had been written.
+                if let Expr::Function(function) = expr {
+                    self.frames.push(take_frame(function));
+                }
+            }
             Expr::Function(function) => {
                 self.frames.push(take_frame(function));
                 let name = function_name(&function.name);
+                order_named_arguments(function, &name);
                 if matches!(name.as_str(), "lag" | "lead" | "ntile" | "nth_value")
                     && let FunctionArguments::List(list) = &mut function.args
                 {
@@ -267,6 +281,113 @@ impl VisitorMut for Rewriter {
             Err(error) => ControlFlow::Break(Box::new(error)),
         }
     }
+}
+
+/// `ARRAY(SELECT x ...)` is `coalesce((SELECT array_agg(x) ...), '{}')`.
+fn array_of_query(mut query: Query) -> Expr {
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        if let [from] = select.from.as_slice()
+            && from.joins.is_empty()
+            && let Some(array) = unnested_array(&from.relation)
+        {
+            return plain_call("array_over", vec![array]);
+        }
+        let simple = query.order_by.is_none()
+            && query.limit_clause.is_none()
+            && select.distinct.is_none()
+            && select.having.is_none()
+            && matches!(&select.group_by, GroupByExpr::Expressions(items, _) if items.is_empty());
+        if simple
+            && let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+                select.projection.as_mut_slice()
+        {
+            let inner = take(item);
+            *item = plain_call("array_agg", vec![inner]);
+            return or_empty_array(query);
+        }
+    }
+    let mut select = Select::clone(&EMPTY_SELECT);
+    select.projection = vec![SelectItem::UnnamedExpr(plain_call(
+        "array_agg",
+        vec![Expr::Identifier(Ident::with_quote('"', "element"))],
+    ))];
+    select.from = vec![ast::TableWithJoins {
+        relation: TableFactor::Derived {
+            lateral: false,
+            subquery: Box::new(query),
+            alias: Some(ast::TableAlias {
+                explicit: true,
+                name: Ident::with_quote('"', "elements"),
+                columns: vec![ast::TableAliasColumnDef {
+                    name: Ident::with_quote('"', "element"),
+                    data_type: None,
+                }],
+                at: None,
+            }),
+            sample: None,
+        },
+        joins: Vec::new(),
+    }];
+    let mut outer = EMPTY_QUERY.clone();
+    outer.body = Box::new(SetExpr::Select(Box::new(select)));
+    or_empty_array(outer)
+}
+
+fn or_empty_array(query: Query) -> Expr {
+    plain_call("coalesce", vec![Expr::Subquery(Box::new(query)), text("{}")])
+}
+
+/// The array of `FROM unnest(array)`.
+fn unnested_array(relation: &TableFactor) -> Option<Expr> {
+    let arguments = match relation {
+        TableFactor::UNNEST { array_exprs, .. } => {
+            return match array_exprs.as_slice() {
+                [array] => Some(array.clone()),
+                _ => None,
+            };
+        }
+        TableFactor::Table { name, args: Some(arguments), .. }
+            if function_name(name) == "unnest" =>
+        {
+            arguments.args.clone()
+        }
+        TableFactor::Function { name, args, .. } if function_name(name) == "unnest" => args.clone(),
+        TableFactor::Derived { .. } => return None,
+        _ => return None,
+    };
+    take_arguments(arguments).ok().filter(|arguments| arguments.len() == 1)?.pop()
+}
+
+/// Functions that are called with named arguments, and their parameters in order.
+const NAMED: &[(&str, &[&str])] = &[
+    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"]),
+];
+
+/// Puts named arguments in the order of the function's parameters; what is left out is zero.
+fn order_named_arguments(function: &mut Function, name: &str) {
+    let Some((_, parameters)) = NAMED.iter().find(|(known, _)| *known == name) else { return };
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if !list.args.iter().any(|argument| matches!(argument, FunctionArg::Named { .. })) {
+        return;
+    }
+    let zero = || Expr::Value(Value::Number("0".to_owned(), false).into());
+    let mut ordered = parameters.iter().map(|_| zero()).collect::<Vec<_>>();
+    for (index, argument) in std::mem::take(&mut list.args).into_iter().enumerate() {
+        let (place, value) = match argument {
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                (parameters.iter().position(|known| *known == name.value), value)
+            }
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (Some(index), value),
+            _ => continue,
+        };
+        if let Some(slot) = place.and_then(|place| ordered.get_mut(place)) {
+            *slot = value;
+        }
+    }
+    list.args = ordered
+        .into_iter()
+        .map(|value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value)))
+        .collect();
 }
 
 fn strip(expr: &Expr) -> &Expr {
@@ -772,7 +893,10 @@ fn function_relation(factor: &mut TableFactor) -> Result<Option<TableFactor>, Sq
         if columns.is_empty() {
             // The one column of a function takes the relation's alias as its name.
             let label = match &alias {
-                Some(alias) if single => alias.name.value.clone(),
+                Some(alias) if single && !name.contains("_array_elements") => {
+                    alias.name.value.clone()
+                }
+                _ if name.contains("_array_elements") => "value".to_owned(),
                 _ => name.clone(),
             };
             items.push((plain_call(name, arguments.clone()), label));
@@ -842,6 +966,20 @@ fn plain_call(name: &str, arguments: Vec<Expr>) -> Expr {
         within_group: Vec::new(),
     })
 }
+
+/// A query around nothing, to be filled.
+static EMPTY_QUERY: std::sync::LazyLock<Query> = std::sync::LazyLock::new(|| Query {
+    with: None,
+    body: Box::new(SetExpr::Select(Box::new(Select::clone(&EMPTY_SELECT)))),
+    order_by: None,
+    limit_clause: None,
+    fetch: None,
+    locks: Vec::new(),
+    for_clause: None,
+    settings: None,
+    format_clause: None,
+    pipe_operators: Vec::new(),
+});
 
 /// A select list without a FROM, to be filled.
 pub static EMPTY_SELECT: std::sync::LazyLock<Select> = std::sync::LazyLock::new(|| Select {
