@@ -247,14 +247,23 @@ fn check_assignable(fields: &SchemaRef, given: &[ColumnDefinition]) -> Result<()
                 format!(
                     "column \"{}\" is of type {} but expression is of type {}",
                     column.name,
-                    to.sql_name(),
-                    from.sql_name()
+                    plain_name(to),
+                    plain_name(&from)
                 ),
             )
             .hint("You will need to rewrite or cast the expression."));
         }
     }
     Ok(())
+}
+
+/// A type's name without its length, as PostgreSQL's messages have it.
+fn plain_name(column_type: &ColumnType) -> String {
+    let name = column_type.sql_name();
+    match name.find('(') {
+        Some(at) => name[..at].to_owned(),
+        None => name,
+    }
 }
 
 pub(super) async fn execute(

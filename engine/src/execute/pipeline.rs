@@ -175,9 +175,15 @@ fn runnable(
     Ok(pipeline)
 }
 
-/// A run commits by itself, so it cannot be part of a transaction.
-fn refuse_in_block(session: &Session, statement: &str) -> Result<(), SqlError> {
+/// A run commits by itself, so it cannot be part of a transaction. What the same query string did
+/// before it is committed first: the run has to see it.
+async fn leave_block(session: &mut Session, statement: &str) -> Result<(), SqlError> {
     if session.transaction_status() == crate::session::TransactionStatus::Idle {
+        let implicit = session.state.work().is_some();
+        super::end_implicit(session, true).await?;
+        if implicit {
+            session.state.begin_implicit();
+        }
         return Ok(());
     }
     Err(SqlError::new(
@@ -215,7 +221,7 @@ fn summary(summary: &RunSummary, verb: &'static str) -> Result<Outcome, SqlError
 }
 
 pub(super) async fn run(session: &mut Session, run: &RunPipeline) -> Result<Outcome, SqlError> {
-    refuse_in_block(session, "RUN PIPELINE")?;
+    leave_block(session, "RUN PIPELINE").await?;
     let pipeline = runnable(session, &run.name)?;
     let trigger = if run.full_refresh { Trigger::FullRefresh } else { Trigger::Manual };
     let result = ingest::run_pipeline(&session.engine, &pipeline, trigger).await?;
@@ -241,7 +247,7 @@ pub(super) async fn replay(
     session: &mut Session,
     replay: &ReplayQuarantine,
 ) -> Result<Outcome, SqlError> {
-    refuse_in_block(session, "REPLAY QUARANTINE")?;
+    leave_block(session, "REPLAY QUARANTINE").await?;
     let pipeline = runnable(session, &replay.pipeline)?;
     let result = ingest::replay_quarantine(&session.engine, &pipeline, replay).await?;
     summary(&result, "REPLAY QUARANTINE")

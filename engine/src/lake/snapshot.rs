@@ -217,6 +217,52 @@ impl TableSnapshot {
         })
     }
 
+    /// The table with the columns its transaction has added to it, NULL in every row.
+    pub fn with_columns(&self, definition: &TableDefinition) -> Option<Self> {
+        let added: Vec<FieldRef> = definition
+            .columns
+            .iter()
+            .filter(|column| self.schema.field_with_name(&column.name).is_err())
+            .map(|column| Arc::new(column.column_type.to_field(&column.name, true)))
+            .collect();
+        if added.is_empty() {
+            return None;
+        }
+        let extended = |schema: &SchemaRef| -> SchemaRef {
+            let fields = schema.fields().iter().chain(&added).cloned().collect::<Vec<_>>();
+            Arc::new(Schema::new(fields))
+        };
+        let schema = extended(&self.schema);
+        let files = self
+            .files
+            .iter()
+            .map(|file| {
+                Arc::new(DataFile {
+                    path: file.path.clone(),
+                    size: file.size,
+                    modified_milliseconds: file.modified_milliseconds,
+                    rows_stored: file.rows_stored,
+                    rows_deleted: file.rows_deleted,
+                    partition: file.partition.clone(),
+                    partition_text: file.partition_text.clone(),
+                    deletion_vector: file.deletion_vector.clone(),
+                    tags: file.tags.clone(),
+                    statistics: Arc::new(Statistics::new_unknown(&schema)),
+                })
+            })
+            .collect();
+        Some(Self {
+            version: self.version,
+            file_schema: extended(&self.file_schema),
+            schema,
+            partition_by: self.partition_by.clone(),
+            partition_fields: self.partition_fields.clone(),
+            files,
+            delta: self.delta.clone(),
+            log_store: Arc::clone(&self.log_store),
+        })
+    }
+
     fn read_file(&self, view: &LogicalFileView, location: &str) -> Result<DataFile, LakeError> {
         let path = view.path().into_owned();
         let partition_text = view.partition_values_map();

@@ -486,6 +486,9 @@ async fn find_named(
             let as_of = version.map(|version| as_of(context, version)).transpose()?;
             let table = context.engine.lake.table(definition).await?;
             let mut at = table.snapshot(as_of).await?;
+            if let Some(extended) = (!pinned).then(|| at.with_columns(definition)).flatten() {
+                at = Arc::new(extended);
+            }
             if let Some(written) = context.written.get(&definition.id).filter(|_| !pinned) {
                 at = Arc::new(at.with_written(written)?);
             }
