@@ -3,6 +3,7 @@
 //! The example inbox and its statements are part of the binary, so the demo needs nothing beside it.
 //! Run again on the same lake it makes nothing twice: the statements are there, the files are loaded.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,17 +57,17 @@ async fn demonstrate(config: Config) -> Result<(), CommandError> {
         return Err("the demo wants a local folder as its lake".into());
     }
     let inbox = write_inbox(Path::new(&lake))?;
-    println!("The lake is {lake}, the inbox {}.", inbox.display());
+    say(&format!("The lake is {lake}, the inbox {}.", inbox.display()));
     let engine = open_engine(&config, config.schedules).await?;
     ensure_password(&engine).await?;
     let server = Server::start(&config, Arc::clone(&engine)).await?;
     show_statements(&engine, &inbox).await?;
-    println!(
-        "\nServing. Connect with\n\n  psql -h {} -p {} -U boathouse boathouse\n",
+    say(&format!(
+        "\nServing. Connect with\n\n  psql -h {} -p {} -U boathouse boathouse\n\n\
+         and stop with Ctrl-C.",
         server.address.ip(),
         server.address.port()
-    );
-    println!("and stop with Ctrl-C.");
+    ));
     until_signal().await?;
     server
         .stop(Duration::from_secs(config.shutdown_grace))
@@ -101,14 +102,14 @@ async fn show_statements(engine: &Arc<Engine>, inbox: &Path) -> Result<(), Comma
     let mut session = Session::open(engine, options).map_err(|error| described(&error))?;
     let text = STATEMENTS.replace("{inbox}", &inbox.to_string_lossy().replace('\'', "''"));
     for statement in session.parse(&text).map_err(|error| described(&error))? {
-        println!("\nboathouse=> {};", statement.text);
+        say(&format!("\nboathouse=> {};", statement.text));
         let begun = Instant::now();
         let answered = one(&mut session, statement).await;
         match answered {
-            Ok(()) => println!("({} ms)", begun.elapsed().as_millis()),
+            Ok(()) => say(&format!("({} ms)", begun.elapsed().as_millis())),
             // Made by an earlier run of the demo.
             Err(error) if ["42P06", "42710", "42P07"].contains(&error.state.0) => {
-                println!("{} (from an earlier run)", error.message);
+                say(&format!("{} (from an earlier run)", error.message));
             }
             Err(error) => return Err(described(&error).into()),
         }
@@ -123,4 +124,9 @@ async fn one(
     let prepared = session.prepare(statement, &[]).await?;
     let outcome: Outcome = session.execute(&prepared, &[]).await?;
     show(session, outcome, Form::Aligned).await
+}
+
+/// Prints a line. A reader that has gone away is no reason to stop serving.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

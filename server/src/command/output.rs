@@ -1,5 +1,7 @@
 //! Results on a terminal: aligned as psql prints them, csv, or one JSON object a line.
 
+use std::io::Write;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
@@ -71,7 +73,8 @@ impl Table {
     }
 
     pub fn print(&self) {
-        print!("{self}");
+        // A reader that has gone away wants no more.
+        let _ = write!(std::io::stdout(), "{self}");
     }
 
     fn is_number(&self, column: usize) -> bool {
