@@ -179,6 +179,11 @@ impl VisitorMut for Rewriter {
             }
         }
         naming::name_select_items(select);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                count_exists(expr);
+            }
+        }
         ControlFlow::Continue(())
     }
 
@@ -283,6 +288,56 @@ impl VisitorMut for Rewriter {
     }
 }
 
+/// EXISTS as a value: DataFusion knows it as a condition only, so its rows are counted.
+fn count_exists(expr: &mut Expr) {
+    match expr {
+        Expr::Exists { subquery, negated } => {
+            let mut select = Select::clone(&EMPTY_SELECT);
+            let mut count = plain_call("count", Vec::new());
+            if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut count
+            {
+                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
+            }
+            select.projection = vec![SelectItem::UnnamedExpr(count)];
+            select.from = vec![ast::TableWithJoins {
+                relation: TableFactor::Derived {
+                    lateral: false,
+                    subquery: subquery.clone(),
+                    alias: Some(ast::TableAlias {
+                        explicit: true,
+                        name: Ident::with_quote('"', "existing"),
+                        columns: Vec::new(),
+                        at: None,
+                    }),
+                    sample: None,
+                },
+                joins: Vec::new(),
+            }];
+            let mut query = EMPTY_QUERY.clone();
+            query.body = Box::new(SetExpr::Select(Box::new(select)));
+            let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+            let zero = Expr::Value(Value::Number("0".to_owned(), false).into());
+            *expr = binary(Expr::Subquery(Box::new(query)), op, zero);
+        }
+        Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } => count_exists(inner),
+        Expr::Cast { expr: inner, .. } => count_exists(inner),
+        Expr::BinaryOp { left, right, .. } => {
+            count_exists(left);
+            count_exists(right);
+        }
+        Expr::Case { conditions, else_result, .. } => {
+            for branch in conditions {
+                count_exists(&mut branch.condition);
+                count_exists(&mut branch.result);
+            }
+            if let Some(otherwise) = else_result {
+                count_exists(otherwise);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// `ARRAY(SELECT x ...)` is `coalesce((SELECT array_agg(x) ...), '{}')`.
 fn array_of_query(mut query: Query) -> Expr {
     if let SetExpr::Select(select) = query.body.as_mut() {
@@ -367,7 +422,7 @@ const NAMED: &[(&str, &[&str])] = &[
 fn order_named_arguments(function: &mut Function, name: &str) {
     let Some((_, parameters)) = NAMED.iter().find(|(known, _)| *known == name) else { return };
     let FunctionArguments::List(list) = &mut function.args else { return };
-    if !list.args.iter().any(|argument| matches!(argument, FunctionArg::Named { .. })) {
+    if list.args.iter().all(|argument| matches!(argument, FunctionArg::Unnamed(_))) {
         return;
     }
     let zero = || Expr::Value(Value::Number("0".to_owned(), false).into());
@@ -377,6 +432,11 @@ fn order_named_arguments(function: &mut Function, name: &str) {
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
                 (parameters.iter().position(|known| *known == name.value), value)
             }
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name),
+                arg: FunctionArgExpr::Expr(value),
+                ..
+            } => (parameters.iter().position(|known| *known == name.value), value),
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (Some(index), value),
             _ => continue,
         };

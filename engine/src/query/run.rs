@@ -238,6 +238,12 @@ impl Stream for Once {
     fn poll_next(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.rows.take().map(Ok))
     }
+
+    /// Known, which tells the caller that nothing is left to compute.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = usize::from(self.rows.is_some());
+        (left, Some(left))
+    }
 }
 
 impl RecordBatchStream for Once {

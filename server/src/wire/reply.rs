@@ -1,9 +1,13 @@
 //! The answers that carry rows: results, COPY in both directions.
 
 use boathouse_engine::outcome::{CopyIn, CopyOut, Outcome, RowsTag};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::statement::CopyFormat;
@@ -17,9 +21,71 @@ use super::message::frontend::Frontend;
 use super::rows::{self, RowEncoder, Rows};
 use super::value::{Style, Zone};
 
+/// Where batches come from.
+///
+/// A query computes in a task of its own: a step of it that takes long does not keep the connection
+/// from answering a cancel request, and the next batch is made while this one is encoded. A result
+/// that is known already, whose stream can tell its length, is not worth a task.
+enum Source {
+    Here(SendableRecordBatchStream),
+    Apart {
+        batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+        task: Option<JoinHandle<()>>,
+    },
+}
+
+impl Source {
+    fn new(mut stream: SendableRecordBatchStream) -> Self {
+        if stream.size_hint().1.is_some() {
+            return Self::Here(stream);
+        }
+        let (sender, batches) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            while let Some(batch) = stream.next().await {
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self::Apart {
+            batches,
+            task: Some(task),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
+        match self {
+            Self::Here(stream) => stream.next().await,
+            Self::Apart { batches, task } => {
+                if let Some(batch) = batches.recv().await {
+                    return Some(batch);
+                }
+                // Ended, unless the task was ended by a panic.
+                match task.take()?.await {
+                    Err(error) if error.is_panic() => Some(Err(DataFusionError::Internal(
+                        "the query was stopped by a defect".to_owned(),
+                    ))),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::Apart {
+            task: Some(task), ..
+        } = self
+        {
+            task.abort();
+        }
+    }
+}
+
 /// A result that is being sent, perhaps in several parts.
 pub struct Cursor {
-    stream: SendableRecordBatchStream,
+    source: Source,
     encoder: RowEncoder,
     rows: Option<Rows>,
     tag: RowsTag,
@@ -36,7 +102,7 @@ pub enum Sent {
 impl Cursor {
     pub fn new(stream: SendableRecordBatchStream, encoder: RowEncoder, tag: RowsTag) -> Self {
         Self {
-            stream,
+            source: Source::new(stream),
             encoder,
             rows: None,
             tag,
@@ -134,7 +200,7 @@ impl Connection {
             if count == rows_max {
                 return Ok(Sent::Part);
             }
-            let next = watched(&mut self.channel, &self.interrupt, cursor.stream.next()).await?;
+            let next = watched(&mut self.channel, &self.interrupt, cursor.source.next()).await?;
             match next {
                 Some(batch) => {
                     let batch = batch.map_err(stream_failure)?;
@@ -152,8 +218,9 @@ impl Connection {
         let CopyOut {
             options,
             fields,
-            mut stream,
+            stream,
         } = copy;
+        let mut source = Source::new(stream);
         let mut encoder = CopyEncoder::new(&options, &fields, self.style(&fields))?;
         backend::copy_response(
             &mut self.channel.out,
@@ -164,7 +231,7 @@ impl Connection {
         encoder.append_header(&mut self.channel.out);
         let mut count = 0;
         loop {
-            let next = watched(&mut self.channel, &self.interrupt, stream.next()).await?;
+            let next = watched(&mut self.channel, &self.interrupt, source.next()).await?;
             let Some(batch) = next else { break };
             let batch = batch.map_err(stream_failure)?;
             let mut rows = encoder.start(&batch).map_err(encoding_failure)?;
