@@ -195,7 +195,7 @@ async fn to_client(session: &mut Session, copy: &Copy, text: &str) -> Result<Out
             .hint("text, csv and binary go to the client; parquet and json to a file"));
     }
     let query = source(session, copy)?;
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &query, &[]).await?;
     let stream = query::execute_query(&context, &planned, &[]).await?;
     Ok(Outcome::CopyOut(CopyOut {
@@ -214,7 +214,7 @@ async fn to_file(
     let snapshot = session.snapshot();
     session.state.require_member(&snapshot, "pg_write_server_files", "COPY to a file")?;
     let query = source(session, copy)?;
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &query, &[]).await?;
     let rows = planning::write_files(&context, &planned, path, &copy.options).await?;
     done(format!("COPY {rows}"))

@@ -79,7 +79,7 @@ pub(super) async fn declare(
             format!("cursor \"{}\" already exists", declare.name),
         ));
     }
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &declare.query, &[]).await?;
     let stream = query::execute_query(&context, &planned, &[]).await?;
     let cursor =

@@ -29,7 +29,7 @@ pub(super) async fn execute(
         Statement::Query(query) => query,
         _ => return Err(SqlError::unsupported("EXPLAIN of a statement that is not a query")),
     };
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, query, &[]).await?;
     let lines =
         planning::explain_query(&context, &planned, explain.analyze, explain.verbose).await?;

@@ -273,7 +273,7 @@ pub(super) async fn execute(
     parameters: &[ScalarValue],
     text: &str,
 ) -> Result<Outcome, SqlError> {
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = match &prepared.plan {
         PreparedPlan::Insert(planned) if planned.catalog_version == context.snapshot.version() => {
             Arc::clone(planned)

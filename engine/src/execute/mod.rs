@@ -96,7 +96,7 @@ pub(crate) async fn prepare(
     parameter_types: &[Option<ColumnType>],
 ) -> Result<Prepared, SqlError> {
     check_not_failed(session, &statement.statement)?;
-    let context = session.state.query_context(&session.engine, Some(&statement.text));
+    let context = session.state.query_context(&session.engine);
     let untyped = || {
         parameter_types
             .iter()
@@ -245,7 +245,7 @@ async fn dispatch(
     match &parsed.statement {
         S::Query(query) => {
             let planned = current_plan(session, prepared, query, text).await?;
-            let context = session.state.query_context(&session.engine, Some(text));
+            let context = session.state.query_context(&session.engine);
             let stream = query::execute_query(&context, &planned, parameters).await?;
             Ok(Outcome::Rows {
                 fields: Arc::clone(&planned.fields),
@@ -326,7 +326,7 @@ async fn current_plan(
     query: &boathouse_sql::ast::Query,
     text: &str,
 ) -> Result<Arc<PlannedQuery>, SqlError> {
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     if let PreparedPlan::Query(kept) = &prepared.plan
         && kept.is_current(&context).await?
     {

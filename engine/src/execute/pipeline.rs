@@ -57,7 +57,7 @@ pub(super) async fn create(
             &connection.name,
         )?;
     }
-    let context = session.state.query_context(&session.engine, None);
+    let context = session.state.query_context(&session.engine);
     ingest::plan_pipeline(&context, create).await?;
 
     let canonical = CreatePipeline { or_replace: false, if_not_exists: false, ..create.clone() };

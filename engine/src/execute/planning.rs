@@ -10,7 +10,7 @@ use arrow::datatypes::Schema;
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_sql::option::OptionValue;
 use boathouse_sql::statement::{CopyFormat, CopyHeader, CopyOptions};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::file_format::csv::CsvFormatFactory;
@@ -18,7 +18,6 @@ use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::file_format::json::JsonFormatFactory;
 use datafusion::datasource::file_format::parquet::ParquetFormatFactory;
 use datafusion::datasource::source_as_provider;
-use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -32,7 +31,7 @@ use crate::query::{self, PlannedQuery, QueryContext};
 /// A plan kept between prepare and execute, with what it takes to know that it still holds: every
 /// table read is pinned to a version while planning.
 #[derive(Clone)]
-pub(super) struct KeptPlan {
+pub(crate) struct KeptPlan {
     pub planned: Arc<PlannedQuery>,
     catalog_version: i64,
     role: ObjectId,

@@ -59,7 +59,7 @@ pub(super) async fn execute(
             execute.parameters.len()
         )));
     }
-    let context = session.state.query_context(&session.engine, None);
+    let context = session.state.query_context(&session.engine);
     let nothing = DFSchema::empty();
     let mut parameters: Vec<ScalarValue> = Vec::with_capacity(wanted.len());
     for (expression, column_type) in execute.parameters.iter().zip(wanted) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -14,7 +14,6 @@ use crate::outcome::{Outcome, RowsTag};
 pub(super) enum Column {
     Text(Vec<Option<String>>),
     Integer(Vec<Option<i64>>),
-    Boolean(Vec<Option<bool>>),
 }
 
 /// A schema of named columns.
@@ -44,7 +43,6 @@ pub(super) fn outcome(
             match column {
                 Column::Text(values) => Arc::new(StringArray::from(values)),
                 Column::Integer(values) => Arc::new(Int64Array::from(values)),
-                Column::Boolean(values) => Arc::new(BooleanArray::from(values)),
             }
         })
         .collect();

@@ -1,6 +1,6 @@
 //! `CREATE`, `ALTER` and `DROP SCHEMA`.
 
-use boathouse_catalog::definitions::{ObjectKind, ObjectRef, Privilege};
+use boathouse_catalog::definitions::{ObjectRef, Privilege};
 use boathouse_sql::statement::{AlterSchema, AlterSchemaAction, CreateSchema, DropSchema};
 
 use super::done;

@@ -235,17 +235,6 @@ impl Settings {
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
-    /// Every reported setting under the name clients know.
-    pub fn reported(&self) -> Vec<(String, String)> {
-        SETTINGS
-            .iter()
-            .filter_map(|known| {
-                let reported_as = known.reported_as?;
-                Some((reported_as.to_owned(), self.values.get(known.name)?.clone()))
-            })
-            .collect()
-    }
-
     /// Reported settings that have changed since the last call.
     pub fn take_changed(&mut self) -> Vec<(String, String)> {
         let changed = std::mem::take(&mut self.changed);

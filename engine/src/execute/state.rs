@@ -181,7 +181,7 @@ impl SessionState {
     }
 
     /// What planning may know of the session.
-    pub(crate) fn query_context(&self, engine: &Arc<Engine>, text: Option<&str>) -> QueryContext {
+    pub(crate) fn query_context(&self, engine: &Arc<Engine>) -> QueryContext {
         let now = chrono::Utc::now().timestamp_micros();
         let (transaction_timestamp, in_transaction) = match &self.block {
             Block::Explicit(work) | Block::Failed(work) => (work.started_at, true),

@@ -64,7 +64,7 @@ pub(super) async fn create(
 
     let planned = match &create.source {
         Some(source) => {
-            let context = session.state.query_context(&session.engine, Some(text));
+            let context = session.state.query_context(&session.engine);
             let planned = query::plan_query(&context, &source.query, &[]).await?;
             let names = &source.column_names;
             if names.len() > planned.fields.fields().len() {

@@ -46,7 +46,7 @@ pub(super) async fn create(
         }
         None => None,
     };
-    let context = session.state.query_context(&session.engine, Some(text));
+    let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &create.query, &[]).await?;
     if !planned.parameters.is_empty() {
         return Err(SqlError::new(

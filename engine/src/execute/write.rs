@@ -51,7 +51,7 @@ pub(super) fn plan_constraints(
 ) -> Result<Vec<Check>, SqlError> {
     let schema = DFSchema::try_from(schema_of(definition))
         .map_err(|error| SqlError::internal("could not read a table's columns").caused_by(error))?;
-    let context = session.state.query_context(&session.engine, None);
+    let context = session.state.query_context(&session.engine);
     definition
         .checks
         .iter()
@@ -91,7 +91,7 @@ fn default_of(
 ) -> Result<Option<Arc<dyn PhysicalExpr>>, SqlError> {
     let Some(text) = &column.default else { return Ok(None) };
     let empty = DFSchema::empty();
-    let context = session.state.query_context(&session.engine, None);
+    let context = session.state.query_context(&session.engine);
     let parsed = parse_expression(text)?;
     let planned = query::plan_expression(&context, &parsed, &empty, Some(&column.column_type))?;
     physical_expression(&context, &planned, &empty).map(Some)
@@ -251,21 +251,6 @@ impl TableWrite {
             return Ok(rows);
         }
         session.work()?.rows_written(&self.schema_name, &self.definition, files, operation)?;
-        Ok(rows)
-    }
-
-    /// Commits the rows as a transaction of their own, outside a session.
-    pub async fn commit_alone(self, operation: &str) -> Result<u64, SqlError> {
-        let rows = self.rows;
-        let adds = self.writer.finish().await?;
-        if !adds.is_empty() {
-            let request = CommitRequest {
-                operation: operation.to_owned(),
-                adds,
-                ..CommitRequest::default()
-            };
-            self.table.commit(request).await?;
-        }
         Ok(rows)
     }
 }

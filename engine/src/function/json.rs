@@ -152,14 +152,14 @@ fn elements_of(cell: &Value<'_>, function: &str) -> Result<Vec<Json>, SqlError> 
         )),
         _ => Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
-            format!("cannot extract elements from a scalar"),
+            "cannot extract elements from a scalar",
         )),
     }
 }
 
 fn build_object<'a>(context: &FunctionContext, cells: &[Value<'a>], spaced: bool) -> Cell<'a> {
     let zone = context.session.time_zone();
-    if cells.len() % 2 != 0 {
+    if !cells.len().is_multiple_of(2) {
         return Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
             "argument list must have even number of elements",

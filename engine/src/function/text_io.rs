@@ -543,7 +543,7 @@ pub fn display_interval(interval: IntervalMonthDayNano) -> String {
             negative_before = count < 0;
         }
     };
-    push(years, if years == -1 { "year" } else { "year" });
+    push(years, "year");
     push(months, "mon");
     push(interval.days, "day");
     let micros = interval.nanoseconds / 1000;

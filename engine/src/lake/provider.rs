@@ -77,7 +77,8 @@ impl DeltaProvider {
             Ok(keep) => files
                 .iter()
                 .zip(keep)
-                .filter_map(|(file, keep)| keep.then(|| Arc::clone(file)))
+                .filter(|(_, keep)| *keep)
+                .map(|(file, _)| Arc::clone(file))
                 .collect(),
             // A filter that cannot be turned into a pruning predicate prunes nothing.
             Err(_) => files.to_vec(),

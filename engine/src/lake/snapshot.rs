@@ -425,7 +425,7 @@ impl TableSnapshot {
 
     pub(super) fn object_path(&self, root: &Path, file: &DataFile) -> Path {
         // `parse` keeps percent signs; a path it refuses is one no writer of ours made.
-        Path::parse(&format!("{root}/{}", file.path))
+        Path::parse(format!("{root}/{}", file.path))
             .unwrap_or_else(|_| Path::from(format!("{root}/{}", file.path)))
     }
 }

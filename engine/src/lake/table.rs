@@ -238,10 +238,11 @@ impl LakeTable {
         if let Err(error) = self.refresh().await {
             tracing::warn!(table = %self.location(), %error, "could not read back a commit");
         }
-        if version % CHECKPOINT_EVERY == 0 && version > 0 {
-            if let Err(error) = self.checkpoint(version).await {
-                tracing::warn!(table = %self.location(), %error, "could not write a checkpoint");
-            }
+        if version % CHECKPOINT_EVERY == 0
+            && version > 0
+            && let Err(error) = self.checkpoint(version).await
+        {
+            tracing::warn!(table = %self.location(), %error, "could not write a checkpoint");
         }
     }
 

@@ -57,10 +57,6 @@ struct Table<'a> {
 }
 
 impl Decoder {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "made in one place, read in one place"
-    )]
     pub fn new(
         layout: &Layout,
         values: ValueFormat,

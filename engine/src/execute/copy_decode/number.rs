@@ -187,7 +187,7 @@ pub fn decimal_from_binary(bytes: &[u8], precision: u8, scale: i8) -> Result<i12
     let [count, weight, sign, _, groups @ ..] = words.as_slice() else {
         return Err(bad());
     };
-    if usize::try_from(*count) != Ok(groups.len()) || bytes.len() % 2 != 0 {
+    if usize::try_from(*count) != Ok(groups.len()) || !bytes.len().is_multiple_of(2) {
         return Err(bad());
     }
     let negative = match *sign as u16 {

@@ -168,11 +168,11 @@ pub fn append_timestamptz(out: &mut Vec<u8>, microseconds: i64, zone: &Zone) {
     out.push(if offset < 0 { b'-' } else { b'+' });
     let seconds = offset.unsigned_abs();
     append_pair(out, seconds / 3600);
-    if seconds % 3600 != 0 {
+    if !seconds.is_multiple_of(3600) {
         out.push(b':');
         append_pair(out, seconds / 60 % 60);
     }
-    if seconds % 60 != 0 {
+    if !seconds.is_multiple_of(60) {
         out.push(b':');
         append_pair(out, seconds % 60);
     }
