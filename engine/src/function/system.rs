@@ -641,6 +641,7 @@ fn register_definitions(functions: &mut Builder) {
         "pg_get_statisticsobjdef_columns(bigint) text",
         "pg_get_serial_sequence(text, text) text",
         "pg_get_functiondef(bigint) text",
+        "pg_get_function_sqlbody(bigint) text",
         "pg_tablespace_location(bigint) text",
     ] {
         functions.rows(signature, |_, _| Ok(Value::Null));

@@ -18,7 +18,10 @@ use boathouse_sql::ast::{
 };
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlanBuilder, TableSource};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{
+    EmptyRelation, Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, TableSource,
+};
 
 use super::QueryContext;
 use crate::error::{SqlError, SqlState};
@@ -453,6 +456,18 @@ async fn find_named(
     let Some((schema, name)) = place(context, snapshot, rights, parts)? else {
         return Err(undefined_table(parts, position));
     };
+    if version.is_none()
+        && let Some(columns) = crate::relation::empty_columns(&schema, name)
+    {
+        // The optimizer sees that nothing comes of it, and drops what is built on it.
+        let columns = DFSchema::try_from(columns.as_ref().clone())
+            .map_err(super::failure::from_datafusion)?;
+        let nothing = LogicalPlan::EmptyRelation(EmptyRelation {
+            produce_one_row: false,
+            schema: Arc::new(columns),
+        });
+        return Ok(provider_as_source(Arc::new(ViewTable::new(nothing, None))));
+    }
     if let Some(provider) = crate::relation::open(context, &schema, name) {
         if version.is_some() {
             return Err(SqlError::unsupported("the history of a system relation"));

@@ -347,7 +347,14 @@ fn array_of_query(mut query: Query) -> Expr {
         {
             return plain_call("array_over", vec![array]);
         }
-        let simple = query.order_by.is_none()
+        let order = match &query.order_by {
+            None => Some(Vec::new()),
+            Some(order_by) => match &order_by.kind {
+                OrderByKind::Expressions(items) => Some(items.clone()),
+                OrderByKind::All(_) => None,
+            },
+        };
+        let simple = order.is_some()
             && query.limit_clause.is_none()
             && select.distinct.is_none()
             && select.having.is_none()
@@ -357,7 +364,22 @@ fn array_of_query(mut query: Query) -> Expr {
                 select.projection.as_mut_slice()
         {
             let inner = take(item);
-            *item = plain_call("array_agg", vec![inner]);
+            let mut order = order.unwrap_or_default();
+            for by in &mut order {
+                // An ordinal means the one item there is.
+                if matches!(&by.expr, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
+                    by.expr = inner.clone();
+                }
+            }
+            let mut call = plain_call("array_agg", vec![inner]);
+            if !order.is_empty()
+                && let Expr::Function(Function { args: FunctionArguments::List(list), .. }) =
+                    &mut call
+            {
+                list.clauses.push(ast::FunctionArgumentClause::OrderBy(order));
+            }
+            *item = call;
+            query.order_by = None;
             return or_empty_array(query);
         }
     }

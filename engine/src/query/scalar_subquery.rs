@@ -1,7 +1,7 @@
-//! Correlated subqueries in a select list that are not aggregates.
+//! Correlated subqueries in a select list or condition that are not aggregates.
 //!
 //! DataFusion runs a correlated scalar subquery only when it is an aggregate. `(SELECT p.x FROM p WHERE
-//! p.id = t.id)` in a select list becomes a left join here, with the rows of `t` numbered before it and
+//! p.id = t.id)` in a select list becomes a left join here, in a condition too, with the rows of `t` numbered before it and
 //! the matches of each counted after it: more than one is 21000, as in PostgreSQL.
 
 use std::sync::Arc;
@@ -27,6 +27,9 @@ pub fn join(plan: LogicalPlan, binder: &Binder) -> Result<LogicalPlan> {
             if projection.expr.iter().any(has_candidate) =>
         {
             Ok(Transformed::yes(join_projection(projection, binder, &mut number)?))
+        }
+        LogicalPlan::Filter(filter) if has_candidate(&filter.predicate) => {
+            Ok(Transformed::yes(join_filter(filter, binder, &mut number)?))
         }
         other => Ok(Transformed::no(other)),
     })
@@ -68,6 +71,34 @@ fn has_candidate(expr: &Expr) -> bool {
     .unwrap_or(false)
 }
 
+/// A condition with such subqueries; the columns are those of before.
+fn join_filter(filter: Filter, binder: &Binder, number: &mut usize) -> Result<LogicalPlan> {
+    let columns = filter.input.schema().columns();
+    let mut input = filter.input.as_ref().clone();
+    let predicate = join_expression(filter.predicate, &mut input, binder, number)?.data;
+    LogicalPlanBuilder::from(input)
+        .filter(predicate)?
+        .project(columns.into_iter().map(Expr::Column))?
+        .build()
+}
+
+fn join_expression(
+    expr: Expr,
+    input: &mut LogicalPlan,
+    binder: &Binder,
+    number: &mut usize,
+) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
+        let Some(found) = candidate(subquery) else { return Ok(Transformed::no(expr)) };
+        *number += 1;
+        let (plan, value, count) = join_one(input.clone(), found, *number)?;
+        *input = plan;
+        let value = binder.only_row(value, count, input.schema()).map_err(external)?;
+        Ok(Transformed::yes(value))
+    })
+}
+
 fn join_projection(
     projection: Projection,
     binder: &Binder,
@@ -77,15 +108,7 @@ fn join_projection(
     let mut items = Vec::with_capacity(projection.expr.len());
     for item in projection.expr {
         let name = item.qualified_name();
-        let joined = item.transform_up(|expr| {
-            let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
-            let Some(found) = candidate(subquery) else { return Ok(Transformed::no(expr)) };
-            *number += 1;
-            let (plan, value, count) = join_one(input.clone(), found, *number)?;
-            input = plan;
-            let value = binder.only_row(value, count, input.schema()).map_err(external)?;
-            Ok(Transformed::yes(value))
-        })?;
+        let joined = join_expression(item, &mut input, binder, number)?;
         items.push(if joined.transformed {
             joined.data.unalias().alias_qualified(name.0, name.1)
         } else {

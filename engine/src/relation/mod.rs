@@ -119,6 +119,12 @@ pub fn name_of(oid: i64) -> Option<(&'static str, &'static str)> {
     all().find(|relation| relation.oid == oid).map(|relation| (relation.schema, relation.name))
 }
 
+/// The columns of a relation that never has rows.
+pub fn empty_columns(schema: &str, name: &str) -> Option<SchemaRef> {
+    let (relation, columns) = RELATIONS.get(&(schema, name))?;
+    matches!(relation.rows, Rows::None).then(|| Arc::clone(columns))
+}
+
 /// The relation as a query reads it.
 pub fn open(context: &QueryContext, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
     let (relation, schema) = RELATIONS.get(&(schema, name))?;
