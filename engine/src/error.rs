@@ -99,7 +99,10 @@ impl SqlError {
 
     /// A statement that is understood and that this version cannot carry out.
     pub fn unsupported(what: impl fmt::Display) -> Self {
-        Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+        Self::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("{what} is not supported"),
+        )
     }
 
     /// A defect of this program, not of the statement.
@@ -127,10 +130,7 @@ impl SqlError {
         self
     }
 
-    pub fn caused_by(
-        mut self,
-        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(cause.into());
         self
     }
@@ -144,7 +144,9 @@ impl fmt::Display for SqlError {
 
 impl std::error::Error for SqlError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
     }
 }
 

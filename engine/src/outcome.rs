@@ -14,7 +14,11 @@ use crate::session::Session;
 pub enum Outcome {
     /// Rows, produced as they are read. `tag` is the verb of the command tag: `SELECT` is completed
     /// by the count of rows sent (`SELECT 3`), `SHOW` and `EXPLAIN` are not.
-    Rows { fields: SchemaRef, stream: SendableRecordBatchStream, tag: RowsTag },
+    Rows {
+        fields: SchemaRef,
+        stream: SendableRecordBatchStream,
+        tag: RowsTag,
+    },
     /// A finished command with its complete tag, such as `CREATE TABLE` or `INSERT 0 3`.
     Command(String),
     /// An empty query string.

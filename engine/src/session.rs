@@ -58,7 +58,10 @@ impl Session {
     /// Starts a session for a role that has proved who it is.
     pub fn open(engine: &Arc<Engine>, options: SessionOptions) -> Result<Self, SqlError> {
         let state = crate::execute::SessionState::open(engine, options)?;
-        Ok(Self { engine: Arc::clone(engine), state })
+        Ok(Self {
+            engine: Arc::clone(engine),
+            state,
+        })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -127,7 +130,9 @@ impl Session {
     /// Ends `COPY ... FROM STDIN` after the client's `CopyDone`; gives the number of rows. A COPY that
     /// stands alone is committed here.
     pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64, SqlError> {
-        let CopyIn { receiver, alone, .. } = copy;
+        let CopyIn {
+            receiver, alone, ..
+        } = copy;
         let received = receiver.finish(self).await;
         if alone {
             self.end_implicit(received.is_ok()).await?;

@@ -18,8 +18,14 @@ use serde_json::Value;
 
 /// Queries whose answer is not PostgreSQL's, by how they begin.
 const DIFFERS: &[(&str, &str)] = &[
-    ("select current_user = session_user", "name and regtype are text here"),
-    ("select stddev(x), variance(x)", "of numerics they are double precision here"),
+    (
+        "select current_user = session_user",
+        "name and regtype are text here",
+    ),
+    (
+        "select stddev(x), variance(x)",
+        "of numerics they are double precision here",
+    ),
 ];
 
 async fn answer(session: &mut Session, query: &str) -> Result<Value, SqlError> {
@@ -29,17 +35,27 @@ async fn answer(session: &mut Session, query: &str) -> Result<Value, SqlError> {
         let Outcome::Rows { fields, stream, .. } = session.execute(&prepared, &[]).await? else {
             continue;
         };
-        let types =
-            fields.fields().iter().map(|field| ColumnType::from_field(field)).collect::<Vec<_>>();
-        let names = fields.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        let types = fields
+            .fields()
+            .iter()
+            .map(|field| ColumnType::from_field(field))
+            .collect::<Vec<_>>();
+        let names = fields
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect::<Vec<_>>();
         let batches: Vec<_> = stream
             .try_collect()
             .await
             .map_err(boathouse_engine::query::failure::from_datafusion)?;
         let mut rows = Vec::new();
         for batch in batches {
-            let readers =
-                batch.columns().iter().map(Reader::new).collect::<Result<Vec<_>, _>>()?;
+            let readers = batch
+                .columns()
+                .iter()
+                .map(Reader::new)
+                .collect::<Result<Vec<_>, _>>()?;
             for row in 0..batch.num_rows() {
                 let cells = readers.iter().zip(&types).map(|(reader, column_type)| {
                     let value = reader.value(row);
@@ -93,7 +109,9 @@ async fn bi_queries_answer_as_postgresql_does() {
         asked += 1;
         let (agrees, given) = match answer(&mut session, query).await {
             Ok(given) => (
-                ["names", "types", "rows"].iter().all(|part| given[*part] == expected[*part])
+                ["names", "types", "rows"]
+                    .iter()
+                    .all(|part| given[*part] == expected[*part])
                     && expected.get("error").is_none(),
                 given.to_string(),
             ),
@@ -103,9 +121,13 @@ async fn bi_queries_answer_as_postgresql_does() {
             ),
         };
         same += usize::from(agrees);
-        let known = DIFFERS.iter().any(|(beginning, _)| query.starts_with(beginning));
+        let known = DIFFERS
+            .iter()
+            .any(|(beginning, _)| query.starts_with(beginning));
         if agrees == known {
-            differences.push_str(&format!("{query}\n  expected {expected}\n  given {given}\n"));
+            differences.push_str(&format!(
+                "{query}\n  expected {expected}\n  given {given}\n"
+            ));
         }
     }
     println!("{same} of {asked} answer as PostgreSQL 15 does");

@@ -27,7 +27,10 @@ pub fn binary() -> Result<PathBuf, Failure> {
         return Ok(path.into());
     }
     let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).ok_or("the test has no folder")?;
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("the test has no folder")?;
     let binary = folder.join("boathouse");
     if binary.exists() {
         Ok(binary)
@@ -78,7 +81,10 @@ impl Server {
         let port = free_port()?;
         let http_port = free_port()?;
         let log = folder.with_extension("log");
-        let output = std::fs::File::options().create(true).append(true).open(&log)?;
+        let output = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)?;
         let child = Command::new(binary()?)
             .arg("serve")
             .arg("--lake")
@@ -92,7 +98,12 @@ impl Server {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        Ok(Self { child, port, http_port, log })
+        Ok(Self {
+            child,
+            port,
+            http_port,
+            log,
+        })
     }
 
     async fn wait_until_ready(&self) -> Result<(), Failure> {

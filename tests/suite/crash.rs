@@ -42,7 +42,9 @@ async fn run_and_kill(
 ) -> Result<(), Failure> {
     let mut options = ServerOptions::default();
     if let Some(failpoint) = failpoint {
-        options.environment.push(("BOATHOUSE_FAILPOINT".to_owned(), failpoint));
+        options
+            .environment
+            .push(("BOATHOUSE_FAILPOINT".to_owned(), failpoint));
     }
     let mut server = Server::start_with(lake, options).await?;
     let client = server.connect().await?;
@@ -88,8 +90,8 @@ async fn two_hundred_kills_lose_and_double_nothing() -> Result<(), Failure> {
             deliver(&inbox, delivered)?;
             delivered += 1;
         }
-        let failpoint = (kill % 2 == 0)
-            .then(|| FAILPOINTS[(kill / 2) % FAILPOINTS.len()].to_owned());
+        let failpoint =
+            (kill % 2 == 0).then(|| FAILPOINTS[(kill / 2) % FAILPOINTS.len()].to_owned());
         // A failpoint ends the process by itself; a random kill comes early or late in the run.
         let delay = if failpoint.is_some() {
             Duration::from_secs(10)
@@ -107,13 +109,20 @@ async fn two_hundred_kills_lose_and_double_nothing() -> Result<(), Failure> {
         "SELECT count(*), count(DISTINCT id), coalesce(sum(id), 0) FROM bronze.stock",
     )
     .await?;
-    let quarantined =
-        value(&client, "SELECT count(*) FROM system.quarantine WHERE pipeline = 'p'").await?;
+    let quarantined = value(
+        &client,
+        "SELECT count(*) FROM system.quarantine WHERE pipeline = 'p'",
+    )
+    .await?;
     let all = 0..delivered * ROWS_PER_FILE;
     let good: Vec<usize> = all.clone().filter(|id| id % 17 < 16).collect();
     let bad = all.len() - good.len();
     let sum: usize = good.iter().sum();
-    assert_eq!(found, format!("{}|{}|{sum}", good.len(), good.len()), "seed {seed}");
+    assert_eq!(
+        found,
+        format!("{}|{}|{sum}", good.len(), good.len()),
+        "seed {seed}"
+    );
     assert_eq!(quarantined, bad.to_string(), "seed {seed}");
     let files = value(
         &client,

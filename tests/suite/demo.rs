@@ -31,8 +31,20 @@ fn the_demo_loads_the_example_files_and_says_how_to_connect() -> Result<(), Fail
         }
     }
     let count = Command::new("psql")
-        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "boathouse", "boathouse", "-At"])
-        .args(["-c", "SELECT count(*), count(DISTINCT _file) FROM bronze.stock"])
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-U",
+            "boathouse",
+            "boathouse",
+            "-At",
+        ])
+        .args([
+            "-c",
+            "SELECT count(*), count(DISTINCT _file) FROM bronze.stock",
+        ])
         .env("PGPASSWORD", PASSWORD)
         .output()?;
     child.kill()?;

@@ -37,7 +37,9 @@ fn mutated(draw: &mut StdRng) -> String {
             }
         }
     }
-    text.into_iter().filter(|character| *character != '\0').collect()
+    text.into_iter()
+        .filter(|character| *character != '\0')
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +53,9 @@ async fn malformed_statements_are_refused_one_by_one() -> Result<(), Failure> {
     let (_folder, lake) = lake_folder()?;
     let mut server = Server::start(&lake).await?;
     let client = server.connect().await?;
-    client.batch_execute("CREATE TABLE t (a int, b text)").await?;
+    client
+        .batch_execute("CREATE TABLE t (a int, b text)")
+        .await?;
     for _ in 0..STATEMENTS {
         let statement = mutated(&mut draw);
         if let Err(error) = client.simple_query(&statement).await {

@@ -10,7 +10,15 @@ fn psql(server: &Server, input: &str) -> Result<String, Failure> {
     std::fs::write(&script, input)?;
     let output = Command::new("psql")
         .args(["-X", "-h", "127.0.0.1", "-p", &server.port.to_string()])
-        .args(["-U", "boathouse", "-d", "boathouse", "-v", "ON_ERROR_STOP=1", "-f"])
+        .args([
+            "-U",
+            "boathouse",
+            "-d",
+            "boathouse",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-f",
+        ])
         .arg(&script)
         .env("PGPASSWORD", PASSWORD)
         .output()?;
@@ -36,8 +44,18 @@ async fn backslash_commands_describe_what_is_there() -> Result<(), Failure> {
          SET search_path TO shop, public;",
     )?;
     let describe = psql(&server, "\\d shop.item")?;
-    for expected in ["sku", "integer", "numeric(10,2)", "not null", "item_pkey", "item_check"] {
-        assert!(describe.contains(expected), "{expected} is missing in\n{describe}");
+    for expected in [
+        "sku",
+        "integer",
+        "numeric(10,2)",
+        "not null",
+        "item_pkey",
+        "item_qty_check",
+    ] {
+        assert!(
+            describe.contains(expected),
+            "{expected} is missing in\n{describe}"
+        );
     }
     assert!(psql(&server, "\\d+ shop.item")?.contains("price"));
     assert!(psql(&server, "\\dt shop.*")?.contains("item"));
@@ -51,10 +69,22 @@ async fn backslash_commands_describe_what_is_there() -> Result<(), Failure> {
     assert!(psql(&server, "\\conninfo")?.contains("You are connected to database"));
     assert!(psql(&server, "\\timing on\nSELECT 1;")?.contains("Time:"));
     let copied = folder.path().join("item.csv");
-    psql(&server, &format!("\\copy shop.item to '{}' csv header", copied.display()))?;
-    assert_eq!(std::fs::read_to_string(&copied)?, "sku,qty,price\na,1,9.50\nb,2,11.00\n");
-    psql(&server, "CREATE TABLE shop.again (sku text, qty int, price numeric(10,2));")?;
-    psql(&server, &format!("\\copy shop.again from '{}' csv header", copied.display()))?;
+    psql(
+        &server,
+        &format!("\\copy shop.item to '{}' csv header", copied.display()),
+    )?;
+    assert_eq!(
+        std::fs::read_to_string(&copied)?,
+        "sku,qty,price\na,1,9.50\nb,2,11.00\n"
+    );
+    psql(
+        &server,
+        "CREATE TABLE shop.again (sku text, qty int, price numeric(10,2));",
+    )?;
+    psql(
+        &server,
+        &format!("\\copy shop.again from '{}' csv header", copied.display()),
+    )?;
     assert!(psql(&server, "SELECT sum(price) FROM shop.again;")?.contains("20.50"));
     Ok(())
 }

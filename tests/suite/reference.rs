@@ -49,8 +49,9 @@ fn printed(messages: &[SimpleQueryMessage]) -> String {
                 text.push('\n');
             }
             SimpleQueryMessage::Row(row) => {
-                let cells: Vec<_> =
-                    (0..row.len()).map(|index| row.get(index).unwrap_or("")).collect();
+                let cells: Vec<_> = (0..row.len())
+                    .map(|index| row.get(index).unwrap_or(""))
+                    .collect();
                 text.push_str(cells.join(" | ").trim_end());
                 text.push('\n');
             }
@@ -86,7 +87,10 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
                 Ok(messages) => {
                     let answer = printed(&messages);
                     let same = |expected: &str| {
-                        expected.lines().map(str::trim_end).eq(answer.lines().map(str::trim_end))
+                        expected
+                            .lines()
+                            .map(str::trim_end)
+                            .eq(answer.lines().map(str::trim_end))
                     };
                     if let Some(expected) = expected
                         && !same(expected)

@@ -89,7 +89,11 @@ async fn every_file_says_what_the_server_answers() -> Result<(), Failure> {
         let (_folder, lake) = lake_folder()?;
         let server = Server::start(&lake).await?;
         let mut runner = Runner::new(|| async {
-            server.connect().await.map(Connection).map_err(|error| Refused(error.to_string()))
+            server
+                .connect()
+                .await
+                .map(Connection)
+                .map_err(|error| Refused(error.to_string()))
         });
         if let Err(error) = runner.run_file_async(path).await {
             failures.push(format!("{}\n{}", path.display(), error.display(false)));

@@ -71,7 +71,11 @@ impl Leases {
         let held: Option<(String, i64)> = query.fetch_optional(&mut *writing).await?;
         writing.commit().await?;
         let name = name.to_owned();
-        Ok(held.map(|(owner, fencing)| Lease { name, owner, fencing }))
+        Ok(held.map(|(owner, fencing)| Lease {
+            name,
+            owner,
+            fencing,
+        }))
     }
 
     /// Keeps a lease for another `ttl` from now, also after it ended if nobody took it meanwhile.

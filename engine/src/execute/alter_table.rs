@@ -24,7 +24,9 @@ pub(super) async fn execute(
         return super::view::alter_as_table(session, &view, alter);
     }
     let original = session.state.table(&snapshot, &alter.name)?;
-    session.state.require_owner(&snapshot, original.owner, "table", &original.name)?;
+    session
+        .state
+        .require_owner(&snapshot, original.owner, "table", &original.name)?;
     let mut definition = (*original).clone();
     for action in &alter.actions {
         apply(session, &mut definition, action).await?;
@@ -37,7 +39,9 @@ pub(super) async fn execute(
         .schema_by_id(definition.schema)
         .map(|schema| schema.name.clone())
         .unwrap_or_default();
-    session.catalog("ALTER TABLE")?.replace_table(definition.clone())?;
+    session
+        .catalog("ALTER TABLE")?
+        .replace_table(definition.clone())?;
     session.work()?.table_changed(&schema, definition);
     done("ALTER TABLE")
 }
@@ -49,7 +53,11 @@ async fn apply(
 ) -> Result<(), SqlError> {
     let snapshot = session.snapshot();
     match action {
-        AlterTableAction::AddColumn { if_not_exists, column, constraints } => {
+        AlterTableAction::AddColumn {
+            if_not_exists,
+            column,
+            constraints,
+        } => {
             if definition.column(&column.name).is_some() {
                 let message = format!(
                     "column \"{}\" of relation \"{}\" already exists",
@@ -84,7 +92,11 @@ async fn apply(
             return Err(SqlError::unsupported("dropping or renaming a column")
                 .hint("leave the column out in a view over the table"));
         }
-        AlterTableAction::SetType { column, column_type, .. } => {
+        AlterTableAction::SetType {
+            column,
+            column_type,
+            ..
+        } => {
             let current = column_mut(definition, column)?;
             if current.column_type != *column_type {
                 return Err(SqlError::unsupported(format!(
@@ -128,8 +140,7 @@ async fn apply(
                 "schema",
                 name,
             )?;
-            if schema.id != definition.schema
-                && snapshot.relation(name, &definition.name).is_some()
+            if schema.id != definition.schema && snapshot.relation(name, &definition.name).is_some()
             {
                 return Err(SqlError::new(
                     SqlState::DUPLICATE_TABLE,
@@ -190,7 +201,9 @@ async fn apply(
             }
             table::add_constraint(session, &snapshot, &schema, definition, constraint)?;
         }
-        AlterTableAction::DropConstraint { if_exists, name, .. } => {
+        AlterTableAction::DropConstraint {
+            if_exists, name, ..
+        } => {
             let before = definition.clone();
             definition.primary_key.take_if(|key| key.name == *name);
             definition.unique_keys.retain(|key| key.name != *name);
@@ -210,7 +223,9 @@ async fn apply(
         }
         AlterTableAction::SetOptions(options) => {
             for option in options {
-                definition.properties.insert(option.name.clone(), table::option_text(option)?);
+                definition
+                    .properties
+                    .insert(option.name.clone(), table::option_text(option)?);
             }
         }
         AlterTableAction::ResetOptions(names) => {
@@ -237,18 +252,25 @@ fn column_mut<'a>(
     name: &str,
 ) -> Result<&'a mut boathouse_catalog::definitions::ColumnDefinition, SqlError> {
     let table = definition.name.clone();
-    definition.columns.iter_mut().find(|column| column.name == name).ok_or_else(|| {
-        SqlError::new(
-            SqlState::UNDEFINED_COLUMN,
-            format!("column \"{name}\" of relation \"{table}\" does not exist"),
-        )
-    })
+    definition
+        .columns
+        .iter_mut()
+        .find(|column| column.name == name)
+        .ok_or_else(|| {
+            SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" of relation \"{table}\" does not exist"),
+            )
+        })
 }
 
 fn no_constraint(definition: &TableDefinition, name: &str) -> SqlError {
     SqlError::new(
         SqlState::UNDEFINED_OBJECT,
-        format!("constraint \"{name}\" of relation \"{}\" does not exist", definition.name),
+        format!(
+            "constraint \"{name}\" of relation \"{}\" does not exist",
+            definition.name
+        ),
     )
 }
 

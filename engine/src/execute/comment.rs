@@ -13,7 +13,9 @@ use crate::session::Session;
 pub(super) fn execute(session: &mut Session, comment: &Comment) -> Result<Outcome, SqlError> {
     let (object, column) = target(session, &comment.object)?;
     let text = comment.comment.clone();
-    session.catalog("COMMENT")?.set_comment(object, column.as_deref(), text)?;
+    session
+        .catalog("COMMENT")?
+        .set_comment(object, column.as_deref(), text)?;
     follow_in_lake(session, object)?;
     done("COMMENT")
 }
@@ -24,7 +26,9 @@ fn follow_in_lake(session: &mut Session, object: ObjectRef) -> Result<(), SqlErr
         return Ok(());
     }
     let snapshot = session.snapshot();
-    let Some(table) = snapshot.table_by_id(object.id) else { return Ok(()) };
+    let Some(table) = snapshot.table_by_id(object.id) else {
+        return Ok(());
+    };
     let schema = snapshot
         .schema_by_id(table.schema)
         .map(|schema| schema.name.clone())
@@ -59,7 +63,10 @@ fn target(
             owned(ObjectKind::Schema, schema.id, schema.owner, name)
         }
         CommentObject::Table(name) | CommentObject::View(name) => relation(session, name),
-        CommentObject::Column { relation: name, column } => {
+        CommentObject::Column {
+            relation: name,
+            column,
+        } => {
             let (object, _) = relation(session, name)?;
             let exists = match state.find(&snapshot, name) {
                 Some(Found::Table(table)) => table.column(column).is_some(),
@@ -69,7 +76,10 @@ fn target(
             if !exists {
                 return Err(SqlError::new(
                     SqlState::UNDEFINED_COLUMN,
-                    format!("column \"{column}\" of relation \"{}\" does not exist", name.name),
+                    format!(
+                        "column \"{column}\" of relation \"{}\" does not exist",
+                        name.name
+                    ),
                 ));
             }
             Ok((object, Some(column.clone())))
@@ -81,12 +91,19 @@ fn target(
             Ok((ObjectRef::new(ObjectKind::Role, role.id), None))
         }
         CommentObject::Secret(name) => {
-            let secret = snapshot.secret(name).ok_or_else(|| undefined("secret", name))?;
+            let secret = snapshot
+                .secret(name)
+                .ok_or_else(|| undefined("secret", name))?;
             owned(ObjectKind::Secret, secret.id, secret.owner, name)
         }
         CommentObject::Connection(name) => {
             let connection = state.connection(&snapshot, name)?;
-            owned(ObjectKind::Connection, connection.id, connection.owner, name)
+            owned(
+                ObjectKind::Connection,
+                connection.id,
+                connection.owner,
+                name,
+            )
         }
         CommentObject::Pipeline(name) => {
             let pipeline = state.pipeline(&snapshot, name)?;
@@ -105,6 +122,8 @@ fn relation(
         Some(Found::View(view)) => (ObjectKind::View, view.id, view.owner),
         None => return Err(undefined_relation(name)),
     };
-    session.state.require_owner(&snapshot, owner, kind.name(), &name.name)?;
+    session
+        .state
+        .require_owner(&snapshot, owner, kind.name(), &name.name)?;
     Ok((ObjectRef::new(kind, id), None))
 }

@@ -67,7 +67,9 @@ fn stored_options(
     for option in options {
         let value = match &option.value {
             WrittenOption::Secret(name) => {
-                let secret = snapshot.secret(name).ok_or_else(|| undefined("secret", name))?;
+                let secret = snapshot
+                    .secret(name)
+                    .ok_or_else(|| undefined("secret", name))?;
                 session.state.require(
                     snapshot,
                     ObjectRef::new(ObjectKind::Secret, secret.id),
@@ -103,7 +105,9 @@ async fn check_options(
         options: options.clone(),
         comment: None,
     };
-    open_store(&session.engine.catalog, &definition).await.map(|_| ())
+    open_store(&session.engine.catalog, &definition)
+        .await
+        .map(|_| ())
 }
 
 /// A LOCAL connection reads this machine's files, which is a right of its own.
@@ -148,11 +152,15 @@ pub(super) async fn create(
     check_options(session, &create.kind, &options).await?;
     match existing {
         Some(existing) => {
-            session.state.require_owner(&snapshot, existing.owner, "connection", &create.name)?;
+            session
+                .state
+                .require_owner(&snapshot, existing.owner, "connection", &create.name)?;
             let mut changed = (*existing).clone();
             changed.kind.clone_from(&create.kind);
             changed.options = options;
-            session.catalog("CREATE CONNECTION")?.replace_connection(changed)?;
+            session
+                .catalog("CREATE CONNECTION")?
+                .replace_connection(changed)?;
         }
         None => {
             let definition = ConnectionDefinition {
@@ -163,7 +171,9 @@ pub(super) async fn create(
                 options,
                 comment: None,
             };
-            session.catalog("CREATE CONNECTION")?.create_connection(definition)?;
+            session
+                .catalog("CREATE CONNECTION")?
+                .create_connection(definition)?;
         }
     }
     done("CREATE CONNECTION")
@@ -175,12 +185,16 @@ pub(super) async fn alter(
 ) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     let connection = session.state.connection(&snapshot, &alter.name)?;
-    session.state.require_owner(&snapshot, connection.owner, "connection", &alter.name)?;
+    session
+        .state
+        .require_owner(&snapshot, connection.owner, "connection", &alter.name)?;
     require_kind(session, &snapshot, &connection.kind)?;
     let mut changed = (*connection).clone();
     match &alter.action {
         AlterConnectionAction::SetOptions(options) => {
-            changed.options.extend(stored_options(session, &snapshot, options)?);
+            changed
+                .options
+                .extend(stored_options(session, &snapshot, options)?);
             check_options(session, &changed.kind, &changed.options).await?;
         }
         AlterConnectionAction::ResetOptions(names) => {
@@ -192,7 +206,9 @@ pub(super) async fn alter(
             changed.owner = session.state.role_named(&snapshot, owner)?.id;
         }
     }
-    session.catalog("ALTER CONNECTION")?.replace_connection(changed)?;
+    session
+        .catalog("ALTER CONNECTION")?
+        .replace_connection(changed)?;
     done("ALTER CONNECTION")
 }
 
@@ -210,8 +226,12 @@ pub(super) fn drop(session: &mut Session, drop: &DropConnection) -> Result<Outco
             }
             return Err(undefined("connection", name));
         };
-        session.state.require_owner(&snapshot, connection.owner, "connection", name)?;
-        session.catalog("DROP CONNECTION")?.drop_connection(connection.id)?;
+        session
+            .state
+            .require_owner(&snapshot, connection.owner, "connection", name)?;
+        session
+            .catalog("DROP CONNECTION")?
+            .drop_connection(connection.id)?;
     }
     done("DROP CONNECTION")
 }

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use boathouse_catalog::definitions::{ObjectKind, ObjectRef, Privilege};
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast;
-use boathouse_sql::parse_query;
 use boathouse_sql::name::quote_identifier;
+use boathouse_sql::parse_query;
 use boathouse_sql::statement::{Copy, CopyDirection, CopyEndpoint, CopyFormat, CopySubject};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
@@ -44,7 +44,10 @@ pub(super) async fn execute(
         (CopyDirection::To, CopyEndpoint::Stdout) => to_client(session, copy, text).await,
         (CopyDirection::To, CopyEndpoint::File(path)) => to_file(session, copy, path, text).await,
         (CopyDirection::From, CopyEndpoint::Stdout) | (CopyDirection::To, CopyEndpoint::Stdin) => {
-            Err(SqlError::new(SqlState::SYNTAX_ERROR, "COPY goes FROM STDIN and TO STDOUT"))
+            Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                "COPY goes FROM STDIN and TO STDOUT",
+            ))
         }
     }
 }
@@ -58,7 +61,10 @@ struct Receiver {
 impl Receiver {
     async fn begin(session: &mut Session, copy: &Copy) -> Result<(Self, usize), SqlError> {
         let CopySubject::Table { name, columns } = &copy.subject else {
-            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "COPY FROM needs a table"));
+            return Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                "COPY FROM needs a table",
+            ));
         };
         if copy.filter.is_some() {
             return Err(SqlError::unsupported("COPY FROM ... WHERE"));
@@ -86,10 +92,19 @@ impl Receiver {
             .iter()
             .map(|column| (column.name.clone(), column.column_type.clone()))
             .collect();
-        let time_zone = session.state.setting("timezone").unwrap_or_else(|| "UTC".to_owned());
+        let time_zone = session
+            .state
+            .setting("timezone")
+            .unwrap_or_else(|| "UTC".to_owned());
         let decoder = CopyDecoder::new(&definition.name, &copy.options, &types, &time_zone)?;
         let table_write = TableWrite::begin(session, &schema_name, definition, &given).await?;
-        Ok((Self { decoder, table_write }, given.len()))
+        Ok((
+            Self {
+                decoder,
+                table_write,
+            },
+            given.len(),
+        ))
     }
 
     async fn take(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
@@ -140,7 +155,9 @@ async fn from_client(session: &mut Session, copy: &Copy) -> Result<Outcome, SqlE
 
 async fn from_file(session: &mut Session, copy: &Copy, path: &str) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
-    session.state.require_member(&snapshot, "pg_read_server_files", "COPY from a file")?;
+    session
+        .state
+        .require_member(&snapshot, "pg_read_server_files", "COPY from a file")?;
     if path.contains("://") {
         return Err(SqlError::unsupported("COPY FROM a URL")
             .hint("use INSERT INTO ... SELECT * FROM read_csv('s3://...')"));
@@ -152,8 +169,11 @@ async fn from_file(session: &mut Session, copy: &Copy, path: &str) -> Result<Out
             std::io::ErrorKind::PermissionDenied => SqlState::INSUFFICIENT_PRIVILEGE,
             _ => SqlState::IO_ERROR,
         };
-        SqlError::new(state, format!("could not read file \"{path}\": {}", error.kind()))
-            .caused_by(error)
+        SqlError::new(
+            state,
+            format!("could not read file \"{path}\": {}", error.kind()),
+        )
+        .caused_by(error)
     };
     let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut chunk = vec![0; FILE_CHUNK_BYTES];
@@ -184,7 +204,11 @@ fn source(session: &Session, copy: &Copy) -> Result<Box<ast::Query>, SqlError> {
     let list = if columns.is_empty() {
         "*".to_owned()
     } else {
-        columns.iter().map(|column| quote_identifier(column)).collect::<Vec<_>>().join(", ")
+        columns
+            .iter()
+            .map(|column| quote_identifier(column))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     Ok(parse_query(&format!("SELECT {list} FROM {name}"))?)
 }
@@ -212,7 +236,9 @@ async fn to_file(
     text: &str,
 ) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
-    session.state.require_member(&snapshot, "pg_write_server_files", "COPY to a file")?;
+    session
+        .state
+        .require_member(&snapshot, "pg_write_server_files", "COPY to a file")?;
     let query = source(session, copy)?;
     let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &query, &[]).await?;

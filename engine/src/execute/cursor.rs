@@ -82,8 +82,7 @@ pub(super) async fn declare(
     let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, &declare.query, &[]).await?;
     let stream = query::execute_query(&context, &planned, &[]).await?;
-    let cursor =
-        Cursor {
+    let cursor = Cursor {
         fields: Arc::clone(&planned.fields),
         stream: Mutex::new(stream),
         rest: None,
@@ -94,7 +93,10 @@ pub(super) async fn declare(
 }
 
 fn unknown(name: &str) -> SqlError {
-    SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }
 
 pub(super) fn fields(session: &Session, name: &str) -> Result<SchemaRef, SqlError> {
@@ -122,8 +124,11 @@ fn forward(direction: FetchDirection) -> Result<Option<usize>, SqlError> {
 
 pub(super) async fn fetch(session: &mut Session, fetch: &Fetch) -> Result<Outcome, SqlError> {
     let count = forward(fetch.direction)?;
-    let cursor =
-        session.state.cursors.get_mut(&fetch.cursor).ok_or_else(|| unknown(&fetch.cursor))?;
+    let cursor = session
+        .state
+        .cursors
+        .get_mut(&fetch.cursor)
+        .ok_or_else(|| unknown(&fetch.cursor))?;
     let fields = Arc::clone(&cursor.fields);
     let Some(count) = count else {
         // FETCH ALL empties the cursor: its stream becomes the answer, so that nothing is gathered
@@ -131,18 +136,18 @@ pub(super) async fn fetch(session: &mut Session, fetch: &Fetch) -> Result<Outcom
         let Some(mut cursor) = session.state.cursors.remove(&fetch.cursor) else {
             return Err(unknown(&fetch.cursor));
         };
-        let empty = Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(Arc::clone(
-            &fields,
-        )));
+        let empty = Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(
+            Arc::clone(&fields),
+        ));
         let first = cursor.rest.take();
         let stream = std::mem::replace(stream_of(&mut cursor.stream), empty);
         session.state.cursors.insert(fetch.cursor.clone(), cursor);
         let joined = futures::stream::iter(first.map(Ok)).chain(stream);
         return Ok(Outcome::Rows {
             fields: Arc::clone(&fields),
-            stream: Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
-                fields, joined,
-            )),
+            stream: Box::pin(
+                datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(fields, joined),
+            ),
             tag: RowsTag::Fetch,
         });
     };
@@ -155,9 +160,17 @@ pub(super) async fn move_position(
     moved: &Move,
 ) -> Result<Outcome, SqlError> {
     let count = forward(moved.direction)?;
-    let cursor =
-        session.state.cursors.get_mut(&moved.cursor).ok_or_else(|| unknown(&moved.cursor))?;
-    let passed: usize = cursor.take(count).await?.iter().map(RecordBatch::num_rows).sum();
+    let cursor = session
+        .state
+        .cursors
+        .get_mut(&moved.cursor)
+        .ok_or_else(|| unknown(&moved.cursor))?;
+    let passed: usize = cursor
+        .take(count)
+        .await?
+        .iter()
+        .map(RecordBatch::num_rows)
+        .sum();
     done(format!("MOVE {passed}"))
 }
 
@@ -168,7 +181,11 @@ pub(super) fn close(session: &mut Session, close: &CloseCursor) -> Result<Outcom
             done("CLOSE CURSOR ALL")
         }
         Some(name) => {
-            session.state.cursors.remove(name).ok_or_else(|| unknown(name))?;
+            session
+                .state
+                .cursors
+                .remove(name)
+                .ok_or_else(|| unknown(name))?;
             done("CLOSE CURSOR")
         }
     }

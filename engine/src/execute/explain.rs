@@ -27,7 +27,11 @@ pub(super) async fn execute(
 ) -> Result<Outcome, SqlError> {
     let query = match &*explain.statement {
         Statement::Query(query) => query,
-        _ => return Err(SqlError::unsupported("EXPLAIN of a statement that is not a query")),
+        _ => {
+            return Err(SqlError::unsupported(
+                "EXPLAIN of a statement that is not a query",
+            ));
+        }
     };
     let context = session.state.query_context(&session.engine);
     let planned = query::plan_query(&context, query, &[]).await?;
@@ -44,5 +48,9 @@ pub(super) async fn execute(
                 .hint("FORMAT TEXT and FORMAT JSON are available"));
         }
     };
-    rows::outcome(fields(explain), vec![Column::Text(column)], RowsTag::Explain)
+    rows::outcome(
+        fields(explain),
+        vec![Column::Text(column)],
+        RowsTag::Explain,
+    )
 }

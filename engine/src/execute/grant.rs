@@ -1,8 +1,12 @@
 //! `GRANT` and `REVOKE`: rights on objects, and membership in roles.
 
 use boathouse_catalog::Snapshot;
-use boathouse_catalog::definitions::{Grant as GrantEntry, ObjectId, ObjectKind, ObjectRef, Privilege};
-use boathouse_sql::statement::{Grant, GrantObjects, Granted, PrivilegeKind, Privileges, Revoke, RoleName};
+use boathouse_catalog::definitions::{
+    Grant as GrantEntry, ObjectId, ObjectKind, ObjectRef, Privilege,
+};
+use boathouse_sql::statement::{
+    Grant, GrantObjects, Granted, PrivilegeKind, Privileges, Revoke, RoleName,
+};
 
 use super::done;
 use super::resolve::{Found, denied, undefined, undefined_relation};
@@ -20,7 +24,10 @@ pub(super) fn grant(session: &mut Session, grant: &Grant) -> Result<Outcome, Sql
             change_membership(session, &snapshot, roles, &grant.grantees, true)?;
             done("GRANT ROLE")
         }
-        Granted::Privileges { privileges, objects } => {
+        Granted::Privileges {
+            privileges,
+            objects,
+        } => {
             let grantees = grantees(session, &snapshot, &grant.grantees)?;
             for (object, name) in resolve_objects(session, &snapshot, objects)? {
                 for privilege in privileges_of(privileges, object.kind)? {
@@ -47,7 +54,10 @@ pub(super) fn revoke(session: &mut Session, revoke: &Revoke) -> Result<Outcome, 
             change_membership(session, &snapshot, roles, &revoke.grantees, false)?;
             done("REVOKE ROLE")
         }
-        Granted::Privileges { privileges, objects } => {
+        Granted::Privileges {
+            privileges,
+            objects,
+        } => {
             let grantees = grantees(session, &snapshot, &revoke.grantees)?;
             for (object, name) in resolve_objects(session, &snapshot, objects)? {
                 for privilege in privileges_of(privileges, object.kind)? {
@@ -79,7 +89,10 @@ fn change_membership(
     for member in members {
         let member = session.state.role_named(snapshot, member)?;
         for name in roles {
-            let role = snapshot.role(name).ok_or_else(|| undefined("role", name))?.clone();
+            let role = snapshot
+                .role(name)
+                .ok_or_else(|| undefined("role", name))?
+                .clone();
             if !may_any || (role.superuser && !session.state.role.superuser) {
                 return Err(SqlError::new(
                     SqlState::INSUFFICIENT_PRIVILEGE,
@@ -88,7 +101,9 @@ fn change_membership(
             }
             // A role that reads the server's files is the superuser's to give.
             if role.id.is_built_in() {
-                session.state.require_superuser(&format!("grant role \"{name}\""))?;
+                session
+                    .state
+                    .require_superuser(&format!("grant role \"{name}\""))?;
             }
             if add && snapshot.is_member(role.id, member.id) {
                 return Err(SqlError::new(
@@ -121,7 +136,10 @@ fn grantees(
         .iter()
         .map(|name| match name {
             RoleName::Public => Ok(ObjectId::PUBLIC),
-            other => session.state.role_named(snapshot, other).map(|role| role.id),
+            other => session
+                .state
+                .role_named(snapshot, other)
+                .map(|role| role.id),
         })
         .collect()
 }
@@ -136,9 +154,10 @@ fn resolve_objects(
         GrantObjects::Tables(names) => {
             for name in names {
                 found.push(match session.state.find(snapshot, name) {
-                    Some(Found::Table(table)) => {
-                        (ObjectRef::new(ObjectKind::Table, table.id), name.name.clone())
-                    }
+                    Some(Found::Table(table)) => (
+                        ObjectRef::new(ObjectKind::Table, table.id),
+                        name.name.clone(),
+                    ),
                     Some(Found::View(view)) => {
                         (ObjectRef::new(ObjectKind::View, view.id), name.name.clone())
                     }
@@ -174,18 +193,26 @@ fn resolve_objects(
         GrantObjects::Connections(names) => {
             for name in names {
                 let connection = session.state.connection(snapshot, name)?;
-                found.push((ObjectRef::new(ObjectKind::Connection, connection.id), name.clone()));
+                found.push((
+                    ObjectRef::new(ObjectKind::Connection, connection.id),
+                    name.clone(),
+                ));
             }
         }
         GrantObjects::Pipelines(names) => {
             for name in names {
                 let pipeline = session.state.pipeline(snapshot, name)?;
-                found.push((ObjectRef::new(ObjectKind::Pipeline, pipeline.id), name.clone()));
+                found.push((
+                    ObjectRef::new(ObjectKind::Pipeline, pipeline.id),
+                    name.clone(),
+                ));
             }
         }
         GrantObjects::Secrets(names) => {
             for name in names {
-                let secret = snapshot.secret(name).ok_or_else(|| undefined("secret", name))?;
+                let secret = snapshot
+                    .secret(name)
+                    .ok_or_else(|| undefined("secret", name))?;
                 found.push((ObjectRef::new(ObjectKind::Secret, secret.id), name.clone()));
             }
         }
@@ -243,8 +270,7 @@ fn require_grantable(
     privilege: Privilege,
     name: &str,
 ) -> Result<(), SqlError> {
-    if session.state.role.superuser
-        || snapshot.can_grant(session.state.role.id, object, privilege)
+    if session.state.role.superuser || snapshot.can_grant(session.state.role.id, object, privilege)
     {
         return Ok(());
     }

@@ -34,7 +34,10 @@ pub(crate) struct PlannedInsert {
 
 impl PlannedInsert {
     pub fn description(&self) -> Description {
-        Description { parameters: self.source.parameters.clone(), fields: None::<SchemaRef> }
+        Description {
+            parameters: self.source.parameters.clone(),
+            fields: None::<SchemaRef>,
+        }
     }
 }
 
@@ -124,7 +127,10 @@ pub(super) fn target_columns(
         let column = definition.column(name).ok_or_else(|| {
             SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("column \"{name}\" of relation \"{}\" does not exist", definition.name),
+                format!(
+                    "column \"{name}\" of relation \"{}\" does not exist",
+                    definition.name
+                ),
             )
         })?;
         if columns.iter().any(|earlier| earlier.name == *name) {
@@ -149,7 +155,9 @@ fn adapt(
     definition: &TableDefinition,
     all_columns: bool,
 ) -> Result<Box<ast::Query>, SqlError> {
-    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
+    let ast::SetExpr::Values(values) = query.body.as_mut() else {
+        return Ok(query);
+    };
     let width = values.rows.first().map_or(0, |row| row.content.len());
     if width > given.len() {
         return Err(SqlError::new(
@@ -175,7 +183,9 @@ fn adapt(
         }
         for (cell, column) in row.content.iter_mut().zip(given.iter()) {
             let inner = if is_default(cell) {
-                let default = definition.column(&column.name).and_then(|it| it.default.as_ref());
+                let default = definition
+                    .column(&column.name)
+                    .and_then(|it| it.default.as_ref());
                 match default {
                     Some(text) => parse_expression(text)?,
                     None => parse_expression("NULL")?,
@@ -202,9 +212,19 @@ fn cast(expression: ast::Expr, column_type: &ColumnType) -> Result<ast::Expr, Sq
         other => other.sql_name(),
     };
     match parse_expression(&format!("CAST(NULL AS {name})"))? {
-        ast::Expr::Cast { kind, data_type, format, array, .. } => {
-            Ok(ast::Expr::Cast { kind, expr: Box::new(expression), data_type, format, array })
-        }
+        ast::Expr::Cast {
+            kind,
+            data_type,
+            format,
+            array,
+            ..
+        } => Ok(ast::Expr::Cast {
+            kind,
+            expr: Box::new(expression),
+            data_type,
+            format,
+            array,
+        }),
         _ => Err(SqlError::internal("a cast did not parse as one")),
     }
 }
@@ -214,7 +234,9 @@ fn cast_around(
     query: &ast::Query,
     given: &[ColumnDefinition],
 ) -> Result<Box<ast::Query>, SqlError> {
-    let names: Vec<String> = (1..=given.len()).map(|number| format!("c{number}")).collect();
+    let names: Vec<String> = (1..=given.len())
+        .map(|number| format!("c{number}"))
+        .collect();
     let casts = names
         .iter()
         .zip(given)
@@ -279,8 +301,13 @@ pub(super) async fn execute(
             Arc::clone(planned)
         }
         _ => {
-            let types: Vec<_> =
-                prepared.description.parameters.iter().cloned().map(Some).collect();
+            let types: Vec<_> = prepared
+                .description
+                .parameters
+                .iter()
+                .cloned()
+                .map(Some)
+                .collect();
             Arc::new(plan(session, &context, insert, &types).await?)
         }
     };

@@ -57,10 +57,7 @@ use state::Block;
 use work::Work;
 
 /// The columns of a cursor of the session, if there is one of that name.
-pub(crate) fn cursor_fields(
-    session: &Session,
-    name: &str,
-) -> Option<arrow::datatypes::SchemaRef> {
+pub(crate) fn cursor_fields(session: &Session, name: &str) -> Option<arrow::datatypes::SchemaRef> {
     cursor::fields(session, name).ok()
 }
 
@@ -83,7 +80,10 @@ impl Prepared {
     pub fn empty() -> Self {
         Self {
             statement: None,
-            description: Description { parameters: Vec::new(), fields: None },
+            description: Description {
+                parameters: Vec::new(),
+                fields: None,
+            },
             plan: PreparedPlan::None,
         }
     }
@@ -116,30 +116,51 @@ pub(crate) async fn prepare(
         }
         Statement::Insert(insert) => {
             let planned = insert::plan(session, &context, insert, parameter_types).await?;
-            (planned.description(), PreparedPlan::Insert(Arc::new(planned)))
+            (
+                planned.description(),
+                PreparedPlan::Insert(Arc::new(planned)),
+            )
         }
         Statement::Explain(explain) => (
-            Description { parameters: untyped(), fields: Some(explain::fields(explain)) },
+            Description {
+                parameters: untyped(),
+                fields: Some(explain::fields(explain)),
+            },
             PreparedPlan::None,
         ),
         Statement::Show(show) => (
-            Description { parameters: Vec::new(), fields: Some(set::show_fields(show)) },
+            Description {
+                parameters: Vec::new(),
+                fields: Some(set::show_fields(show)),
+            },
             PreparedPlan::None,
         ),
         Statement::ShowCreate(show) => (
-            Description { parameters: Vec::new(), fields: Some(show_create::fields(show)) },
+            Description {
+                parameters: Vec::new(),
+                fields: Some(show_create::fields(show)),
+            },
             PreparedPlan::None,
         ),
         Statement::CheckConnection(_) => (
-            Description { parameters: Vec::new(), fields: Some(connection::check_fields()) },
+            Description {
+                parameters: Vec::new(),
+                fields: Some(connection::check_fields()),
+            },
             PreparedPlan::None,
         ),
         Statement::RunPipeline(_) => (
-            Description { parameters: Vec::new(), fields: Some(pipeline::run_fields()) },
+            Description {
+                parameters: Vec::new(),
+                fields: Some(pipeline::run_fields()),
+            },
             PreparedPlan::None,
         ),
         Statement::ReplayQuarantine(_) => (
-            Description { parameters: Vec::new(), fields: Some(pipeline::run_fields()) },
+            Description {
+                parameters: Vec::new(),
+                fields: Some(pipeline::run_fields()),
+            },
             PreparedPlan::None,
         ),
         Statement::TestPipeline(test) => (
@@ -166,9 +187,19 @@ pub(crate) async fn prepare(
             },
             PreparedPlan::None,
         ),
-        _ => (Description { parameters: untyped(), fields: None }, PreparedPlan::None),
+        _ => (
+            Description {
+                parameters: untyped(),
+                fields: None,
+            },
+            PreparedPlan::None,
+        ),
     };
-    Ok(Prepared { statement: Some(Arc::new(statement)), description, plan })
+    Ok(Prepared {
+        statement: Some(Arc::new(statement)),
+        description,
+        plan,
+    })
 }
 
 /// Runs a prepared statement.
@@ -200,7 +231,10 @@ pub(crate) async fn execute(
     let outcome = match outcome {
         // Its transaction stays open until the client has sent everything: `finish_copy` ends it.
         Ok(Outcome::CopyIn(copy)) => {
-            return Ok(Outcome::CopyIn(crate::outcome::CopyIn { alone: own, ..copy }));
+            return Ok(Outcome::CopyIn(crate::outcome::CopyIn {
+                alone: own,
+                ..copy
+            }));
         }
         other => other,
     };
@@ -332,9 +366,20 @@ async fn current_plan(
     {
         return Ok(Arc::clone(&kept.planned));
     }
-    let types: Vec<_> = prepared.description.parameters.iter().cloned().map(Some).collect();
+    let types: Vec<_> = prepared
+        .description
+        .parameters
+        .iter()
+        .cloned()
+        .map(Some)
+        .collect();
     let planned = query::plan_query(&context, query, &types).await?;
-    if prepared.description.fields.as_ref().is_some_and(|fields| **fields != *planned.fields) {
+    if prepared
+        .description
+        .fields
+        .as_ref()
+        .is_some_and(|fields| **fields != *planned.fields)
+    {
         return Err(SqlError::new(
             SqlState::FEATURE_NOT_SUPPORTED,
             "cached plan must not change result type",
@@ -357,7 +402,11 @@ pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Resu
 /// Ends a transaction's work, undoing what it did to the settings where it has to.
 async fn finish(session: &mut Session, work: Work, commit: bool) -> Result<(), SqlError> {
     for (name, value) in work.local_settings.iter().rev() {
-        if let Err(error) = session.state.settings.set(name, std::slice::from_ref(value)) {
+        if let Err(error) = session
+            .state
+            .settings
+            .set(name, std::slice::from_ref(value))
+        {
             tracing::warn!(setting = %name, %error, "could not restore a setting");
         }
     }
@@ -393,10 +442,7 @@ impl Session {
     }
 
     /// The overlay for catalog changes; refuses in a read-only transaction.
-    fn catalog(
-        &mut self,
-        command: &str,
-    ) -> Result<&mut boathouse_catalog::Transaction, SqlError> {
+    fn catalog(&mut self, command: &str) -> Result<&mut boathouse_catalog::Transaction, SqlError> {
         self.check_writable(command)?;
         let engine = Arc::clone(&self.engine);
         self.work()?.catalog(&engine)

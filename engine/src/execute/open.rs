@@ -21,9 +21,15 @@ pub(crate) async fn open_engine(config: EngineConfig) -> Result<Arc<Engine>, Sql
         Some(url) => url.clone(),
         None => default_catalog(&config.lake)?,
     };
-    let catalog =
-        Catalog::open(&catalog_url, config.master_key.clone(), CatalogOptions::default()).await?;
-    let scratch = config.scratch.join(format!("boathouse-{}", std::process::id()));
+    let catalog = Catalog::open(
+        &catalog_url,
+        config.master_key.clone(),
+        CatalogOptions::default(),
+    )
+    .await?;
+    let scratch = config
+        .scratch
+        .join(format!("boathouse-{}", std::process::id()));
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(TrackConsumersPool::new(
             FairSpillPool::new(config.memory_bytes_max),
@@ -55,14 +61,21 @@ fn default_catalog(lake: &str) -> Result<String, SqlError> {
     let folder = Path::new(lake.trim_start_matches("file://"));
     let private = std::path::absolute(folder)
         .map_err(|error| {
-            SqlError::new(SqlState::IO_ERROR, format!("could not find the folder \"{lake}\""))
-                .caused_by(error)
+            SqlError::new(
+                SqlState::IO_ERROR,
+                format!("could not find the folder \"{lake}\""),
+            )
+            .caused_by(error)
         })?
         .join("_boathouse");
     std::fs::create_dir_all(&private).map_err(|error| {
         SqlError::new(
             SqlState::IO_ERROR,
-            format!("could not create the folder \"{}\": {}", private.display(), error.kind()),
+            format!(
+                "could not create the folder \"{}\": {}",
+                private.display(),
+                error.kind()
+            ),
         )
         .caused_by(error)
     })?;

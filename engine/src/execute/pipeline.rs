@@ -45,7 +45,9 @@ pub(super) async fn create(
             return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message)
                 .hint("CREATE OR REPLACE PIPELINE changes it and keeps what it has loaded"));
         }
-        session.state.require_owner(&snapshot, existing.owner, "pipeline", &create.name)?;
+        session
+            .state
+            .require_owner(&snapshot, existing.owner, "pipeline", &create.name)?;
     }
     if let PipelineSource::Files { connection, .. } = &create.source {
         let connection = session.state.connection(&snapshot, connection)?;
@@ -60,13 +62,19 @@ pub(super) async fn create(
     let context = session.state.query_context(&session.engine);
     ingest::plan_pipeline(&context, create).await?;
 
-    let canonical = CreatePipeline { or_replace: false, if_not_exists: false, ..create.clone() };
+    let canonical = CreatePipeline {
+        or_replace: false,
+        if_not_exists: false,
+        ..create.clone()
+    };
     let statement = canonical.to_string();
     match existing {
         Some(existing) => {
             let mut changed = (*existing).clone();
             changed.statement = statement;
-            session.catalog("CREATE PIPELINE")?.replace_pipeline(changed)?;
+            session
+                .catalog("CREATE PIPELINE")?
+                .replace_pipeline(changed)?;
         }
         None => {
             let definition = PipelineDefinition {
@@ -79,7 +87,9 @@ pub(super) async fn create(
                 comment: None,
                 created_at: chrono::Utc::now(),
             };
-            session.catalog("CREATE PIPELINE")?.create_pipeline(definition)?;
+            session
+                .catalog("CREATE PIPELINE")?
+                .create_pipeline(definition)?;
         }
     }
     done("CREATE PIPELINE")
@@ -87,7 +97,9 @@ pub(super) async fn create(
 
 /// The statement a pipeline was made with.
 pub(crate) fn statement_of(definition: &PipelineDefinition) -> Result<CreatePipeline, SqlError> {
-    let parsed = boathouse_sql::parse(&definition.statement)?.into_iter().next();
+    let parsed = boathouse_sql::parse(&definition.statement)?
+        .into_iter()
+        .next();
     match parsed.map(|parsed| parsed.statement) {
         Some(Statement::CreatePipeline(create)) => Ok(*create),
         _ => Err(SqlError::internal(format!(
@@ -100,7 +112,9 @@ pub(crate) fn statement_of(definition: &PipelineDefinition) -> Result<CreatePipe
 pub(super) fn alter(session: &mut Session, alter: &AlterPipeline) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     let pipeline = session.state.pipeline(&snapshot, &alter.name)?;
-    session.state.require_owner(&snapshot, pipeline.owner, "pipeline", &alter.name)?;
+    session
+        .state
+        .require_owner(&snapshot, pipeline.owner, "pipeline", &alter.name)?;
     let mut changed = (*pipeline).clone();
     match &alter.action {
         AlterPipelineAction::Pause => changed.paused = true,
@@ -122,7 +136,9 @@ pub(super) fn alter(session: &mut Session, alter: &AlterPipeline) -> Result<Outc
         AlterPipelineAction::SetOptions(options) => {
             let mut statement = statement_of(&pipeline)?;
             for option in options {
-                statement.options.retain(|earlier| earlier.name != option.name);
+                statement
+                    .options
+                    .retain(|earlier| earlier.name != option.name);
                 statement.options.push(option.clone());
             }
             ingest::check_options(&statement)?;
@@ -130,11 +146,15 @@ pub(super) fn alter(session: &mut Session, alter: &AlterPipeline) -> Result<Outc
         }
         AlterPipelineAction::ResetOptions(names) => {
             let mut statement = statement_of(&pipeline)?;
-            statement.options.retain(|option| !names.contains(&option.name));
+            statement
+                .options
+                .retain(|option| !names.contains(&option.name));
             changed.statement = statement.to_string();
         }
     }
-    session.catalog("ALTER PIPELINE")?.replace_pipeline(changed)?;
+    session
+        .catalog("ALTER PIPELINE")?
+        .replace_pipeline(changed)?;
     done("ALTER PIPELINE")
 }
 
@@ -152,17 +172,18 @@ pub(super) fn drop(session: &mut Session, drop: &DropPipeline) -> Result<Outcome
             }
             return Err(undefined("pipeline", name));
         };
-        session.state.require_owner(&snapshot, pipeline.owner, "pipeline", name)?;
-        session.catalog("DROP PIPELINE")?.drop_pipeline(pipeline.id)?;
+        session
+            .state
+            .require_owner(&snapshot, pipeline.owner, "pipeline", name)?;
+        session
+            .catalog("DROP PIPELINE")?
+            .drop_pipeline(pipeline.id)?;
     }
     done("DROP PIPELINE")
 }
 
 /// The pipeline, when the role may run it.
-fn runnable(
-    session: &Session,
-    name: &str,
-) -> Result<std::sync::Arc<PipelineDefinition>, SqlError> {
+fn runnable(session: &Session, name: &str) -> Result<std::sync::Arc<PipelineDefinition>, SqlError> {
     let snapshot = session.snapshot();
     let pipeline = session.state.pipeline(&snapshot, name)?;
     session.state.require(
@@ -223,7 +244,11 @@ fn summary(summary: &RunSummary, verb: &'static str) -> Result<Outcome, SqlError
 pub(super) async fn run(session: &mut Session, run: &RunPipeline) -> Result<Outcome, SqlError> {
     leave_block(session, "RUN PIPELINE").await?;
     let pipeline = runnable(session, &run.name)?;
-    let trigger = if run.full_refresh { Trigger::FullRefresh } else { Trigger::Manual };
+    let trigger = if run.full_refresh {
+        Trigger::FullRefresh
+    } else {
+        Trigger::Manual
+    };
     let result = ingest::run_pipeline(&session.engine, &pipeline, trigger).await?;
     summary(&result, "RUN PIPELINE")
 }
@@ -240,7 +265,11 @@ pub(super) async fn test(session: &mut Session, test: &TestPipeline) -> Result<O
     let pipeline = runnable(session, &test.name)?;
     let limit = test.limit.unwrap_or(TEST_ROWS);
     let (fields, batches) = ingest::test_pipeline(&session.engine, &pipeline, limit).await?;
-    Ok(rows::of_batches(fields, batches, RowsTag::Verb("TEST PIPELINE")))
+    Ok(rows::of_batches(
+        fields,
+        batches,
+        RowsTag::Verb("TEST PIPELINE"),
+    ))
 }
 
 pub(super) async fn replay(

@@ -86,7 +86,9 @@ impl KeptPlan {
             return Ok(false);
         }
         for (id, version) in &self.versions {
-            let Some(definition) = context.snapshot.table_by_id(*id) else { return Ok(false) };
+            let Some(definition) = context.snapshot.table_by_id(*id) else {
+                return Ok(false);
+            };
             let table = context.engine.lake.table(definition).await?;
             if table.snapshot(None).await?.version() != *version {
                 return Ok(false);
@@ -150,8 +152,12 @@ pub(super) async fn explain_query(
     let plan = physical_plan(context, planned.plan.clone()).await?;
     let text = if analyze {
         let tasks = query::session_state(context).task_ctx();
-        collect(Arc::clone(&plan), tasks).await.map_err(from_datafusion)?;
-        DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(verbose).to_string()
+        collect(Arc::clone(&plan), tasks)
+            .await
+            .map_err(from_datafusion)?;
+        DisplayableExecutionPlan::with_metrics(plan.as_ref())
+            .indent(verbose)
+            .to_string()
     } else {
         displayable(plan.as_ref()).indent(verbose).to_string()
     };
@@ -182,7 +188,10 @@ pub(super) async fn write_files(
             format_options.insert("format.has_header".to_owned(), header.to_string());
             let delimiter = char::from(options.delimiter).to_string();
             format_options.insert("format.delimiter".to_owned(), delimiter);
-            format_options.insert("format.quote".to_owned(), char::from(options.quote).to_string());
+            format_options.insert(
+                "format.quote".to_owned(),
+                char::from(options.quote).to_string(),
+            );
             format_options.insert("format.null_value".to_owned(), options.null.clone());
             compression_of_text(options, &mut format_options)?;
             Arc::new(CsvFormatFactory::new())
@@ -234,7 +243,11 @@ pub(super) async fn write_files(
     let rows = batches
         .iter()
         .filter_map(|batch| {
-            let counts = batch.columns().first()?.as_any().downcast_ref::<UInt64Array>()?;
+            let counts = batch
+                .columns()
+                .first()?
+                .as_any()
+                .downcast_ref::<UInt64Array>()?;
             (!counts.is_empty()).then(|| counts.value(0))
         })
         .sum();
@@ -250,8 +263,10 @@ fn compression_of_text(
             format_options.insert("format.compression".to_owned(), "uncompressed".to_owned());
             Ok(())
         }
-        Some(other) => Err(SqlError::unsupported(format!("compression \"{other}\" for this format"))
-            .hint("text files are written uncompressed; parquet takes zstd, snappy, lz4, gzip")),
+        Some(other) => Err(SqlError::unsupported(format!(
+            "compression \"{other}\" for this format"
+        ))
+        .hint("text files are written uncompressed; parquet takes zstd, snappy, lz4, gzip")),
     }
 }
 
@@ -270,7 +285,10 @@ fn output_url(context: &QueryContext, path: &str) -> Result<String, SqlError> {
     let location = StoreLocation::open(path, &context.engine.config.store_options)?;
     let mut root = location.url.clone();
     root.set_path("/");
-    context.engine.runtime.register_object_store(&root, location.root);
+    context
+        .engine
+        .runtime
+        .register_object_store(&root, location.root);
     Ok(path.to_owned())
 }
 

@@ -10,10 +10,7 @@ use crate::outcome::Outcome;
 use crate::query;
 use crate::session::{Prepared, Session};
 
-pub(super) async fn prepare(
-    session: &mut Session,
-    prepare: &Prepare,
-) -> Result<Outcome, SqlError> {
+pub(super) async fn prepare(session: &mut Session, prepare: &Prepare) -> Result<Outcome, SqlError> {
     if session.state.prepared.contains_key(&prepare.name) {
         return Err(SqlError::new(
             SqlState::DUPLICATE_PREPARED_STATEMENT,
@@ -25,14 +22,21 @@ pub(super) async fn prepare(
         start: 0,
         statement: (*prepare.statement).clone(),
     };
-    let prepared =
-        Box::pin(super::prepare(session, statement, &prepare.parameter_types)).await?;
-    session.state.prepared.insert(prepare.name.clone(), prepared);
+    let prepared = Box::pin(super::prepare(session, statement, &prepare.parameter_types)).await?;
+    session
+        .state
+        .prepared
+        .insert(prepare.name.clone(), prepared);
     done("PREPARE")
 }
 
 pub(super) fn lookup(session: &Session, name: &str) -> Result<Prepared, SqlError> {
-    session.state.prepared.get(name).cloned().ok_or_else(|| unknown(name))
+    session
+        .state
+        .prepared
+        .get(name)
+        .cloned()
+        .ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> SqlError {
@@ -42,16 +46,16 @@ fn unknown(name: &str) -> SqlError {
     )
 }
 
-pub(super) async fn execute(
-    session: &mut Session,
-    execute: &Execute,
-) -> Result<Outcome, SqlError> {
+pub(super) async fn execute(session: &mut Session, execute: &Execute) -> Result<Outcome, SqlError> {
     let prepared = lookup(session, &execute.name)?;
     let wanted = &prepared.description.parameters;
     if wanted.len() != execute.parameters.len() {
         return Err(SqlError::new(
             SqlState::SYNTAX_ERROR,
-            format!("wrong number of parameters for prepared statement \"{}\"", execute.name),
+            format!(
+                "wrong number of parameters for prepared statement \"{}\"",
+                execute.name
+            ),
         )
         .detail(format!(
             "Expected {} parameters but got {}.",
@@ -79,7 +83,11 @@ pub(super) fn deallocate(
             done("DEALLOCATE ALL")
         }
         Some(name) => {
-            session.state.prepared.remove(name).ok_or_else(|| unknown(name))?;
+            session
+                .state
+                .prepared
+                .remove(name)
+                .ok_or_else(|| unknown(name))?;
             done("DEALLOCATE")
         }
     }

@@ -76,10 +76,12 @@ impl SessionState {
     /// A table or view, if there is one.
     pub(super) fn find(&self, snapshot: &Snapshot, name: &QualifiedName) -> Option<Found> {
         let found = |schema: &str| {
-            snapshot.relation(schema, &name.name).map(|relation| match relation {
-                Relation::Table(table) => Found::Table(Arc::clone(table)),
-                Relation::View(view) => Found::View(Arc::clone(view)),
-            })
+            snapshot
+                .relation(schema, &name.name)
+                .map(|relation| match relation {
+                    Relation::Table(table) => Found::Table(Arc::clone(table)),
+                    Relation::View(view) => Found::View(Arc::clone(view)),
+                })
         };
         match &name.schema {
             Some(schema) => found(schema),
@@ -100,10 +102,17 @@ impl SessionState {
                 SqlState::WRONG_OBJECT_TYPE,
                 format!("\"{}\" is not a table", view.name),
             )),
-            None if name.schema.as_deref().is_some_and(|schema| snapshot.schema(schema).is_none()) => {
+            None if name
+                .schema
+                .as_deref()
+                .is_some_and(|schema| snapshot.schema(schema).is_none()) =>
+            {
                 Err(SqlError::new(
                     SqlState::INVALID_SCHEMA_NAME,
-                    format!("schema \"{}\" does not exist", name.schema.as_deref().unwrap_or("")),
+                    format!(
+                        "schema \"{}\" does not exist",
+                        name.schema.as_deref().unwrap_or("")
+                    ),
                 ))
             }
             None => Err(undefined_relation(name)),
@@ -115,7 +124,10 @@ impl SessionState {
         snapshot: &Snapshot,
         name: &str,
     ) -> Result<Arc<PipelineDefinition>, SqlError> {
-        snapshot.pipeline(name).cloned().ok_or_else(|| undefined("pipeline", name))
+        snapshot
+            .pipeline(name)
+            .cloned()
+            .ok_or_else(|| undefined("pipeline", name))
     }
 
     pub(super) fn connection(
@@ -123,7 +135,10 @@ impl SessionState {
         snapshot: &Snapshot,
         name: &str,
     ) -> Result<Arc<ConnectionDefinition>, SqlError> {
-        snapshot.connection(name).cloned().ok_or_else(|| undefined("connection", name))
+        snapshot
+            .connection(name)
+            .cloned()
+            .ok_or_else(|| undefined("connection", name))
     }
 
     /// A role by what a statement calls it.
@@ -144,7 +159,11 @@ impl SessionState {
             }
         };
         let role = snapshot.role(name).ok_or_else(|| undefined("role", name))?;
-        Ok(RoleIdentity { id: role.id, name: role.name.clone(), superuser: role.superuser })
+        Ok(RoleIdentity {
+            id: role.id,
+            name: role.name.clone(),
+            superuser: role.superuser,
+        })
     }
 
     /// Fails with 42501 unless the current role holds the privilege.
@@ -210,7 +229,10 @@ impl SessionState {
         .detail(format!(
             "Only roles with privileges of the \"{built_in}\" role may {action}."
         ))
-        .hint(format!("an administrator can GRANT {built_in} TO {}", self.role.name)))
+        .hint(format!(
+            "an administrator can GRANT {built_in} TO {}",
+            self.role.name
+        )))
     }
 
     fn check_database(&self, name: &QualifiedName) -> Result<(), SqlError> {
@@ -225,7 +247,10 @@ impl SessionState {
 }
 
 pub(super) fn undefined(kind: &str, name: &str) -> SqlError {
-    SqlError::new(SqlState::UNDEFINED_OBJECT, format!("{kind} \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("{kind} \"{name}\" does not exist"),
+    )
 }
 
 pub(super) fn undefined_relation(name: &QualifiedName) -> SqlError {
@@ -233,7 +258,10 @@ pub(super) fn undefined_relation(name: &QualifiedName) -> SqlError {
         Some(schema) => format!("{schema}.{}", name.name),
         None => name.name.clone(),
     };
-    SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"))
+    SqlError::new(
+        SqlState::UNDEFINED_TABLE,
+        format!("relation \"{shown}\" does not exist"),
+    )
 }
 
 pub(super) fn denied(kind: &str, name: &str) -> SqlError {

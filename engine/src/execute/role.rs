@@ -58,8 +58,11 @@ fn require_create_role(session: &Session) -> Result<(), SqlError> {
     if may {
         return Ok(());
     }
-    Err(SqlError::new(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied to create role")
-        .hint("the role needs CREATEROLE"))
+    Err(SqlError::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "permission denied to create role",
+    )
+    .hint("the role needs CREATEROLE"))
 }
 
 fn apply_options(
@@ -68,7 +71,9 @@ fn apply_options(
     options: &RoleOptions,
 ) -> Result<(), SqlError> {
     if options.superuser == Some(true) || (role.superuser && options.superuser.is_some()) {
-        session.state.require_superuser("change the SUPERUSER attribute")?;
+        session
+            .state
+            .require_superuser("change the SUPERUSER attribute")?;
     }
     if options.replication == Some(true) {
         return Err(SqlError::unsupported("the REPLICATION attribute"));
@@ -161,7 +166,8 @@ pub(super) fn alter(session: &mut Session, alter: &AlterRole) -> Result<Outcome,
                 }
                 SettingValue::Values(values) => {
                     settings.set(name, values)?;
-                    role.settings.insert(name.clone(), settings.get(name)?.to_owned());
+                    role.settings
+                        .insert(name.clone(), settings.get(name)?.to_owned());
                 }
             }
         }
@@ -190,7 +196,10 @@ pub(super) fn drop(session: &mut Session, drop: &DropRole) -> Result<Outcome, Sq
             return Err(undefined("role", name));
         };
         if role.id == session.state.role.id || role.id == session.state.session_user.id {
-            return Err(SqlError::new(SqlState("55006"), "current user cannot be dropped"));
+            return Err(SqlError::new(
+                SqlState("55006"),
+                "current user cannot be dropped",
+            ));
         }
         if role.superuser {
             session.state.require_superuser("drop a superuser role")?;
@@ -204,8 +213,7 @@ pub(super) fn drop(session: &mut Session, drop: &DropRole) -> Result<Outcome, Sq
 
 pub(super) fn set_role(session: &mut Session, set: &SetRole) -> Result<Outcome, SqlError> {
     if set.local {
-        return Err(SqlError::unsupported("SET LOCAL ROLE")
-            .hint("use SET ROLE and RESET ROLE"));
+        return Err(SqlError::unsupported("SET LOCAL ROLE").hint("use SET ROLE and RESET ROLE"));
     }
     let snapshot = session.snapshot();
     let identity = match &set.role {
@@ -219,7 +227,11 @@ pub(super) fn set_role(session: &mut Session, set: &SetRole) -> Result<Outcome, 
                     format!("permission denied to set role \"{name}\""),
                 ));
             }
-            RoleIdentity { id: role.id, name: role.name.clone(), superuser: role.superuser }
+            RoleIdentity {
+                id: role.id,
+                name: role.name.clone(),
+                superuser: role.superuser,
+            }
         }
     };
     session.state.set_role(identity);

@@ -28,7 +28,12 @@ pub(super) fn fields(columns: &[(&str, ColumnType)]) -> SchemaRef {
 
 /// A schema of text columns.
 pub(super) fn text_fields(names: &[&str]) -> SchemaRef {
-    fields(&names.iter().map(|name| (*name, ColumnType::Text)).collect::<Vec<_>>())
+    fields(
+        &names
+            .iter()
+            .map(|name| (*name, ColumnType::Text))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The outcome that gives these columns as rows.
@@ -57,5 +62,9 @@ pub(super) fn of_batches(fields: SchemaRef, batches: Vec<RecordBatch>, tag: Rows
         Arc::clone(&fields),
         futures::stream::iter(batches.into_iter().map(Ok)),
     );
-    Outcome::Rows { fields, stream: Box::pin(stream), tag }
+    Outcome::Rows {
+        fields,
+        stream: Box::pin(stream),
+        tag,
+    }
 }

@@ -39,22 +39,30 @@ pub(super) fn create(session: &mut Session, create: &CreateSchema) -> Result<Out
     let owner = match &create.owner {
         Some(owner) => {
             let owner = session.state.role_named(&snapshot, owner)?;
-            session.state.require_owner(&snapshot, owner.id, "role", &owner.name)?;
+            session
+                .state
+                .require_owner(&snapshot, owner.id, "role", &owner.name)?;
             owner.id
         }
         None => session.state.role.id,
     };
-    session.catalog("CREATE SCHEMA")?.create_schema(&create.name, owner)?;
+    session
+        .catalog("CREATE SCHEMA")?
+        .create_schema(&create.name, owner)?;
     done("CREATE SCHEMA")
 }
 
 pub(super) fn alter(session: &mut Session, alter: &AlterSchema) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     let schema = session.state.schema(&snapshot, &alter.name)?;
-    session.state.require_owner(&snapshot, schema.owner, "schema", &schema.name)?;
+    session
+        .state
+        .require_owner(&snapshot, schema.owner, "schema", &schema.name)?;
     match &alter.action {
         AlterSchemaAction::RenameTo(name) => {
-            session.catalog("ALTER SCHEMA")?.rename_schema(schema.id, name)?;
+            session
+                .catalog("ALTER SCHEMA")?
+                .rename_schema(schema.id, name)?;
         }
         AlterSchemaAction::OwnerTo(owner) => {
             let owner = session.state.role_named(&snapshot, owner)?;
@@ -72,21 +80,37 @@ pub(super) fn drop(session: &mut Session, drop: &DropSchema) -> Result<Outcome, 
         let Some(schema) = snapshot.schema(name).cloned() else {
             let message = format!("schema \"{name}\" does not exist");
             if drop.if_exists {
-                session.state.notice("NOTICE", SqlState::SUCCESSFUL_COMPLETION, format!("{message}, skipping"));
+                session.state.notice(
+                    "NOTICE",
+                    SqlState::SUCCESSFUL_COMPLETION,
+                    format!("{message}, skipping"),
+                );
                 continue;
             }
             return Err(SqlError::new(SqlState::INVALID_SCHEMA_NAME, message));
         };
-        session.state.require_owner(&snapshot, schema.owner, "schema", name)?;
-        let tables: Vec<_> =
-            snapshot.tables().filter(|table| table.schema == schema.id).cloned().collect();
-        let views: Vec<_> =
-            snapshot.views().filter(|view| view.schema == schema.id).cloned().collect();
+        session
+            .state
+            .require_owner(&snapshot, schema.owner, "schema", name)?;
+        let tables: Vec<_> = snapshot
+            .tables()
+            .filter(|table| table.schema == schema.id)
+            .cloned()
+            .collect();
+        let views: Vec<_> = snapshot
+            .views()
+            .filter(|view| view.schema == schema.id)
+            .cloned()
+            .collect();
         if !drop.cascade && (!tables.is_empty() || !views.is_empty()) {
             let dependents = tables
                 .iter()
                 .map(|table| format!("table {name}.{} depends on schema {name}", table.name))
-                .chain(views.iter().map(|view| format!("view {name}.{} depends on schema {name}", view.name)))
+                .chain(
+                    views
+                        .iter()
+                        .map(|view| format!("view {name}.{} depends on schema {name}", view.name)),
+                )
                 .collect::<Vec<_>>();
             return Err(SqlError::new(
                 SqlState::DEPENDENT_OBJECTS_STILL_EXIST,

@@ -26,36 +26,52 @@ pub(super) fn create(session: &mut Session, create: &CreateSecret) -> Result<Out
             return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message)
                 .hint("CREATE OR REPLACE SECRET gives it a new value"));
         }
-        session.state.require_owner(&snapshot, existing.owner, "secret", &create.name)?;
+        session
+            .state
+            .require_owner(&snapshot, existing.owner, "secret", &create.name)?;
         let id = existing.id;
-        session.catalog("CREATE SECRET")?.replace_secret(id, &value)?;
+        session
+            .catalog("CREATE SECRET")?
+            .replace_secret(id, &value)?;
         return done("CREATE SECRET");
     }
     let owner = session.state.role.id;
-    session.catalog("CREATE SECRET")?.create_secret(&create.name, owner, &value)?;
+    session
+        .catalog("CREATE SECRET")?
+        .create_secret(&create.name, owner, &value)?;
     done("CREATE SECRET")
 }
 
 pub(super) fn alter(session: &mut Session, alter: &AlterSecret) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
-    let secret =
-        snapshot.secret(&alter.name).ok_or_else(|| undefined("secret", &alter.name))?.clone();
-    session.state.require_owner(&snapshot, secret.owner, "secret", &alter.name)?;
+    let secret = snapshot
+        .secret(&alter.name)
+        .ok_or_else(|| undefined("secret", &alter.name))?
+        .clone();
+    session
+        .state
+        .require_owner(&snapshot, secret.owner, "secret", &alter.name)?;
     match &alter.action {
         AlterSecretAction::Value(value) => {
             let value = Secret::new(value.expose());
-            session.catalog("ALTER SECRET")?.replace_secret(secret.id, &value)?;
+            session
+                .catalog("ALTER SECRET")?
+                .replace_secret(secret.id, &value)?;
         }
         AlterSecretAction::RenameTo(name) => {
             let mut changed = (*secret).clone();
             changed.name.clone_from(name);
-            session.catalog("ALTER SECRET")?.replace_secret_definition(changed)?;
+            session
+                .catalog("ALTER SECRET")?
+                .replace_secret_definition(changed)?;
         }
         AlterSecretAction::OwnerTo(owner) => {
             let owner = session.state.role_named(&snapshot, owner)?;
             let mut changed = (*secret).clone();
             changed.owner = owner.id;
-            session.catalog("ALTER SECRET")?.replace_secret_definition(changed)?;
+            session
+                .catalog("ALTER SECRET")?
+                .replace_secret_definition(changed)?;
         }
     }
     done("ALTER SECRET")
@@ -75,7 +91,9 @@ pub(super) fn drop(session: &mut Session, drop: &DropSecret) -> Result<Outcome, 
             }
             return Err(undefined("secret", name));
         };
-        session.state.require_owner(&snapshot, secret.owner, "secret", name)?;
+        session
+            .state
+            .require_owner(&snapshot, secret.owner, "secret", name)?;
         session.catalog("DROP SECRET")?.drop_secret(secret.id)?;
     }
     done("DROP SECRET")

@@ -81,7 +81,9 @@ pub(super) fn show(session: &mut Session, show: &Show) -> Result<Outcome, SqlErr
             vec![Column::Text(vec![Some(shown)])]
         }
         Some(name) => {
-            vec![Column::Text(vec![Some(session.state.settings.get(name)?.to_owned())])]
+            vec![Column::Text(vec![Some(
+                session.state.settings.get(name)?.to_owned(),
+            )])]
         }
         None => {
             let (mut names, mut values, mut descriptions) = (Vec::new(), Vec::new(), Vec::new());
@@ -90,7 +92,11 @@ pub(super) fn show(session: &mut Session, show: &Show) -> Result<Outcome, SqlErr
                 values.push(session.state.settings.get(name).ok().map(str::to_owned));
                 descriptions.push(Some(description.to_owned()));
             }
-            vec![Column::Text(names), Column::Text(values), Column::Text(descriptions)]
+            vec![
+                Column::Text(names),
+                Column::Text(values),
+                Column::Text(descriptions),
+            ]
         }
     };
     rows::outcome(fields, columns, RowsTag::Show)

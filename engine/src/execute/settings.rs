@@ -41,7 +41,13 @@ const fn setting(
     kind: Kind,
     description: &'static str,
 ) -> Setting {
-    Setting { name, default, kind, reported_as: None, description }
+    Setting {
+        name,
+        default,
+        kind,
+        reported_as: None,
+        description,
+    }
 }
 
 const fn reported(
@@ -51,83 +57,335 @@ const fn reported(
     kind: Kind,
     description: &'static str,
 ) -> Setting {
-    Setting { name, default, kind, reported_as: Some(reported_as), description }
+    Setting {
+        name,
+        default,
+        kind,
+        reported_as: Some(reported_as),
+        description,
+    }
 }
 
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.8";
 
-const ISOLATION: &[&str] =
-    &["read uncommitted", "read committed", "repeatable read", "serializable"];
-const MESSAGE_LEVEL: &[&str] =
-    &["debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "warning", "error"];
+const ISOLATION: &[&str] = &[
+    "read uncommitted",
+    "read committed",
+    "repeatable read",
+    "serializable",
+];
+const MESSAGE_LEVEL: &[&str] = &[
+    "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "warning", "error",
+];
 
 /// Every setting, by name.
 const SETTINGS: &[Setting] = &[
-    reported("application_name", "application_name", "", Kind::Text, "names the client in pg_stat_activity"),
-    setting("array_nulls", "on", Kind::Boolean, "accepted for compatibility"),
-    setting("backslash_quote", "safe_encoding", Kind::Text, "accepted for compatibility"),
-    setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), "how bytea is written as text"),
-    setting("check_function_bodies", "on", Kind::Boolean, "accepted for compatibility"),
-    reported("client_encoding", "client_encoding", "UTF8", Kind::Encoding, "always UTF8"),
-    setting("client_min_messages", "notice", Kind::Word(MESSAGE_LEVEL), "the least message level sent to the client"),
-    reported("datestyle", "DateStyle", "ISO, MDY", Kind::DateStyle, "how dates are read; always written ISO"),
-    setting("default_table_access_method", "heap", Kind::Text, "accepted for compatibility"),
-    setting("default_tablespace", "", Kind::Text, "accepted for compatibility"),
-    setting("default_transaction_deferrable", "off", Kind::Boolean, "accepted for compatibility"),
-    setting("default_transaction_isolation", "read committed", Kind::Word(ISOLATION), "of new transactions"),
-    reported("default_transaction_read_only", "default_transaction_read_only", "off", Kind::Boolean, "whether new transactions may write"),
-    setting("enable_seqscan", "on", Kind::Boolean, "accepted for compatibility"),
-    setting("extra_float_digits", "1", Kind::Integer(-15, 3), "floats are always written exactly"),
-    setting("force_parallel_mode", "off", Kind::Text, "accepted for compatibility"),
-    setting("idle_in_transaction_session_timeout", "0", Kind::Milliseconds, "ends a session that idles in a transaction"),
-    setting("idle_session_timeout", "0", Kind::Milliseconds, "ends a session that idles"),
-    reported("in_hot_standby", "in_hot_standby", "off", Kind::Fixed, "always off"),
-    reported("integer_datetimes", "integer_datetimes", "on", Kind::Fixed, "always on"),
-    reported("intervalstyle", "IntervalStyle", "postgres", Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]), "how intervals are written"),
-    reported("is_superuser", "is_superuser", "off", Kind::Fixed, "whether the current role is a superuser"),
+    reported(
+        "application_name",
+        "application_name",
+        "",
+        Kind::Text,
+        "names the client in pg_stat_activity",
+    ),
+    setting(
+        "array_nulls",
+        "on",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "backslash_quote",
+        "safe_encoding",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
+    setting(
+        "bytea_output",
+        "hex",
+        Kind::Word(&["hex", "escape"]),
+        "how bytea is written as text",
+    ),
+    setting(
+        "check_function_bodies",
+        "on",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    reported(
+        "client_encoding",
+        "client_encoding",
+        "UTF8",
+        Kind::Encoding,
+        "always UTF8",
+    ),
+    setting(
+        "client_min_messages",
+        "notice",
+        Kind::Word(MESSAGE_LEVEL),
+        "the least message level sent to the client",
+    ),
+    reported(
+        "datestyle",
+        "DateStyle",
+        "ISO, MDY",
+        Kind::DateStyle,
+        "how dates are read; always written ISO",
+    ),
+    setting(
+        "default_table_access_method",
+        "heap",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
+    setting(
+        "default_tablespace",
+        "",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
+    setting(
+        "default_transaction_deferrable",
+        "off",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "default_transaction_isolation",
+        "read committed",
+        Kind::Word(ISOLATION),
+        "of new transactions",
+    ),
+    reported(
+        "default_transaction_read_only",
+        "default_transaction_read_only",
+        "off",
+        Kind::Boolean,
+        "whether new transactions may write",
+    ),
+    setting(
+        "enable_seqscan",
+        "on",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "extra_float_digits",
+        "1",
+        Kind::Integer(-15, 3),
+        "floats are always written exactly",
+    ),
+    setting(
+        "force_parallel_mode",
+        "off",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
+    setting(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Milliseconds,
+        "ends a session that idles in a transaction",
+    ),
+    setting(
+        "idle_session_timeout",
+        "0",
+        Kind::Milliseconds,
+        "ends a session that idles",
+    ),
+    reported(
+        "in_hot_standby",
+        "in_hot_standby",
+        "off",
+        Kind::Fixed,
+        "always off",
+    ),
+    reported(
+        "integer_datetimes",
+        "integer_datetimes",
+        "on",
+        Kind::Fixed,
+        "always on",
+    ),
+    reported(
+        "intervalstyle",
+        "IntervalStyle",
+        "postgres",
+        Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]),
+        "how intervals are written",
+    ),
+    reported(
+        "is_superuser",
+        "is_superuser",
+        "off",
+        Kind::Fixed,
+        "whether the current role is a superuser",
+    ),
     setting("jit", "off", Kind::Boolean, "accepted for compatibility"),
-    setting("lc_collate", "C", Kind::Fixed, "text is compared by its bytes"),
+    setting(
+        "lc_collate",
+        "C",
+        Kind::Fixed,
+        "text is compared by its bytes",
+    ),
     setting("lc_ctype", "C.UTF-8", Kind::Fixed, "text is UTF-8"),
     setting("lc_messages", "C", Kind::Text, "accepted for compatibility"),
     setting("lc_monetary", "C", Kind::Text, "accepted for compatibility"),
     setting("lc_numeric", "C", Kind::Text, "accepted for compatibility"),
     setting("lc_time", "C", Kind::Text, "accepted for compatibility"),
-    setting("lock_timeout", "0", Kind::Milliseconds, "accepted for compatibility"),
-    setting("max_connections", "100", Kind::Fixed, "how many sessions may be open"),
-    setting("max_identifier_length", "63", Kind::Fixed, "bytes of a name that count"),
+    setting(
+        "lock_timeout",
+        "0",
+        Kind::Milliseconds,
+        "accepted for compatibility",
+    ),
+    setting(
+        "max_connections",
+        "100",
+        Kind::Fixed,
+        "how many sessions may be open",
+    ),
+    setting(
+        "max_identifier_length",
+        "63",
+        Kind::Fixed,
+        "bytes of a name that count",
+    ),
     setting("max_index_keys", "32", Kind::Fixed, "columns of a key"),
-    setting("max_parallel_workers_per_gather", "2", Kind::Integer(0, 1024), "accepted for compatibility"),
-    setting("quote_all_identifiers", "off", Kind::Boolean, "accepted for compatibility"),
-    setting("row_security", "on", Kind::Boolean, "accepted for compatibility"),
-    setting("search_path", "\"$user\", public", Kind::Text, "schemas searched for unqualified names"),
+    setting(
+        "max_parallel_workers_per_gather",
+        "2",
+        Kind::Integer(0, 1024),
+        "accepted for compatibility",
+    ),
+    setting(
+        "quote_all_identifiers",
+        "off",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "row_security",
+        "on",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "search_path",
+        "\"$user\", public",
+        Kind::Text,
+        "schemas searched for unqualified names",
+    ),
     setting("server_encoding", "UTF8", Kind::Fixed, "always UTF8"),
-    reported("server_version", "server_version", SERVER_VERSION, Kind::Fixed, "the PostgreSQL version clients may expect"),
-    setting("server_version_num", "150008", Kind::Fixed, "the same as a number"),
-    reported("session_authorization", "session_authorization", "", Kind::Fixed, "the role that logged in"),
-    reported("standard_conforming_strings", "standard_conforming_strings", "on", Kind::Word(&["on"]), "always on"),
-    setting("ssl", "off", Kind::Fixed, "whether connections may be encrypted"),
-    setting("ssl_renegotiation_limit", "0", Kind::Integer(0, 0), "accepted for compatibility"),
-    setting("statement_timeout", "0", Kind::Milliseconds, "ends a statement that runs longer"),
-    setting("synchronize_seqscans", "on", Kind::Boolean, "accepted for compatibility"),
-    setting("synchronous_commit", "on", Kind::Text, "every commit is durable"),
-    reported("timezone", "TimeZone", "UTC", Kind::TimeZone, "the time zone timestamps with time zone are read and written in"),
-    setting("transaction_deferrable", "off", Kind::Boolean, "accepted for compatibility"),
-    setting("transaction_isolation", "read committed", Kind::Word(ISOLATION), "of this transaction"),
-    setting("transaction_read_only", "off", Kind::Boolean, "whether this transaction may write"),
+    reported(
+        "server_version",
+        "server_version",
+        SERVER_VERSION,
+        Kind::Fixed,
+        "the PostgreSQL version clients may expect",
+    ),
+    setting(
+        "server_version_num",
+        "150008",
+        Kind::Fixed,
+        "the same as a number",
+    ),
+    reported(
+        "session_authorization",
+        "session_authorization",
+        "",
+        Kind::Fixed,
+        "the role that logged in",
+    ),
+    reported(
+        "standard_conforming_strings",
+        "standard_conforming_strings",
+        "on",
+        Kind::Word(&["on"]),
+        "always on",
+    ),
+    setting(
+        "ssl",
+        "off",
+        Kind::Fixed,
+        "whether connections may be encrypted",
+    ),
+    setting(
+        "ssl_renegotiation_limit",
+        "0",
+        Kind::Integer(0, 0),
+        "accepted for compatibility",
+    ),
+    setting(
+        "statement_timeout",
+        "0",
+        Kind::Milliseconds,
+        "ends a statement that runs longer",
+    ),
+    setting(
+        "synchronize_seqscans",
+        "on",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "synchronous_commit",
+        "on",
+        Kind::Text,
+        "every commit is durable",
+    ),
+    reported(
+        "timezone",
+        "TimeZone",
+        "UTC",
+        Kind::TimeZone,
+        "the time zone timestamps with time zone are read and written in",
+    ),
+    setting(
+        "transaction_deferrable",
+        "off",
+        Kind::Boolean,
+        "accepted for compatibility",
+    ),
+    setting(
+        "transaction_isolation",
+        "read committed",
+        Kind::Word(ISOLATION),
+        "of this transaction",
+    ),
+    setting(
+        "transaction_read_only",
+        "off",
+        Kind::Boolean,
+        "whether this transaction may write",
+    ),
     setting("work_mem", "4MB", Kind::Text, "accepted for compatibility"),
-    setting("xmlbinary", "base64", Kind::Text, "accepted for compatibility"),
-    setting("xmloption", "content", Kind::Text, "accepted for compatibility"),
+    setting(
+        "xmlbinary",
+        "base64",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
+    setting(
+        "xmloption",
+        "content",
+        Kind::Text,
+        "accepted for compatibility",
+    ),
 ];
 
 fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.binary_search_by(|known| known.name.cmp(name)).ok().map(|index| &SETTINGS[index])
+    SETTINGS
+        .binary_search_by(|known| known.name.cmp(name))
+        .ok()
+        .map(|index| &SETTINGS[index])
 }
-
 
 /// Name, default and description of every setting, for `SHOW ALL` and `pg_settings`.
 pub fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    SETTINGS.iter().map(|known| (known.name, known.default, known.description))
+    SETTINGS
+        .iter()
+        .map(|known| (known.name, known.default, known.description))
 }
 
 /// One session's settings, with what a transaction has to undo.
@@ -145,7 +403,11 @@ impl Settings {
             .iter()
             .map(|known| (known.name.to_owned(), known.default.to_owned()))
             .collect();
-        Self { session_defaults: values.clone(), values, changed: Vec::new() }
+        Self {
+            session_defaults: values.clone(),
+            values,
+            changed: Vec::new(),
+        }
     }
 
     /// Sets what the session starts with; RESET comes back to it.
@@ -211,7 +473,10 @@ impl Settings {
 
     pub fn get(&self, name: &str) -> Result<&str, SqlError> {
         let name = name.to_ascii_lowercase();
-        self.values.get(&name).map(String::as_str).ok_or_else(|| unknown(&name))
+        self.values
+            .get(&name)
+            .map(String::as_str)
+            .ok_or_else(|| unknown(&name))
     }
 
     pub fn all(&self) -> &BTreeMap<String, String> {
@@ -231,7 +496,10 @@ impl Settings {
     }
 
     pub fn milliseconds(&self, name: &str) -> Option<Duration> {
-        let milliseconds = self.values.get(name).and_then(|value| parse_milliseconds(value))?;
+        let milliseconds = self
+            .values
+            .get(name)
+            .and_then(|value| parse_milliseconds(value))?;
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
@@ -243,8 +511,13 @@ impl Settings {
             let Some(reported_as) = find(&name).and_then(|known| known.reported_as) else {
                 continue;
             };
-            let Some(value) = self.values.get(&name) else { continue };
-            if !reports.iter().any(|(seen, _): &(String, String)| seen == reported_as) {
+            let Some(value) = self.values.get(&name) else {
+                continue;
+            };
+            if !reports
+                .iter()
+                .any(|(seen, _): &(String, String)| seen == reported_as)
+            {
                 reports.push((reported_as.to_owned(), value.clone()));
             }
         }
@@ -275,7 +548,11 @@ fn invalid(name: &str, value: &str) -> SqlError {
 
 fn canonical(known: &Setting, values: &[String]) -> Result<String, SqlError> {
     let joined = if known.name == "search_path" {
-        values.iter().map(|schema| quoted(schema)).collect::<Vec<_>>().join(", ")
+        values
+            .iter()
+            .map(|schema| quoted(schema))
+            .collect::<Vec<_>>()
+            .join(", ")
     } else {
         values.join(", ")
     };
@@ -344,7 +621,9 @@ fn boolean(text: &str) -> Option<bool> {
 
 fn parse_milliseconds(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let factor = match text[digits..].trim() {
         "" | "ms" => 1.0,
@@ -414,11 +693,18 @@ mod tests {
     #[test]
     fn a_timeout_takes_units_and_is_shown_in_the_largest() {
         let mut settings = Settings::new();
-        settings.set("statement_timeout", &["90s".to_owned()]).unwrap();
+        settings
+            .set("statement_timeout", &["90s".to_owned()])
+            .unwrap();
         assert_eq!(settings.get("statement_timeout").unwrap(), "90s");
-        settings.set("STATEMENT_TIMEOUT", &["120000".to_owned()]).unwrap();
+        settings
+            .set("STATEMENT_TIMEOUT", &["120000".to_owned()])
+            .unwrap();
         assert_eq!(settings.get("statement_timeout").unwrap(), "2min");
-        assert_eq!(settings.milliseconds("statement_timeout"), Some(Duration::from_secs(120)));
+        assert_eq!(
+            settings.milliseconds("statement_timeout"),
+            Some(Duration::from_secs(120))
+        );
     }
 
     #[test]
@@ -433,10 +719,15 @@ mod tests {
     #[test]
     fn only_reported_settings_are_reported_and_once() {
         let mut settings = Settings::new();
-        settings.set("timezone", &["asia/jakarta".to_owned()]).unwrap();
+        settings
+            .set("timezone", &["asia/jakarta".to_owned()])
+            .unwrap();
         settings.set("timezone", &["UTC".to_owned()]).unwrap();
         settings.set("work_mem", &["1MB".to_owned()]).unwrap();
-        assert_eq!(settings.take_changed(), [("TimeZone".to_owned(), "UTC".to_owned())]);
+        assert_eq!(
+            settings.take_changed(),
+            [("TimeZone".to_owned(), "UTC".to_owned())]
+        );
         assert!(settings.take_changed().is_empty());
     }
 }

@@ -23,7 +23,10 @@ pub(super) fn execute(session: &mut Session, show: &ShowCreate) -> Result<Outcom
     let snapshot = session.snapshot();
     let name = &show.name;
     let schema_name = |id| {
-        snapshot.schema_by_id(id).map(|schema| schema.name.clone()).unwrap_or_default()
+        snapshot
+            .schema_by_id(id)
+            .map(|schema| schema.name.clone())
+            .unwrap_or_default()
     };
     let statement = match show.kind {
         ShowCreateKind::Table => {
@@ -51,23 +54,32 @@ pub(super) fn execute(session: &mut Session, show: &ShowCreate) -> Result<Outcom
         ShowCreateKind::Connection => {
             create_connection(&*session.state.connection(&snapshot, &name.name)?)
         }
-        ShowCreateKind::Pipeline => {
-            session.state.pipeline(&snapshot, &name.name)?.statement.clone()
-        }
+        ShowCreateKind::Pipeline => session
+            .state
+            .pipeline(&snapshot, &name.name)?
+            .statement
+            .clone(),
     };
     let columns = vec![Column::Text(vec![Some(statement)])];
     rows::outcome(fields(show), columns, RowsTag::Show)
 }
 
 fn columns_of(names: &[String]) -> String {
-    names.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| quote_identifier(name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn create_table(schema: &str, table: &TableDefinition) -> String {
     let mut lines: Vec<String> = Vec::new();
     for column in &table.columns {
-        let mut line =
-            format!("{} {}", quote_identifier(&column.name), column.column_type.sql_name());
+        let mut line = format!(
+            "{} {}",
+            quote_identifier(&column.name),
+            column.column_type.sql_name()
+        );
         if let Some(default) = &column.default {
             // Writing to a String cannot fail.
             let _ = write!(line, " DEFAULT {default}");
@@ -77,14 +89,19 @@ fn create_table(schema: &str, table: &TableDefinition) -> String {
         }
         lines.push(line);
     }
-    let constraint = |name: &str, rest: String| {
-        format!("CONSTRAINT {} {rest}", quote_identifier(name))
-    };
+    let constraint =
+        |name: &str, rest: String| format!("CONSTRAINT {} {rest}", quote_identifier(name));
     if let Some(key) = &table.primary_key {
-        lines.push(constraint(&key.name, format!("PRIMARY KEY ({})", columns_of(&key.columns))));
+        lines.push(constraint(
+            &key.name,
+            format!("PRIMARY KEY ({})", columns_of(&key.columns)),
+        ));
     }
     for key in &table.unique_keys {
-        lines.push(constraint(&key.name, format!("UNIQUE ({})", columns_of(&key.columns))));
+        lines.push(constraint(
+            &key.name,
+            format!("UNIQUE ({})", columns_of(&key.columns)),
+        ));
     }
     for key in &table.foreign_keys {
         lines.push(constraint(
@@ -99,7 +116,10 @@ fn create_table(schema: &str, table: &TableDefinition) -> String {
         ));
     }
     for check in &table.checks {
-        lines.push(constraint(&check.name, format!("CHECK ({})", check.expression)));
+        lines.push(constraint(
+            &check.name,
+            format!("CHECK ({})", check.expression),
+        ));
     }
     let mut text = format!(
         "CREATE TABLE {}.{} (\n  {}\n)",
@@ -127,7 +147,11 @@ fn create_connection(connection: &ConnectionDefinition) -> String {
         .iter()
         .map(|(name, value)| match value {
             StoredOption::Secret(secret) => {
-                format!("{} = SECRET {}", quote_identifier(name), quote_identifier(secret))
+                format!(
+                    "{} = SECRET {}",
+                    quote_identifier(name),
+                    quote_identifier(secret)
+                )
             }
             StoredOption::Text(text) if is_secret_option(name) => {
                 let hidden = if text.is_empty() { "" } else { "***" };
@@ -138,8 +162,11 @@ fn create_connection(connection: &ConnectionDefinition) -> String {
             }
         })
         .collect();
-    let mut text =
-        format!("CREATE CONNECTION {} TO {}", quote_identifier(&connection.name), connection.kind);
+    let mut text = format!(
+        "CREATE CONNECTION {} TO {}",
+        quote_identifier(&connection.name),
+        connection.kind
+    );
     if !options.is_empty() {
         let _ = write!(text, " WITH ({})", options.join(", "));
     }
@@ -148,7 +175,9 @@ fn create_connection(connection: &ConnectionDefinition) -> String {
 
 /// An option that holds a secret even where it was written in clear.
 fn is_secret_option(name: &str) -> bool {
-    ["password", "secret", "key", "token", "passphrase"].iter().any(|word| name.contains(word))
+    ["password", "secret", "key", "token", "passphrase"]
+        .iter()
+        .any(|word| name.contains(word))
         && !name.ends_with("key_id")
         && name != "host_key"
 }
@@ -159,7 +188,12 @@ mod tests {
 
     #[test]
     fn options_that_hold_secrets_are_known_by_name() {
-        for name in ["password", "secret_access_key", "private_key", "session_token"] {
+        for name in [
+            "password",
+            "secret_access_key",
+            "private_key",
+            "session_token",
+        ] {
             assert!(is_secret_option(name), "{name}");
         }
         for name in ["host", "access_key_id", "host_key", "path"] {

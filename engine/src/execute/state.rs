@@ -66,8 +66,11 @@ impl SessionState {
                 format!("role \"{}\" does not exist", options.role),
             )
         })?;
-        let identity =
-            RoleIdentity { id: role.id, name: role.name.clone(), superuser: role.superuser };
+        let identity = RoleIdentity {
+            id: role.id,
+            name: role.name.clone(),
+            superuser: role.superuser,
+        };
         let mut settings = Settings::new();
         for (name, value) in &role.settings {
             settings.set_default(name, value)?;
@@ -76,7 +79,10 @@ impl SessionState {
             settings.set_default(name, value)?;
         }
         settings.force("session_authorization", identity.name.clone());
-        settings.force("is_superuser", if identity.superuser { "on" } else { "off" });
+        settings.force(
+            "is_superuser",
+            if identity.superuser { "on" } else { "off" },
+        );
         settings.take_changed();
         Ok(Self {
             process_id: NEXT_PROCESS_ID.fetch_add(1, Ordering::Relaxed),
@@ -167,7 +173,8 @@ impl SessionState {
     }
 
     pub(super) fn set_role(&mut self, role: RoleIdentity) {
-        self.settings.force("is_superuser", if role.superuser { "on" } else { "off" });
+        self.settings
+            .force("is_superuser", if role.superuser { "on" } else { "off" });
         self.role = role;
     }
 
@@ -176,7 +183,13 @@ impl SessionState {
         let text = self.settings.get("search_path").unwrap_or("public");
         split_names(text)
             .into_iter()
-            .map(|schema| if schema == "$user" { self.role.name.clone() } else { schema })
+            .map(|schema| {
+                if schema == "$user" {
+                    self.role.name.clone()
+                } else {
+                    schema
+                }
+            })
             .collect()
     }
 

@@ -7,15 +7,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use boathouse_catalog::definitions::{
-    CheckConstraint, ColumnDefinition, ForeignKey, KeyConstraint, SchemaDefinition,
-    TableDefinition,
+    CheckConstraint, ColumnDefinition, ForeignKey, KeyConstraint, SchemaDefinition, TableDefinition,
 };
 use boathouse_catalog::types::ColumnType;
 use boathouse_catalog::{Snapshot, Transaction};
-use boathouse_sql::{QualifiedName, ast};
 use boathouse_sql::statement::{
     ColumnDeclaration, CreateTable, DropTable, TableConstraint, TableConstraintKind,
 };
+use boathouse_sql::{QualifiedName, ast};
 
 use super::resolve::Found;
 use super::write::TableWrite;
@@ -30,7 +29,11 @@ pub(super) async fn create(
     create: &CreateTable,
     text: &str,
 ) -> Result<Outcome, SqlError> {
-    let tag = if create.source.is_some() { "SELECT 0" } else { "CREATE TABLE" };
+    let tag = if create.source.is_some() {
+        "SELECT 0"
+    } else {
+        "CREATE TABLE"
+    };
     if create.temporary {
         return Err(SqlError::unsupported("CREATE TEMPORARY TABLE")
             .hint("make a table in a schema of your own and drop it when done"));
@@ -45,7 +48,11 @@ pub(super) async fn create(
                 SqlState::DUPLICATE_TABLE,
                 format!("{message}, skipping"),
             );
-            return done(if create.source.is_some() { "CREATE TABLE AS" } else { tag });
+            return done(if create.source.is_some() {
+                "CREATE TABLE AS"
+            } else {
+                tag
+            });
         }
         return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
     }
@@ -59,7 +66,9 @@ pub(super) async fn create(
     }
     definition.partition_by.clone_from(&create.partition_by);
     for option in &create.options {
-        definition.properties.insert(option.name.clone(), option_text(option)?);
+        definition
+            .properties
+            .insert(option.name.clone(), option_text(option)?);
     }
 
     let planned = match &create.source {
@@ -90,15 +99,24 @@ pub(super) async fn create(
     check_definition(session, &definition)?;
 
     session.catalog("CREATE TABLE")?;
-    definition.location = session.engine.lake.create_table(&definition, &schema.name).await?;
-    match session.catalog("CREATE TABLE")?.create_table(definition.clone()) {
+    definition.location = session
+        .engine
+        .lake
+        .create_table(&definition, &schema.name)
+        .await?;
+    match session
+        .catalog("CREATE TABLE")?
+        .create_table(definition.clone())
+    {
         Ok(id) => definition.id = id,
         Err(error) => {
             session.engine.lake.drop_table(&definition.location).await?;
             return Err(error.into());
         }
     }
-    session.work()?.table_created(&schema.name, definition.clone());
+    session
+        .work()?
+        .table_created(&schema.name, definition.clone());
 
     let Some((context, planned, with_data)) = planned else {
         return done(tag);
@@ -108,9 +126,13 @@ pub(super) async fn create(
     }
     let definition = Arc::new(definition);
     let stream = query::execute_query(&context, &planned, &[]).await?;
-    let table_write =
-        TableWrite::begin(session, &schema.name, Arc::clone(&definition), &definition.columns)
-            .await?;
+    let table_write = TableWrite::begin(
+        session,
+        &schema.name,
+        Arc::clone(&definition),
+        &definition.columns,
+    )
+    .await?;
     let rows = write::write_stream(session, table_write, stream, "CREATE TABLE AS").await?;
     done(format!("SELECT {rows}"))
 }
@@ -142,7 +164,9 @@ fn copy_from_others(
                 name: format!("{}_pkey", definition.name),
                 columns: key.columns.clone(),
             });
-            definition.unique_keys.extend(other.unique_keys.iter().cloned());
+            definition
+                .unique_keys
+                .extend(other.unique_keys.iter().cloned());
         }
     }
     Ok(())
@@ -159,10 +183,7 @@ pub(super) fn add_column(
     push_column(definition, made)
 }
 
-fn push_column(
-    definition: &mut TableDefinition,
-    column: ColumnDefinition,
-) -> Result<(), SqlError> {
+fn push_column(definition: &mut TableDefinition, column: ColumnDefinition) -> Result<(), SqlError> {
     if definition.column(&column.name).is_some() {
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
@@ -208,7 +229,10 @@ pub(super) fn add_constraint(
             }
             let name = named(constraint, || format!("{}_pkey", definition.name));
             check_name(definition, &name)?;
-            definition.primary_key = Some(KeyConstraint { name, columns: columns.clone() });
+            definition.primary_key = Some(KeyConstraint {
+                name,
+                columns: columns.clone(),
+            });
         }
         TableConstraintKind::Unique(columns) => {
             require_columns(definition, columns)?;
@@ -216,12 +240,23 @@ pub(super) fn add_constraint(
                 format!("{}_{}_key", definition.name, columns.join("_"))
             });
             check_name(definition, &name)?;
-            definition.unique_keys.push(KeyConstraint { name, columns: columns.clone() });
+            definition.unique_keys.push(KeyConstraint {
+                name,
+                columns: columns.clone(),
+            });
         }
-        TableConstraintKind::ForeignKey { columns, references, referenced_columns, .. } => {
+        TableConstraintKind::ForeignKey {
+            columns,
+            references,
+            referenced_columns,
+            ..
+        } => {
             require_columns(definition, columns)?;
             let itself = references.name == definition.name
-                && references.schema.as_ref().is_none_or(|name| *name == schema.name);
+                && references
+                    .schema
+                    .as_ref()
+                    .is_none_or(|name| *name == schema.name);
             let (references_schema, target) = if itself {
                 (schema.name.clone(), definition.clone())
             } else {
@@ -271,7 +306,10 @@ pub(super) fn add_constraint(
         TableConstraintKind::Check(expression) => {
             let name = named(constraint, || free_check_name(definition, expression));
             check_name(definition, &name)?;
-            definition.checks.push(CheckConstraint { name, expression: expression.to_string() });
+            definition.checks.push(CheckConstraint {
+                name,
+                expression: expression.to_string(),
+            });
         }
     }
     Ok(())
@@ -327,7 +365,10 @@ fn check_name(definition: &TableDefinition, name: &str) -> Result<(), SqlError> 
 }
 
 fn require_columns(definition: &TableDefinition, columns: &[String]) -> Result<(), SqlError> {
-    match columns.iter().find(|column| definition.column(column).is_none()) {
+    match columns
+        .iter()
+        .find(|column| definition.column(column).is_none())
+    {
         Some(missing) => Err(SqlError::new(
             SqlState::UNDEFINED_COLUMN,
             format!("column \"{missing}\" named in key does not exist"),
@@ -380,7 +421,9 @@ pub(super) fn drop(session: &mut Session, drop: &DropTable) -> Result<Outcome, S
                 continue;
             }
         };
-        session.state.require_owner(&snapshot, table.owner, "table", &table.name)?;
+        session
+            .state
+            .require_owner(&snapshot, table.owner, "table", &table.name)?;
         let schema = snapshot
             .schema_by_id(table.schema)
             .map(|schema| schema.name.clone())
@@ -399,7 +442,10 @@ pub(super) fn drop(session: &mut Session, drop: &DropTable) -> Result<Outcome, S
             let detail = referencing
                 .iter()
                 .map(|other| {
-                    format!("a foreign key of table {} depends on table {}", other.name, table.name)
+                    format!(
+                        "a foreign key of table {} depends on table {}",
+                        other.name, table.name
+                    )
                 })
                 .collect::<Vec<_>>();
             return Err(SqlError::new(

@@ -13,7 +13,11 @@ use crate::outcome::Outcome;
 use crate::session::Session;
 
 pub(super) fn begin(session: &mut Session, begin: &Begin) -> Result<Outcome, SqlError> {
-    let tag = if begin.start { "START TRANSACTION" } else { "BEGIN" };
+    let tag = if begin.start {
+        "START TRANSACTION"
+    } else {
+        "BEGIN"
+    };
     match std::mem::replace(&mut session.state.block, Block::None) {
         Block::None => {
             session.state.block = Block::Explicit(Box::new(Work::begin(&session.state.settings)));
@@ -46,7 +50,10 @@ pub(super) async fn rollback(
 
 async fn end(session: &mut Session, commit: bool, chain: bool) -> Result<Outcome, SqlError> {
     let block = std::mem::replace(&mut session.state.block, Block::None);
-    session.state.cursors.retain(|_, cursor| cursor.hold && commit);
+    session
+        .state
+        .cursors
+        .retain(|_, cursor| cursor.hold && commit);
     let tag = match block {
         Block::Explicit(work) => {
             finish(session, *work, commit).await?;
@@ -115,8 +122,9 @@ pub(super) async fn rollback_to(
             return Err(only_in_a_block("ROLLBACK TO SAVEPOINT"));
         }
     };
-    let restored =
-        work.restore(&session.engine, &rollback.name, &mut session.state.settings).await;
+    let restored = work
+        .restore(&session.engine, &rollback.name, &mut session.state.settings)
+        .await;
     session.state.block = match restored {
         Ok(()) => Block::Explicit(work),
         Err(_) => Block::Failed(work),
@@ -149,7 +157,10 @@ fn apply_modes(
     let settings = &mut session.state.settings;
     if of_session {
         if let Some(isolation) = modes.isolation {
-            settings.set("default_transaction_isolation", &[isolation_name(isolation)])?;
+            settings.set(
+                "default_transaction_isolation",
+                &[isolation_name(isolation)],
+            )?;
         }
         if let Some(read_only) = modes.read_only {
             settings.set("default_transaction_read_only", &[on_off(read_only)])?;
@@ -158,11 +169,17 @@ fn apply_modes(
     }
     if let Some(isolation) = modes.isolation {
         remember_local(session, "transaction_isolation");
-        session.state.settings.set("transaction_isolation", &[isolation_name(isolation)])?;
+        session
+            .state
+            .settings
+            .set("transaction_isolation", &[isolation_name(isolation)])?;
     }
     if let Some(read_only) = modes.read_only {
         remember_local(session, "transaction_read_only");
-        session.state.settings.set("transaction_read_only", &[on_off(read_only)])?;
+        session
+            .state
+            .settings
+            .set("transaction_read_only", &[on_off(read_only)])?;
         if let Some(work) = session.state.work() {
             work.read_only = read_only;
         }
@@ -172,7 +189,9 @@ fn apply_modes(
 
 /// Notes a setting's value so that the end of the transaction puts it back.
 pub(super) fn remember_local(session: &mut Session, name: &str) {
-    let Ok(value) = session.state.settings.get(name).map(str::to_owned) else { return };
+    let Ok(value) = session.state.settings.get(name).map(str::to_owned) else {
+        return;
+    };
     if let Some(work) = session.state.work() {
         work.local_settings.push((name.to_owned(), value));
     }

@@ -83,7 +83,9 @@ pub(super) async fn create(
     };
     match existing {
         Some(view) => {
-            session.state.require_owner(&snapshot, view.owner, "view", &view.name)?;
+            session
+                .state
+                .require_owner(&snapshot, view.owner, "view", &view.name)?;
             definition.id = view.id;
             definition.owner = view.owner;
             definition.comment.clone_from(&view.comment);
@@ -148,7 +150,9 @@ fn change(
     action: &AlterViewAction,
 ) -> Result<(), SqlError> {
     let snapshot = session.snapshot();
-    session.state.require_owner(&snapshot, view.owner, "view", &view.name)?;
+    session
+        .state
+        .require_owner(&snapshot, view.owner, "view", &view.name)?;
     let mut changed = view.clone();
     match action {
         AlterViewAction::RenameTo(name) => changed.name.clone_from(name),
@@ -159,8 +163,11 @@ fn change(
             changed.owner = session.state.role_named(&snapshot, owner)?.id;
         }
         AlterViewAction::RenameColumn { from, to } => {
-            let column =
-                changed.columns.iter_mut().find(|(name, _)| name == from).ok_or_else(|| {
+            let column = changed
+                .columns
+                .iter_mut()
+                .find(|(name, _)| name == from)
+                .ok_or_else(|| {
                     SqlError::new(
                         SqlState::UNDEFINED_COLUMN,
                         format!("column \"{from}\" does not exist"),
@@ -182,7 +189,9 @@ pub(super) fn drop(session: &mut Session, drop: &DropView) -> Result<Outcome, Sq
             table::skip_missing(session, "view", name, drop.if_exists)?;
             continue;
         };
-        session.state.require_owner(&session.snapshot(), view.owner, "view", &view.name)?;
+        session
+            .state
+            .require_owner(&session.snapshot(), view.owner, "view", &view.name)?;
         session.catalog("DROP VIEW")?.drop_view(view.id)?;
     }
     done("DROP VIEW")

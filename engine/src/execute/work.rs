@@ -109,15 +109,18 @@ impl Work {
     /// Notes a changed definition, so that the lake's own metadata follows.
     pub fn table_changed(&mut self, schema_name: &str, definition: TableDefinition) {
         let definition = Arc::new(definition);
-        let work = self.tables.entry(definition.id).or_insert_with(|| TableWork {
-            definition: Arc::clone(&definition),
-            schema_name: schema_name.to_owned(),
-            created: false,
-            files: Vec::new(),
-            removes_all: false,
-            metadata_changed: false,
-            operation: "ALTER TABLE",
-        });
+        let work = self
+            .tables
+            .entry(definition.id)
+            .or_insert_with(|| TableWork {
+                definition: Arc::clone(&definition),
+                schema_name: schema_name.to_owned(),
+                created: false,
+                files: Vec::new(),
+                removes_all: false,
+                metadata_changed: false,
+                operation: "ALTER TABLE",
+            });
         schema_name.clone_into(&mut work.schema_name);
         work.definition = definition;
         work.metadata_changed = true;
@@ -199,7 +202,10 @@ impl Work {
         self.savepoints.truncate(index + 1);
         let point = self.savepoints[index].clone();
         for (id, table) in std::mem::take(&mut self.tables) {
-            let kept = point.tables.get(&id).map_or(0, |earlier| earlier.files.len());
+            let kept = point
+                .tables
+                .get(&id)
+                .map_or(0, |earlier| earlier.files.len());
             let orphans = table.files.iter().skip(kept).cloned().collect::<Vec<_>>();
             discard(engine, &table, orphans).await;
         }
@@ -232,7 +238,12 @@ impl Work {
     }
 
     async fn commit_now(self, engine: &Arc<Engine>) -> Result<(), SqlError> {
-        let Self { catalog, tables, dropped, .. } = self;
+        let Self {
+            catalog,
+            tables,
+            dropped,
+            ..
+        } = self;
         let result = async {
             for table in tables.values() {
                 commit_table(engine, table).await?;
@@ -315,5 +326,8 @@ fn mixed(table: &str) -> SqlError {
 }
 
 fn no_savepoint(name: &str) -> SqlError {
-    SqlError::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState("3B001"),
+        format!("savepoint \"{name}\" does not exist"),
+    )
 }

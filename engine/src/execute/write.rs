@@ -66,7 +66,10 @@ pub(super) fn plan_constraints(
                     "argument of CHECK must be type boolean",
                 ));
             }
-            Ok(Check { name: check.name.clone(), expression })
+            Ok(Check {
+                name: check.name.clone(),
+                expression,
+            })
         })
         .collect()
 }
@@ -89,7 +92,9 @@ fn default_of(
     session: &Session,
     column: &ColumnDefinition,
 ) -> Result<Option<Arc<dyn PhysicalExpr>>, SqlError> {
-    let Some(text) = &column.default else { return Ok(None) };
+    let Some(text) = &column.default else {
+        return Ok(None);
+    };
     let empty = DFSchema::empty();
     let context = session.state.query_context(&session.engine);
     let parsed = parse_expression(text)?;
@@ -198,7 +203,9 @@ impl TableWrite {
         for (index, column) in self.definition.columns.iter().enumerate() {
             let array = batch.column(index);
             if !column.nullable && array.null_count() > 0 {
-                let row = (0..array.len()).find(|row| array.is_null(*row)).unwrap_or(0);
+                let row = (0..array.len())
+                    .find(|row| array.is_null(*row))
+                    .unwrap_or(0);
                 return Err(SqlError::new(
                     SqlState::NOT_NULL_VIOLATION,
                     format!(
@@ -250,7 +257,9 @@ impl TableWrite {
                 .await?;
             return Ok(rows);
         }
-        session.work()?.rows_written(&self.schema_name, &self.definition, files, operation)?;
+        session
+            .work()?
+            .rows_written(&self.schema_name, &self.definition, files, operation)?;
         Ok(rows)
     }
 }
@@ -269,10 +278,7 @@ pub(super) async fn write_stream(
     table_write.finish(session, operation).await
 }
 
-fn evaluate(
-    expression: &Arc<dyn PhysicalExpr>,
-    batch: &RecordBatch,
-) -> Result<ArrayRef, SqlError> {
+fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef, SqlError> {
     expression
         .evaluate(batch)
         .and_then(|value| match value {

@@ -22,7 +22,9 @@ pub fn is_relabel(from: &ColumnType, to: &ColumnType) -> bool {
         && match (from, to) {
             (_, ColumnType::Text | ColumnType::Varchar(None)) => true,
             (ColumnType::Numeric { .. }, ColumnType::Numeric { .. }) => true,
-            (ColumnType::Varchar(Some(given)), ColumnType::Varchar(Some(wanted))) => given <= wanted,
+            (ColumnType::Varchar(Some(given)), ColumnType::Varchar(Some(wanted))) => {
+                given <= wanted
+            }
             (ColumnType::Jsonb, ColumnType::Json) => true,
             (ColumnType::Array(from), ColumnType::Array(to)) => is_relabel(from, to),
             _ => false,
@@ -146,8 +148,8 @@ pub fn cast_value(
         ColumnType::Numeric { precision, scale } => match value {
             Value::Float(float) => {
                 let digits = text_io::display_float(*float, *from == ColumnType::Real);
-                let (unscaled, from_scale) = text_io::parse_numeric(&digits)
-                    .ok_or_else(|| out_of_range(to))?;
+                let (unscaled, from_scale) =
+                    text_io::parse_numeric(&digits).ok_or_else(|| out_of_range(to))?;
                 numeric(unscaled, from_scale, *precision, *scale)?
             }
             Value::Text(text) => return text_io::parse(text, to, zone),
@@ -240,7 +242,10 @@ fn numeric(
     scale: i8,
 ) -> Result<Value<'static>, SqlError> {
     let overflow = || {
-        let error = SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow");
+        let error = SqlError::new(
+            SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+            "numeric field overflow",
+        );
         match precision {
             Some(precision) => error.detail(format!(
                 "A field with precision {precision}, scale {scale} must round to an absolute value \
@@ -251,7 +256,9 @@ fn numeric(
         }
     };
     let unscaled = rescale(unscaled, from, scale).ok_or_else(overflow)?;
-    let limit = 10i128.checked_pow(u32::from(precision.unwrap_or(38))).unwrap_or(i128::MAX);
+    let limit = 10i128
+        .checked_pow(u32::from(precision.unwrap_or(38)))
+        .unwrap_or(i128::MAX);
     if unscaled.abs() >= limit {
         return Err(overflow());
     }
@@ -275,7 +282,11 @@ pub fn overload(from: &ColumnType, to: &ColumnType, lenient: bool) -> Arc<Overlo
             returns: Returns::Type(to.clone()),
             strict: true,
             volatility: Volatility::Immutable,
-            body: Body::Cast { from: from.clone(), to: to.clone(), lenient },
+            body: Body::Cast {
+                from: from.clone(),
+                to: to.clone(),
+                lenient,
+            },
         })
     };
     match OVERLOADS.lock() {

@@ -35,7 +35,10 @@ pub fn add_interval(micros: i64, interval: IntervalMonthDayNano) -> Result<i64, 
     let mut days = micros.div_euclid(MICROS_PER_DAY);
     let time = micros.rem_euclid(MICROS_PER_DAY);
     if interval.months != 0 {
-        let date = i32::try_from(days).ok().and_then(date_from_days).ok_or_else(out_of_range)?;
+        let date = i32::try_from(days)
+            .ok()
+            .and_then(date_from_days)
+            .ok_or_else(out_of_range)?;
         let moved = if interval.months > 0 {
             date.checked_add_months(Months::new(interval.months.unsigned_abs()))
         } else {
@@ -60,7 +63,9 @@ fn add_in_zone(
     }
     let calendar = IntervalMonthDayNano::new(interval.months, interval.days, 0);
     let moved = local_to_utc(add_interval(utc_to_local(micros, zone), calendar)?, zone);
-    moved.checked_add(interval.nanoseconds / 1000).ok_or_else(out_of_range)
+    moved
+        .checked_add(interval.nanoseconds / 1000)
+        .ok_or_else(out_of_range)
 }
 
 pub fn negate(interval: IntervalMonthDayNano) -> IntervalMonthDayNano {
@@ -107,7 +112,9 @@ fn register_operators(functions: &mut Builder) {
         Ok(Value::Int(cells[0].as_int() - cells[1].as_int()))
     });
     functions.rows("+(date, time) timestamp", |_, cells| {
-        Ok(Value::Timestamp(cells[0].as_int() * MICROS_PER_DAY + cells[1].as_int()))
+        Ok(Value::Timestamp(
+            cells[0].as_int() * MICROS_PER_DAY + cells[1].as_int(),
+        ))
     });
     fn date_plus<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
         let start = cells[0].as_int() * MICROS_PER_DAY;
@@ -142,14 +149,24 @@ fn register_operators(functions: &mut Builder) {
         let zone = context.session.time_zone();
         add_in_zone(cells[0].as_int(), negate(cells[1].as_interval()), zone).map(Value::Timestamp)
     });
-    for signature in ["-(timestamp, timestamp) interval", "-(timestamptz, timestamptz) interval"] {
+    for signature in [
+        "-(timestamp, timestamp) interval",
+        "-(timestamptz, timestamptz) interval",
+    ] {
         functions.rows(signature, |_, cells| {
-            Ok(Value::Interval(difference(cells[0].as_int(), cells[1].as_int())))
+            Ok(Value::Interval(difference(
+                cells[0].as_int(),
+                cells[1].as_int(),
+            )))
         });
     }
     functions.rows("-(time, time) interval", |_, cells| {
         let micros = cells[0].as_int() - cells[1].as_int();
-        Ok(Value::Interval(IntervalMonthDayNano::new(0, 0, micros * 1000)))
+        Ok(Value::Interval(IntervalMonthDayNano::new(
+            0,
+            0,
+            micros * 1000,
+        )))
     });
     functions.rows("+(time, interval) time", |_, cells| {
         let micros = cells[0].as_int() + cells[1].as_interval().nanoseconds / 1000;
@@ -176,17 +193,26 @@ fn register_operators(functions: &mut Builder) {
         )))
     });
     functions.rows("*(interval, double precision) interval", |_, cells| {
-        Ok(Value::Interval(scale(cells[0].as_interval(), cells[1].as_float())))
+        Ok(Value::Interval(scale(
+            cells[0].as_interval(),
+            cells[1].as_float(),
+        )))
     });
     functions.rows("*(double precision, interval) interval", |_, cells| {
-        Ok(Value::Interval(scale(cells[1].as_interval(), cells[0].as_float())))
+        Ok(Value::Interval(scale(
+            cells[1].as_interval(),
+            cells[0].as_float(),
+        )))
     });
     functions.rows("/(interval, double precision) interval", |_, cells| {
         let divisor = cells[1].as_float();
         if divisor == 0.0 {
             return Err(crate::query::failure::division_by_zero());
         }
-        Ok(Value::Interval(scale(cells[0].as_interval(), 1.0 / divisor)))
+        Ok(Value::Interval(scale(
+            cells[0].as_interval(),
+            1.0 / divisor,
+        )))
     });
 }
 
@@ -202,7 +228,10 @@ fn extract_type(_: &[ColumnType], constants: &[Option<ScalarValue>]) -> ColumnTy
         "julian" => 16,
         _ => 0,
     };
-    ColumnType::Numeric { precision: Some(38), scale }
+    ColumnType::Numeric {
+        precision: Some(38),
+        scale,
+    }
 }
 
 /// A field as (value times 10^6).
@@ -223,7 +252,9 @@ fn field_of(unit: &str, micros: i64, zone: Option<chrono_tz::Tz>) -> Option<i128
         "hour" | "hours" | "h" | "hr" => whole(time / 3_600_000_000),
         "minute" | "minutes" | "m" | "min" => whole(time / 60_000_000 % 60),
         "second" | "seconds" | "s" | "sec" => Some(i128::from(time % 60_000_000)),
-        "millisecond" | "milliseconds" | "ms" | "msec" => Some(i128::from(time % 60_000_000) * 1000),
+        "millisecond" | "milliseconds" | "ms" | "msec" => {
+            Some(i128::from(time % 60_000_000) * 1000)
+        }
         "microsecond" | "microseconds" | "us" | "usec" => {
             Some(i128::from(time % 60_000_000) * 1_000_000)
         }
@@ -232,20 +263,30 @@ fn field_of(unit: &str, micros: i64, zone: Option<chrono_tz::Tz>) -> Option<i128
         "doy" => whole(i64::from(date.ordinal())),
         "isoyear" => whole(i64::from(date.iso_week().year())),
         "decade" => whole(year.div_euclid(10)),
-        "century" => whole(if year > 0 { (year + 99) / 100 } else { (year - 100) / 100 }),
-        "millennium" => whole(if year > 0 { (year + 999) / 1000 } else { (year - 1000) / 1000 }),
+        "century" => whole(if year > 0 {
+            (year + 99) / 100
+        } else {
+            (year - 100) / 100
+        }),
+        "millennium" => whole(if year > 0 {
+            (year + 999) / 1000
+        } else {
+            (year - 1000) / 1000
+        }),
         "epoch" => Some(i128::from(micros)),
         "julian" => Some(
             (i128::from(days) + 2_440_588) * 1_000_000
                 + i128::from(time) * 1_000_000 / i128::from(MICROS_PER_DAY),
         ),
-        "timezone" => whole(i64::from(zone.map_or(0, |zone| offset_seconds(micros, zone)))),
-        "timezone_hour" => {
-            whole(i64::from(zone.map_or(0, |zone| offset_seconds(micros, zone)) / 3600))
-        }
-        "timezone_minute" => {
-            whole(i64::from(zone.map_or(0, |zone| offset_seconds(micros, zone)) / 60 % 60))
-        }
+        "timezone" => whole(i64::from(
+            zone.map_or(0, |zone| offset_seconds(micros, zone)),
+        )),
+        "timezone_hour" => whole(i64::from(
+            zone.map_or(0, |zone| offset_seconds(micros, zone)) / 3600,
+        )),
+        "timezone_minute" => whole(i64::from(
+            zone.map_or(0, |zone| offset_seconds(micros, zone)) / 60 % 60,
+        )),
         _ => None,
     }
 }
@@ -295,15 +336,31 @@ fn numeric_field<'a>(found: Option<i128>, unit: &str, of: &str) -> Cell<'a> {
 }
 
 fn register_fields(functions: &mut Builder) {
-    functions.computed("extract(text, timestamp) numeric", extract_type, |_, cells| {
-        let unit = cells[0].as_text().to_ascii_lowercase();
-        numeric_field(field_of(&unit, cells[1].as_int(), None), &unit, "timestamp without time zone")
-    });
-    functions.computed("extract(text, timestamptz) numeric", extract_type, |context, cells| {
-        let unit = cells[0].as_text().to_ascii_lowercase();
-        let zone = Some(context.session.time_zone());
-        numeric_field(field_of(&unit, cells[1].as_int(), zone), &unit, "timestamp with time zone")
-    });
+    functions.computed(
+        "extract(text, timestamp) numeric",
+        extract_type,
+        |_, cells| {
+            let unit = cells[0].as_text().to_ascii_lowercase();
+            numeric_field(
+                field_of(&unit, cells[1].as_int(), None),
+                &unit,
+                "timestamp without time zone",
+            )
+        },
+    );
+    functions.computed(
+        "extract(text, timestamptz) numeric",
+        extract_type,
+        |context, cells| {
+            let unit = cells[0].as_text().to_ascii_lowercase();
+            let zone = Some(context.session.time_zone());
+            numeric_field(
+                field_of(&unit, cells[1].as_int(), zone),
+                &unit,
+                "timestamp with time zone",
+            )
+        },
+    );
     functions.computed("extract(text, date) numeric", extract_type, |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
         let of_time = unit.starts_with("hour")
@@ -318,13 +375,25 @@ fn register_fields(functions: &mut Builder) {
         };
         numeric_field(found, &unit, "date")
     });
-    functions.computed("extract(text, interval) numeric", extract_type, |_, cells| {
-        let unit = cells[0].as_text().to_ascii_lowercase();
-        numeric_field(interval_field(&unit, cells[1].as_interval()), &unit, "interval")
-    });
+    functions.computed(
+        "extract(text, interval) numeric",
+        extract_type,
+        |_, cells| {
+            let unit = cells[0].as_text().to_ascii_lowercase();
+            numeric_field(
+                interval_field(&unit, cells[1].as_interval()),
+                &unit,
+                "interval",
+            )
+        },
+    );
     functions.computed("extract(text, time) numeric", extract_type, |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
-        numeric_field(time_field(&unit, cells[1].as_int()), &unit, "time without time zone")
+        numeric_field(
+            time_field(&unit, cells[1].as_int()),
+            &unit,
+            "time without time zone",
+        )
     });
     fn float<'a>(found: Cell<'a>) -> Cell<'a> {
         found.map(|value| Value::Float(value.as_float()))
@@ -334,11 +403,14 @@ fn register_fields(functions: &mut Builder) {
         let found = field_of(&unit, cells[1].as_int(), None);
         float(numeric_field(found, &unit, "timestamp without time zone"))
     });
-    functions.rows("date_part(text, timestamptz) double precision", |context, cells| {
-        let unit = cells[0].as_text().to_ascii_lowercase();
-        let found = field_of(&unit, cells[1].as_int(), Some(context.session.time_zone()));
-        float(numeric_field(found, &unit, "timestamp with time zone"))
-    });
+    functions.rows(
+        "date_part(text, timestamptz) double precision",
+        |context, cells| {
+            let unit = cells[0].as_text().to_ascii_lowercase();
+            let found = field_of(&unit, cells[1].as_int(), Some(context.session.time_zone()));
+            float(numeric_field(found, &unit, "timestamp with time zone"))
+        },
+    );
     functions.rows("date_part(text, date) double precision", |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
         let found = field_of(&unit, cells[1].as_int() * MICROS_PER_DAY, None);
@@ -346,11 +418,19 @@ fn register_fields(functions: &mut Builder) {
     });
     functions.rows("date_part(text, interval) double precision", |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
-        float(numeric_field(interval_field(&unit, cells[1].as_interval()), &unit, "interval"))
+        float(numeric_field(
+            interval_field(&unit, cells[1].as_interval()),
+            &unit,
+            "interval",
+        ))
     });
     functions.rows("date_part(text, time) double precision", |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
-        float(numeric_field(time_field(&unit, cells[1].as_int()), &unit, "time without time zone"))
+        float(numeric_field(
+            time_field(&unit, cells[1].as_int()),
+            &unit,
+            "time without time zone",
+        ))
     });
 }
 
@@ -373,9 +453,9 @@ fn truncate(unit: &str, micros: i64) -> Option<i64> {
     let start = |year: i32, month: u32| NaiveDate::from_ymd_opt(year, month, 1);
     let year = date.year();
     let cut = match unit {
-        "week" | "weeks" => {
-            date.checked_sub_days(chrono::Days::new(u64::from(date.weekday().num_days_from_monday())))
-        }
+        "week" | "weeks" => date.checked_sub_days(chrono::Days::new(u64::from(
+            date.weekday().num_days_from_monday(),
+        ))),
         "month" | "months" => start(year, date.month()),
         "quarter" => start(year, date.month0() / 3 * 3 + 1),
         "year" | "years" => start(year, 1),
@@ -424,11 +504,13 @@ pub fn age(later: i64, earlier: i64) -> IntervalMonthDayNano {
     }
     let split = |micros: i64| {
         let days = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(0);
-        (date_from_days(days).unwrap_or_default(), micros.rem_euclid(MICROS_PER_DAY))
+        (
+            date_from_days(days).unwrap_or_default(),
+            micros.rem_euclid(MICROS_PER_DAY),
+        )
     };
     let ((to, to_time), (from, from_time)) = (split(later), split(earlier));
-    let mut months =
-        (to.year() - from.year()) * 12 + to.month() as i32 - from.month() as i32;
+    let mut months = (to.year() - from.year()) * 12 + to.month() as i32 - from.month() as i32;
     let mut days = to.day() as i32 - from.day() as i32;
     let mut time = to_time - from_time;
     if time < 0 {
@@ -449,20 +531,28 @@ fn days_in_month(date: NaiveDate) -> i32 {
     } else {
         NaiveDate::from_ymd_opt(date.year(), date.month() + 1, 1)
     };
-    next.and_then(|next| next.pred_opt()).map_or(30, |last| last.day() as i32)
+    next.and_then(|next| next.pred_opt())
+        .map_or(30, |last| last.day() as i32)
 }
 
 fn bin<'a>(step: IntervalMonthDayNano, micros: i64, origin: i64) -> Cell<'a> {
     let invalid =
         |message: &str| SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message.to_owned());
     if step.months != 0 {
-        return Err(invalid("timestamps cannot be binned into intervals containing months or years"));
+        return Err(invalid(
+            "timestamps cannot be binned into intervals containing months or years",
+        ));
     }
     let stride = interval_micros(step);
     if stride <= 0 {
-        return Err(SqlError::new(SqlState("22008"), "stride must be greater than zero"));
+        return Err(SqlError::new(
+            SqlState("22008"),
+            "stride must be greater than zero",
+        ));
     }
-    Ok(Value::Timestamp(origin + (micros - origin).div_euclid(stride) * stride))
+    Ok(Value::Timestamp(
+        origin + (micros - origin).div_euclid(stride) * stride,
+    ))
 }
 
 fn today(context: &FunctionContext) -> i64 {
@@ -481,51 +571,74 @@ pub fn register(functions: &mut Builder) {
             .map(Value::Timestamp)
             .ok_or_else(|| unit_not_known(&unit, "timestamp without time zone"))
     });
-    functions.rows("date_trunc(text, timestamptz) timestamptz", |context, cells| {
-        let zone = Zone::Named(context.session.time_zone());
-        truncate_in(cells[0].as_text(), cells[1].as_int(), &zone).map(Value::Timestamp)
-    });
+    functions.rows(
+        "date_trunc(text, timestamptz) timestamptz",
+        |context, cells| {
+            let zone = Zone::Named(context.session.time_zone());
+            truncate_in(cells[0].as_text(), cells[1].as_int(), &zone).map(Value::Timestamp)
+        },
+    );
     functions.rows("date_trunc(text, date) timestamptz", |context, cells| {
         let zone = context.session.time_zone();
         let start = local_to_utc(cells[1].as_int() * MICROS_PER_DAY, zone);
         truncate_in(cells[0].as_text(), start, &Zone::Named(zone)).map(Value::Timestamp)
     });
-    functions.rows("date_trunc(text, timestamptz, text) timestamptz", |_, cells| {
-        let zone = named_zone(cells[2].as_text())?;
-        truncate_in(cells[0].as_text(), cells[1].as_int(), &zone).map(Value::Timestamp)
-    });
+    functions.rows(
+        "date_trunc(text, timestamptz, text) timestamptz",
+        |_, cells| {
+            let zone = named_zone(cells[2].as_text())?;
+            truncate_in(cells[0].as_text(), cells[1].as_int(), &zone).map(Value::Timestamp)
+        },
+    );
     functions.rows("date_trunc(text, interval) interval", |_, cells| {
         let interval = cells[1].as_interval();
         let unit = cells[0].as_text().to_ascii_lowercase();
         let time = interval.nanoseconds / 1000;
         let cut = |months: i32, days: i32, micros: i64| {
-            Ok(Value::Interval(IntervalMonthDayNano::new(months, days, micros * 1000)))
+            Ok(Value::Interval(IntervalMonthDayNano::new(
+                months,
+                days,
+                micros * 1000,
+            )))
         };
         match unit.trim_end_matches('s') {
             "year" => cut(interval.months / 12 * 12, 0, 0),
             "quarter" => cut(interval.months / 3 * 3, 0, 0),
             "month" => cut(interval.months, 0, 0),
             "day" => cut(interval.months, interval.days, 0),
-            "hour" => cut(interval.months, interval.days, time / 3_600_000_000 * 3_600_000_000),
-            "minute" => cut(interval.months, interval.days, time / 60_000_000 * 60_000_000),
+            "hour" => cut(
+                interval.months,
+                interval.days,
+                time / 3_600_000_000 * 3_600_000_000,
+            ),
+            "minute" => cut(
+                interval.months,
+                interval.days,
+                time / 60_000_000 * 60_000_000,
+            ),
             "second" => cut(interval.months, interval.days, time / 1_000_000 * 1_000_000),
             _ => Err(unit_not_known(&unit, "interval")),
         }
     });
-    functions.rows("date_bin(interval, timestamp, timestamp) timestamp", |_, cells| {
-        bin(cells[0].as_interval(), cells[1].as_int(), cells[2].as_int())
-    });
-    functions.rows("date_bin(interval, timestamptz, timestamptz) timestamptz", |_, cells| {
-        bin(cells[0].as_interval(), cells[1].as_int(), cells[2].as_int())
-    });
+    functions.rows(
+        "date_bin(interval, timestamp, timestamp) timestamp",
+        |_, cells| bin(cells[0].as_interval(), cells[1].as_int(), cells[2].as_int()),
+    );
+    functions.rows(
+        "date_bin(interval, timestamptz, timestamptz) timestamptz",
+        |_, cells| bin(cells[0].as_interval(), cells[1].as_int(), cells[2].as_int()),
+    );
     functions.rows("age(timestamp, timestamp) interval", |_, cells| {
         Ok(Value::Interval(age(cells[0].as_int(), cells[1].as_int())))
     });
-    functions.rows("age(timestamptz, timestamptz) interval", |context, cells| {
-        let zone = context.session.time_zone();
-        let local = |cell: &Value<'_>| utc_to_local(cell.as_int(), zone);
-        Ok(Value::Interval(age(local(&cells[0]), local(&cells[1]))))
-    });
+    functions.rows(
+        "age(timestamptz, timestamptz) interval",
+        |context, cells| {
+            let zone = context.session.time_zone();
+            let local = |cell: &Value<'_>| utc_to_local(cell.as_int(), zone);
+            Ok(Value::Interval(age(local(&cells[0]), local(&cells[1]))))
+        },
+    );
     functions.stable("age(timestamp) interval", |context, cells| {
         Ok(Value::Interval(age(today(context), cells[0].as_int())))
     });
@@ -542,7 +655,9 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::Timestamp(to_local(cells[1].as_int(), &zone)))
     });
     functions.rows("timezone(interval, timestamptz) timestamp", |_, cells| {
-        Ok(Value::Timestamp(cells[1].as_int() + interval_micros(cells[0].as_interval())))
+        Ok(Value::Timestamp(
+            cells[1].as_int() + interval_micros(cells[0].as_interval()),
+        ))
     });
     functions.rows("justify_hours(interval) interval", |_, cells| {
         let interval = cells[0].as_interval();
@@ -573,9 +688,10 @@ pub fn register(functions: &mut Builder) {
     functions.rows("make_date(integer, integer, integer) date", |_, cells| {
         make_date(cells).map(|date| Value::Date(days_from_date(date)))
     });
-    functions.rows("make_time(integer, integer, double precision) time", |_, cells| {
-        Ok(Value::Time(clock(cells, 0)))
-    });
+    functions.rows(
+        "make_time(integer, integer, double precision) time",
+        |_, cells| Ok(Value::Time(clock(cells, 0))),
+    );
     functions.rows(
         "make_timestamp(integer, integer, integer, integer, integer, double precision) timestamp",
         |_, cells| {
@@ -611,12 +727,18 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::Timestamp((cells[0].as_float() * 1e6).round() as i64))
     });
     functions.rows("isfinite(timestamp) boolean", |_, cells| {
-        Ok(Value::Bool(!matches!(cells[0].as_int(), i64::MAX | i64::MIN)))
+        Ok(Value::Bool(!matches!(
+            cells[0].as_int(),
+            i64::MAX | i64::MIN
+        )))
     });
-    functions.rows("overlaps(timestamptz, timestamptz, timestamptz, timestamptz) boolean", |_, cells| {
-        let at = |index: usize| cells[index].as_int();
-        Ok(Value::Bool(at(0) < at(3) && at(2) < at(1)))
-    });
+    functions.rows(
+        "overlaps(timestamptz, timestamptz, timestamptz, timestamptz) boolean",
+        |_, cells| {
+            let at = |index: usize| cells[index].as_int();
+            Ok(Value::Bool(at(0) < at(3) && at(2) < at(1)))
+        },
+    );
 }
 
 fn make_date(cells: &[Value<'_>]) -> Result<NaiveDate, SqlError> {
@@ -656,11 +778,18 @@ fn register_clock(functions: &mut Builder) {
         Ok(Value::Timestamp(chrono::Utc::now().timestamp_micros()))
     });
     functions.volatile("timeofday() text", |_, _| {
-        Ok(Value::text(chrono::Utc::now().format("%a %b %d %H:%M:%S%.6f %Y UTC").to_string()))
+        Ok(Value::text(
+            chrono::Utc::now()
+                .format("%a %b %d %H:%M:%S%.6f %Y UTC")
+                .to_string(),
+        ))
     });
     functions.stable("localtimestamp([integer]) timestamp", |context, _| {
         let now = context.session.transaction_timestamp;
-        Ok(Value::Timestamp(utc_to_local(now, context.session.time_zone())))
+        Ok(Value::Timestamp(utc_to_local(
+            now,
+            context.session.time_zone(),
+        )))
     });
     functions.stable("current_date() date", |context, _| {
         Ok(Value::Date((today(context) / MICROS_PER_DAY) as i32))
@@ -687,7 +816,10 @@ mod tests {
     #[test]
     fn age_counts_whole_months_first() {
         assert_eq!(between("2024-03-01", "2024-01-31"), "1 mon 1 day");
-        assert_eq!(between("2001-04-10", "1957-06-13"), "43 years 9 mons 27 days");
+        assert_eq!(
+            between("2001-04-10", "1957-06-13"),
+            "43 years 9 mons 27 days"
+        );
         assert_eq!(between("2024-01-01", "2024-01-01 12:00"), "-12:00:00");
     }
 
@@ -695,6 +827,9 @@ mod tests {
     fn months_stop_at_the_end_of_the_month() {
         let start = parse_timestamp("2024-01-31").unwrap().0;
         let moved = add_interval(start, IntervalMonthDayNano::new(1, 0, 0)).unwrap();
-        assert_eq!(crate::function::text_io::display_timestamp(moved), "2024-02-29 00:00:00");
+        assert_eq!(
+            crate::function::text_io::display_timestamp(moved),
+            "2024-02-29 00:00:00"
+        );
     }
 }

@@ -7,7 +7,9 @@ use crate::error::{SqlError, SqlState};
 
 pub fn register(functions: &mut Builder) {
     functions.rows_with_null("format(text, variadic any) text", |context, cells| {
-        let Some((pattern, arguments)) = cells.split_first() else { return Ok(Value::Null) };
+        let Some((pattern, arguments)) = cells.split_first() else {
+            return Ok(Value::Null);
+        };
         if pattern.is_null() {
             return Ok(Value::Null);
         }
@@ -15,11 +17,7 @@ pub fn register(functions: &mut Builder) {
     });
 }
 
-fn format(
-    pattern: &str,
-    arguments: &[Value<'_>],
-    zone: chrono_tz::Tz,
-) -> Result<String, SqlError> {
+fn format(pattern: &str, arguments: &[Value<'_>], zone: chrono_tz::Tz) -> Result<String, SqlError> {
     let invalid = |message: String| SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message);
     let mut text = String::new();
     let mut chars = pattern.chars().peekable();
@@ -38,7 +36,10 @@ fn format(
                 Some('$') => {
                     let position: usize = number.parse().unwrap_or(0);
                     if position == 0 {
-                        return Err(invalid("format specifies argument 0, but arguments are numbered from 1".to_owned()));
+                        return Err(invalid(
+                            "format specifies argument 0, but arguments are numbered from 1"
+                                .to_owned(),
+                        ));
                     }
                     next_argument = position - 1;
                     number.clear();
@@ -64,13 +65,17 @@ fn format(
         let piece = match (kind, argument) {
             ('s', argument) => plain(argument, zone),
             ('I', Value::Null) => {
-                return Err(invalid("null values cannot be formatted as an SQL identifier".to_owned()));
+                return Err(invalid(
+                    "null values cannot be formatted as an SQL identifier".to_owned(),
+                ));
             }
             ('I', argument) => quote_identifier(&plain(argument, zone)),
             ('L', Value::Null) => "NULL".to_owned(),
             ('L', argument) => quote_literal(&plain(argument, zone)),
             (other, _) => {
-                return Err(invalid(format!("unrecognized format() type specifier \"{other}\"")));
+                return Err(invalid(format!(
+                    "unrecognized format() type specifier \"{other}\""
+                )));
             }
         };
         let padding = width.min(10_000).saturating_sub(piece.chars().count());

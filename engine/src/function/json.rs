@@ -33,7 +33,10 @@ pub fn jsonb_text(value: &Json) -> String {
             format!("{{{}}}", members.join(", "))
         }
         Json::Array(items) => {
-            format!("[{}]", items.iter().map(jsonb_text).collect::<Vec<_>>().join(", "))
+            format!(
+                "[{}]",
+                items.iter().map(jsonb_text).collect::<Vec<_>>().join(", ")
+            )
         }
         other => other.to_string(),
     }
@@ -41,8 +44,11 @@ pub fn jsonb_text(value: &Json) -> String {
 
 fn parse(text: &str) -> Result<Json, SqlError> {
     serde_json::from_str(text).map_err(|error| {
-        SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
-            .detail(error.to_string())
+        SqlError::new(
+            SqlState::INVALID_TEXT_REPRESENTATION,
+            "invalid input syntax for type json",
+        )
+        .detail(error.to_string())
     })
 }
 
@@ -63,14 +69,22 @@ fn member<'j>(value: &'j Json, key: &str) -> Option<&'j Json> {
 }
 
 fn element(items: &[Json], index: i64) -> Option<&Json> {
-    let index = if index < 0 { i64::try_from(items.len()).ok()? + index } else { index };
+    let index = if index < 0 {
+        i64::try_from(items.len()).ok()? + index
+    } else {
+        index
+    };
     items.get(usize::try_from(index).ok()?)
 }
 
 fn path_parts(cell: &Value<'_>) -> Result<Vec<String>, SqlError> {
-    let Some(list) = cell.as_list() else { return Ok(Vec::new()) };
+    let Some(list) = cell.as_list() else {
+        return Ok(Vec::new());
+    };
     let reader = Reader::new(list)?;
-    Ok((0..list.len()).map(|row| reader.value(row).as_text().to_owned()).collect())
+    Ok((0..list.len())
+        .map(|row| reader.value(row).as_text().to_owned())
+        .collect())
 }
 
 fn follow<'j>(value: &'j Json, path: &[String]) -> Option<&'j Json> {
@@ -91,9 +105,9 @@ fn contains(left: &Json, right: &Json) -> bool {
         (Json::Object(left), Json::Object(right)) => right
             .iter()
             .all(|(key, wanted)| left.get(key).is_some_and(|given| contains(given, wanted))),
-        (Json::Array(left), Json::Array(right)) => {
-            right.iter().all(|wanted| left.iter().any(|given| contains(given, wanted)))
-        }
+        (Json::Array(left), Json::Array(right)) => right
+            .iter()
+            .all(|wanted| left.iter().any(|given| contains(given, wanted))),
         (Json::Array(left), scalar) if !scalar.is_object() => left.contains(scalar),
         (Json::Number(left), Json::Number(right)) => left.as_f64() == right.as_f64(),
         (left, right) => left == right,
@@ -115,8 +129,10 @@ pub fn to_json(cell: &Value<'_>, zone: chrono_tz::Tz) -> Json {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
         Value::Int(value) => Json::from(*value),
-        Value::Float(value) => serde_json::Number::from_f64(*value)
-            .map_or_else(|| Json::String(text_io::display_float(*value, false)), Json::Number),
+        Value::Float(value) => serde_json::Number::from_f64(*value).map_or_else(
+            || Json::String(text_io::display_float(*value, false)),
+            Json::Number,
+        ),
         Value::Numeric { unscaled, scale } => {
             let text = text_io::display_numeric(*unscaled, *scale);
             serde_json::from_str(&text).unwrap_or(Json::String(text))
@@ -127,7 +143,9 @@ pub fn to_json(cell: &Value<'_>, zone: chrono_tz::Tz) -> Json {
         }
         Value::List(list) => match Reader::new(list) {
             Ok(reader) => Json::Array(
-                (0..list.len()).map(|row| to_json(&reader.value(row), zone)).collect(),
+                (0..list.len())
+                    .map(|row| to_json(&reader.value(row), zone))
+                    .collect(),
             ),
             Err(_) => Json::Null,
         },
@@ -140,7 +158,10 @@ fn array_result<'a>(items: Vec<Json>) -> Cell<'a> {
 }
 
 fn not_an_object(function: &str) -> SqlError {
-    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("cannot call {function} on a non-object"))
+    SqlError::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        format!("cannot call {function} on a non-object"),
+    )
 }
 
 fn elements_of(cell: &Value<'_>, function: &str) -> Result<Vec<Json>, SqlError> {
@@ -204,7 +225,9 @@ fn raw_or_json(cell: &Value<'_>, zone: chrono_tz::Tz) -> String {
 }
 
 fn set_at(value: &mut Json, path: &[String], new: Json, create: bool) {
-    let Some((first, rest)) = path.split_first() else { return };
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
     match value {
         Json::Object(map) => {
             if rest.is_empty() {
@@ -216,7 +239,9 @@ fn set_at(value: &mut Json, path: &[String], new: Json, create: bool) {
             }
         }
         Json::Array(items) => {
-            let Ok(index) = first.parse::<i64>() else { return };
+            let Ok(index) = first.parse::<i64>() else {
+                return;
+            };
             let length = i64::try_from(items.len()).unwrap_or(0);
             let at = if index < 0 { length + index } else { index };
             match usize::try_from(at).ok().filter(|at| *at < items.len()) {
@@ -251,15 +276,24 @@ macro_rules! for_both {
 
 pub fn register(functions: &mut Builder) {
     functions.rows("->(json, text) json", |_, cells| {
-        Ok(shown(member(&parse(cells[0].as_text())?, cells[1].as_text()), false))
+        Ok(shown(
+            member(&parse(cells[0].as_text())?, cells[1].as_text()),
+            false,
+        ))
     });
     functions.rows("->(jsonb, text) jsonb", |_, cells| {
-        Ok(shown(member(&parse(cells[0].as_text())?, cells[1].as_text()), false))
+        Ok(shown(
+            member(&parse(cells[0].as_text())?, cells[1].as_text()),
+            false,
+        ))
     });
     functions.rows("->(json, bigint) json", by_index);
     functions.rows("->(jsonb, bigint) jsonb", by_index);
     for_both!(functions, rows, "->>(", ", text) text", |_, cells| {
-        Ok(shown(member(&parse(cells[0].as_text())?, cells[1].as_text()), true))
+        Ok(shown(
+            member(&parse(cells[0].as_text())?, cells[1].as_text()),
+            true,
+        ))
     });
     for_both!(functions, rows, "->>(", ", bigint) text", |_, cells| {
         let value = parse(cells[0].as_text())?;
@@ -273,23 +307,43 @@ pub fn register(functions: &mut Builder) {
         Ok(shown(follow(&parse(cells[0].as_text())?, &path), true))
     });
     functions.rows("@>(jsonb, jsonb) boolean", |_, cells| {
-        Ok(Value::Bool(contains(&parse(cells[0].as_text())?, &parse(cells[1].as_text())?)))
+        Ok(Value::Bool(contains(
+            &parse(cells[0].as_text())?,
+            &parse(cells[1].as_text())?,
+        )))
     });
     functions.rows("<@(jsonb, jsonb) boolean", |_, cells| {
-        Ok(Value::Bool(contains(&parse(cells[1].as_text())?, &parse(cells[0].as_text())?)))
+        Ok(Value::Bool(contains(
+            &parse(cells[1].as_text())?,
+            &parse(cells[0].as_text())?,
+        )))
     });
-    for signature in ["?(jsonb, text) boolean", "jsonb_exists(jsonb, text) boolean"] {
+    for signature in [
+        "?(jsonb, text) boolean",
+        "jsonb_exists(jsonb, text) boolean",
+    ] {
         functions.rows(signature, |_, cells| {
-            Ok(Value::Bool(has_key(&parse(cells[0].as_text())?, cells[1].as_text())))
+            Ok(Value::Bool(has_key(
+                &parse(cells[0].as_text())?,
+                cells[1].as_text(),
+            )))
         });
     }
     functions.rows("?|(jsonb, text[]) boolean", |_, cells| {
         let value = parse(cells[0].as_text())?;
-        Ok(Value::Bool(path_parts(&cells[1])?.iter().any(|key| has_key(&value, key))))
+        Ok(Value::Bool(
+            path_parts(&cells[1])?
+                .iter()
+                .any(|key| has_key(&value, key)),
+        ))
     });
     functions.rows("?&(jsonb, text[]) boolean", |_, cells| {
         let value = parse(cells[0].as_text())?;
-        Ok(Value::Bool(path_parts(&cells[1])?.iter().all(|key| has_key(&value, key))))
+        Ok(Value::Bool(
+            path_parts(&cells[1])?
+                .iter()
+                .all(|key| has_key(&value, key)),
+        ))
     });
     functions.rows("||(jsonb, jsonb) jsonb", |_, cells| {
         let joined = match (parse(cells[0].as_text())?, parse(cells[1].as_text())?) {
@@ -350,98 +404,192 @@ pub fn register(functions: &mut Builder) {
     functions.rows("to_jsonb(timestamptz) jsonb", |context, cells| {
         Ok(instant(&cells[0], context.session.time_zone()))
     });
-    functions.rows_with_null("json_build_object_of([any], variadic any) json", |context, cells| {
-        build_object(context, cells, true)
-    });
-    functions.rows_with_null("jsonb_build_object_of([any], variadic any) jsonb", |context, cells| {
-        build_object(context, cells, false)
-    });
-    functions.rows_with_null("json_build_array_of([any], variadic any) json", |context, cells| {
-        let zone = context.session.time_zone();
-        let items = cells.iter().map(|cell| raw_or_json(cell, zone)).collect::<Vec<_>>();
-        Ok(Value::text(format!("[{}]", items.join(", "))))
-    });
-    functions.rows_with_null("jsonb_build_array_of([any], variadic any) jsonb", |context, cells| {
-        let zone = context.session.time_zone();
-        let items = cells
-            .iter()
-            .map(|cell| parse(&raw_or_json(cell, zone)))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Value::text(jsonb_text(&Json::Array(items))))
-    });
+    functions.rows_with_null(
+        "json_build_object_of([any], variadic any) json",
+        |context, cells| build_object(context, cells, true),
+    );
+    functions.rows_with_null(
+        "jsonb_build_object_of([any], variadic any) jsonb",
+        |context, cells| build_object(context, cells, false),
+    );
+    functions.rows_with_null(
+        "json_build_array_of([any], variadic any) json",
+        |context, cells| {
+            let zone = context.session.time_zone();
+            let items = cells
+                .iter()
+                .map(|cell| raw_or_json(cell, zone))
+                .collect::<Vec<_>>();
+            Ok(Value::text(format!("[{}]", items.join(", "))))
+        },
+    );
+    functions.rows_with_null(
+        "jsonb_build_array_of([any], variadic any) jsonb",
+        |context, cells| {
+            let zone = context.session.time_zone();
+            let items = cells
+                .iter()
+                .map(|cell| parse(&raw_or_json(cell, zone)))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Value::text(jsonb_text(&Json::Array(items))))
+        },
+    );
     functions.rows("json_agg_result(anyarray) json", |_, cells| {
-        Ok(Value::text(format!("[{}]", raw_items(&cells[0])?.join(", "))))
+        Ok(Value::text(format!(
+            "[{}]",
+            raw_items(&cells[0])?.join(", ")
+        )))
     });
     functions.rows("jsonb_agg_result(anyarray) jsonb", |_, cells| {
-        Ok(Value::text(format!("[{}]", raw_items(&cells[0])?.join(", "))))
+        Ok(Value::text(format!(
+            "[{}]",
+            raw_items(&cells[0])?.join(", ")
+        )))
     });
-    functions.rows("json_object_agg_result(anyarray, anyarray) json", |_, cells| {
-        let members = raw_items(&cells[0])?
-            .into_iter()
-            .zip(raw_items(&cells[1])?)
-            .map(|(key, value)| format!("{} : {value}", Json::String(key)))
-            .collect::<Vec<_>>();
-        Ok(Value::text(format!("{{ {} }}", members.join(", "))))
-    });
-    functions.rows("jsonb_object_agg_result(anyarray, anyarray) jsonb", |_, cells| {
-        let mut map = Map::new();
-        for (key, value) in raw_items(&cells[0])?.into_iter().zip(raw_items(&cells[1])?) {
-            map.insert(key, parse(&value)?);
-        }
-        Ok(Value::text(jsonb_text(&Json::Object(map))))
-    });
+    functions.rows(
+        "json_object_agg_result(anyarray, anyarray) json",
+        |_, cells| {
+            let members = raw_items(&cells[0])?
+                .into_iter()
+                .zip(raw_items(&cells[1])?)
+                .map(|(key, value)| format!("{} : {value}", Json::String(key)))
+                .collect::<Vec<_>>();
+            Ok(Value::text(format!("{{ {} }}", members.join(", "))))
+        },
+    );
+    functions.rows(
+        "jsonb_object_agg_result(anyarray, anyarray) jsonb",
+        |_, cells| {
+            let mut map = Map::new();
+            for (key, value) in raw_items(&cells[0])?.into_iter().zip(raw_items(&cells[1])?) {
+                map.insert(key, parse(&value)?);
+            }
+            Ok(Value::text(jsonb_text(&Json::Object(map))))
+        },
+    );
     for_both!(functions, rows, "json_typeof(", ") text", type_name);
     for_both!(functions, rows, "jsonb_typeof(", ") text", type_name);
-    for_both!(functions, rows, "json_array_length(", ") integer", array_length);
-    for_both!(functions, rows, "jsonb_array_length(", ") integer", array_length);
+    for_both!(
+        functions,
+        rows,
+        "json_array_length(",
+        ") integer",
+        array_length
+    );
+    for_both!(
+        functions,
+        rows,
+        "jsonb_array_length(",
+        ") integer",
+        array_length
+    );
     functions.rows("json_array_elements(json) json[]", |_, cells| {
         array_result(elements_of(&cells[0], "json_array_elements")?)
     });
     functions.rows("jsonb_array_elements(jsonb) jsonb[]", |_, cells| {
         array_result(elements_of(&cells[0], "jsonb_array_elements")?)
     });
-    for_both!(functions, rows, "json_array_elements_text(", ") text[]", element_texts);
-    for_both!(functions, rows, "jsonb_array_elements_text(", ") text[]", element_texts);
+    for_both!(
+        functions,
+        rows,
+        "json_array_elements_text(",
+        ") text[]",
+        element_texts
+    );
+    for_both!(
+        functions,
+        rows,
+        "jsonb_array_elements_text(",
+        ") text[]",
+        element_texts
+    );
     for_both!(functions, rows, "json_object_keys(", ") text[]", keys);
     for_both!(functions, rows, "jsonb_object_keys(", ") text[]", keys);
     for_both!(functions, rows, "json_each_key(", ") text[]", keys);
-    for_both!(functions, rows, "json_each_value(", ") jsonb[]", |_, cells| {
-        let value = parse(cells[0].as_text())?;
-        let map = value.as_object().ok_or_else(|| not_an_object("json_each"))?;
-        let mut members = map.iter().collect::<Vec<_>>();
-        members.sort_by(|left, right| (left.0.len(), left.0).cmp(&(right.0.len(), right.0)));
-        array_result(members.into_iter().map(|(_, value)| value.clone()).collect())
-    });
-    for_both!(functions, rows, "json_each_text_value(", ") text[]", |_, cells| {
-        let value = parse(cells[0].as_text())?;
-        let map = value.as_object().ok_or_else(|| not_an_object("json_each_text"))?;
-        let mut members = map.iter().collect::<Vec<_>>();
-        members.sort_by(|left, right| (left.0.len(), left.0).cmp(&(right.0.len(), right.0)));
-        let items = members.into_iter().map(|(_, value)| text_of(value)).collect::<Vec<_>>();
-        Ok(Value::List(column(&items, &datafusion::arrow::datatypes::DataType::Utf8)?))
-    });
+    for_both!(
+        functions,
+        rows,
+        "json_each_value(",
+        ") jsonb[]",
+        |_, cells| {
+            let value = parse(cells[0].as_text())?;
+            let map = value
+                .as_object()
+                .ok_or_else(|| not_an_object("json_each"))?;
+            let mut members = map.iter().collect::<Vec<_>>();
+            members.sort_by(|left, right| (left.0.len(), left.0).cmp(&(right.0.len(), right.0)));
+            array_result(
+                members
+                    .into_iter()
+                    .map(|(_, value)| value.clone())
+                    .collect(),
+            )
+        }
+    );
+    for_both!(
+        functions,
+        rows,
+        "json_each_text_value(",
+        ") text[]",
+        |_, cells| {
+            let value = parse(cells[0].as_text())?;
+            let map = value
+                .as_object()
+                .ok_or_else(|| not_an_object("json_each_text"))?;
+            let mut members = map.iter().collect::<Vec<_>>();
+            members.sort_by(|left, right| (left.0.len(), left.0).cmp(&(right.0.len(), right.0)));
+            let items = members
+                .into_iter()
+                .map(|(_, value)| text_of(value))
+                .collect::<Vec<_>>();
+            Ok(Value::List(column(
+                &items,
+                &datafusion::arrow::datatypes::DataType::Utf8,
+            )?))
+        }
+    );
     functions.rows("json_extract_path(json, variadic text) json", extract_path);
-    functions.rows("jsonb_extract_path(jsonb, variadic text) jsonb", extract_path);
-    for_both!(functions, rows, "json_extract_path_text(", ", variadic text) text", extract_text);
-    for_both!(functions, rows, "jsonb_extract_path_text(", ", variadic text) text", extract_text);
+    functions.rows(
+        "jsonb_extract_path(jsonb, variadic text) jsonb",
+        extract_path,
+    );
+    for_both!(
+        functions,
+        rows,
+        "json_extract_path_text(",
+        ", variadic text) text",
+        extract_text
+    );
+    for_both!(
+        functions,
+        rows,
+        "jsonb_extract_path_text(",
+        ", variadic text) text",
+        extract_text
+    );
     functions.rows("jsonb_pretty(jsonb) text", |_, cells| {
         let value = parse(cells[0].as_text())?;
         let text = serde_json::to_string_pretty(&value).unwrap_or_default();
         Ok(Value::text(text.replace("  ", "    ")))
     });
-    functions.rows("jsonb_set(jsonb, text[], jsonb, [boolean]) jsonb", |_, cells| {
-        let mut value = parse(cells[0].as_text())?;
-        let path = path_parts(&cells[1])?;
-        let create = cells.get(3).is_none_or(Value::as_bool);
-        set_at(&mut value, &path, parse(cells[2].as_text())?, create);
-        Ok(Value::text(jsonb_text(&value)))
-    });
+    functions.rows(
+        "jsonb_set(jsonb, text[], jsonb, [boolean]) jsonb",
+        |_, cells| {
+            let mut value = parse(cells[0].as_text())?;
+            let path = path_parts(&cells[1])?;
+            let create = cells.get(3).is_none_or(Value::as_bool);
+            set_at(&mut value, &path, parse(cells[2].as_text())?, create);
+            Ok(Value::text(jsonb_text(&value)))
+        },
+    );
     functions.rows("json_strip_nulls(json) json", stripped);
     functions.rows("jsonb_strip_nulls(jsonb) jsonb", stripped);
 }
 
 fn raw_items(cell: &Value<'_>) -> Result<Vec<String>, SqlError> {
-    let Some(list) = cell.as_list() else { return Ok(Vec::new()) };
+    let Some(list) = cell.as_list() else {
+        return Ok(Vec::new());
+    };
     let reader = Reader::new(list)?;
     Ok((0..list.len())
         .map(|row| match reader.value(row) {
@@ -484,12 +632,18 @@ fn by_path<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
 }
 
 fn extract_path<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
-    let path = cells[1..].iter().map(|cell| cell.as_text().to_owned()).collect::<Vec<_>>();
+    let path = cells[1..]
+        .iter()
+        .map(|cell| cell.as_text().to_owned())
+        .collect::<Vec<_>>();
     Ok(shown(follow(&parse(cells[0].as_text())?, &path), false))
 }
 
 fn extract_text<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
-    let path = cells[1..].iter().map(|cell| cell.as_text().to_owned()).collect::<Vec<_>>();
+    let path = cells[1..]
+        .iter()
+        .map(|cell| cell.as_text().to_owned())
+        .collect::<Vec<_>>();
     Ok(shown(follow(&parse(cells[0].as_text())?, &path), true))
 }
 
@@ -521,12 +675,17 @@ fn array_length<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
 fn element_texts<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
     let items = elements_of(&cells[0], "json_array_elements_text")?;
     let items = items.iter().map(text_of).collect::<Vec<_>>();
-    Ok(Value::List(column(&items, &datafusion::arrow::datatypes::DataType::Utf8)?))
+    Ok(Value::List(column(
+        &items,
+        &datafusion::arrow::datatypes::DataType::Utf8,
+    )?))
 }
 
 fn keys<'a>(_: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
     let value = parse(cells[0].as_text())?;
-    let map = value.as_object().ok_or_else(|| not_an_object("json_object_keys"))?;
+    let map = value
+        .as_object()
+        .ok_or_else(|| not_an_object("json_object_keys"))?;
     let mut keys = map.keys().cloned().collect::<Vec<_>>();
     keys.sort_by(|left, right| (left.len(), left).cmp(&(right.len(), right)));
     texts(keys)

@@ -44,17 +44,26 @@ fn product_type(types: &[ColumnType], _: &[Option<ScalarValue>]) -> ColumnType {
 
 fn quotient_type(types: &[ColumnType], _: &[Option<ScalarValue>]) -> ColumnType {
     let ((_, s1), (_, s2)) = (precision_scale(types, 0), precision_scale(types, 1));
-    ColumnType::Numeric { precision: Some(38), scale: s1.max(s2).max(QUOTIENT_SCALE) }
+    ColumnType::Numeric {
+        precision: Some(38),
+        scale: s1.max(s2).max(QUOTIENT_SCALE),
+    }
 }
 
 fn remainder_type(types: &[ColumnType], _: &[Option<ScalarValue>]) -> ColumnType {
     let ((_, s1), (_, s2)) = (precision_scale(types, 0), precision_scale(types, 1));
-    ColumnType::Numeric { precision: Some(38), scale: s1.max(s2) }
+    ColumnType::Numeric {
+        precision: Some(38),
+        scale: s1.max(s2),
+    }
 }
 
 fn numeric_type(precision: i16, scale: i8) -> ColumnType {
     let precision = u8::try_from(precision.clamp(1, 38)).unwrap_or(38);
-    ColumnType::Numeric { precision: Some(precision.max(scale.unsigned_abs())), scale }
+    ColumnType::Numeric {
+        precision: Some(precision.max(scale.unsigned_abs())),
+        scale,
+    }
 }
 
 type Kernel = fn(&dyn Datum, &dyn Datum) -> Result<ArrayRef, ArrowError>;
@@ -72,12 +81,8 @@ fn apply(
     let scalar = |value: &ScalarValue| value.to_scalar().map_err(from_datafusion);
     let array = match (left, right) {
         (ColumnarValue::Array(left), ColumnarValue::Array(right)) => kernel(left, right),
-        (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => {
-            kernel(left, &scalar(right)?)
-        }
-        (ColumnarValue::Scalar(left), ColumnarValue::Array(right)) => {
-            kernel(&scalar(left)?, right)
-        }
+        (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => kernel(left, &scalar(right)?),
+        (ColumnarValue::Scalar(left), ColumnarValue::Array(right)) => kernel(&scalar(left)?, right),
         (ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)) => {
             let left: Scalar<ArrayRef> = scalar(left)?;
             let right: Scalar<ArrayRef> = scalar(right)?;
@@ -87,7 +92,10 @@ fn apply(
             return Ok(ColumnarValue::Scalar(value));
         }
     };
-    Ok(ColumnarValue::Array(fit(array.map_err(failed)?, data_type)?))
+    Ok(ColumnarValue::Array(fit(
+        array.map_err(failed)?,
+        data_type,
+    )?))
 }
 
 /// A decimal kernel chooses its own precision; the plan promised another.
@@ -111,12 +119,16 @@ fn float_divide(
                 _ => false,
             },
             ColumnarValue::Array(array) => match array.data_type() {
-                DataType::Float64 => {
-                    array.as_primitive::<Float64Type>().iter().flatten().any(|value| value == 0.0)
-                }
-                DataType::Float32 => {
-                    array.as_primitive::<Float32Type>().iter().flatten().any(|value| value == 0.0)
-                }
+                DataType::Float64 => array
+                    .as_primitive::<Float64Type>()
+                    .iter()
+                    .flatten()
+                    .any(|value| value == 0.0),
+                DataType::Float32 => array
+                    .as_primitive::<Float32Type>()
+                    .iter()
+                    .flatten()
+                    .any(|value| value == 0.0),
                 _ => false,
             },
         };
@@ -136,14 +148,17 @@ fn numeric_divide(
     let DataType::Decimal128(precision, scale) = data_type else {
         return Err(SqlError::internal("a quotient is not numeric"));
     };
-    let constant =
-        arguments.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+    let constant = arguments
+        .iter()
+        .all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
     let rows = if constant { 1 } else { row_count };
     let mut arrays = Vec::with_capacity(2);
     for argument in arguments {
         let array = argument.to_array(rows).map_err(from_datafusion)?;
         let DataType::Decimal128(_, scale) = array.data_type() else {
-            return Err(SqlError::internal("an operand of a quotient is not numeric"));
+            return Err(SqlError::internal(
+                "an operand of a quotient is not numeric",
+            ));
         };
         arrays.push((array.as_primitive::<Decimal128Type>().clone(), *scale));
     }
@@ -151,7 +166,9 @@ fn numeric_divide(
         return Err(SqlError::internal("a quotient has two operands"));
     };
     let shift = i32::from(*scale) + i32::from(*bottom_scale) - i32::from(*top_scale);
-    let factor = u32::try_from(shift).ok().and_then(|shift| 10i128.checked_pow(shift));
+    let factor = u32::try_from(shift)
+        .ok()
+        .and_then(|shift| 10i128.checked_pow(shift));
     let mut cells = Vec::with_capacity(rows);
     for row in 0..rows {
         if top.is_null(row) || bottom.is_null(row) {
@@ -162,18 +179,29 @@ fn numeric_divide(
         if divisor == 0 {
             return Err(division_by_zero());
         }
-        let quick = factor.and_then(|factor| dividend.checked_mul(factor)).map(|scaled| {
-            let quotient = scaled / divisor;
-            let remainder = (scaled % divisor).unsigned_abs();
-            if remainder.saturating_mul(2) >= divisor.unsigned_abs() {
-                quotient + if (dividend < 0) == (divisor < 0) { 1 } else { -1 }
-            } else {
-                quotient
-            }
-        });
+        let quick = factor
+            .and_then(|factor| dividend.checked_mul(factor))
+            .map(|scaled| {
+                let quotient = scaled / divisor;
+                let remainder = (scaled % divisor).unsigned_abs();
+                if remainder.saturating_mul(2) >= divisor.unsigned_abs() {
+                    quotient
+                        + if (dividend < 0) == (divisor < 0) {
+                            1
+                        } else {
+                            -1
+                        }
+                } else {
+                    quotient
+                }
+            });
         cells.push(Some(match quick {
             Some(quotient) => quotient,
-            None => divide(dividend, *top_scale, divisor, *bottom_scale, *scale)?.as_numeric().0,
+            None => {
+                divide(dividend, *top_scale, divisor, *bottom_scale, *scale)?
+                    .as_numeric()
+                    .0
+            }
         }));
     }
     let array = Decimal128Array::from(cells)
@@ -226,15 +254,31 @@ pub fn register(functions: &mut Builder) {
     functions.columns("float%(any, any) $0", None, |arguments, data_type, _| {
         apply(arguments, data_type, numeric::rem)
     });
-    functions.columns("numeric+(numeric, numeric) numeric", Some(sum_type), |arguments, data_type, _| {
-        apply(arguments, data_type, numeric::add)
-    });
-    functions.columns("numeric-(numeric, numeric) numeric", Some(sum_type), |arguments, data_type, _| {
-        apply(arguments, data_type, numeric::sub)
-    });
-    functions.columns("numeric*(numeric, numeric) numeric", Some(product_type), numeric_multiply);
-    functions.columns("numeric/(numeric, numeric) numeric", Some(quotient_type), numeric_divide);
-    functions.columns("numeric%(numeric, numeric) numeric", Some(remainder_type), numeric_remainder);
+    functions.columns(
+        "numeric+(numeric, numeric) numeric",
+        Some(sum_type),
+        |arguments, data_type, _| apply(arguments, data_type, numeric::add),
+    );
+    functions.columns(
+        "numeric-(numeric, numeric) numeric",
+        Some(sum_type),
+        |arguments, data_type, _| apply(arguments, data_type, numeric::sub),
+    );
+    functions.columns(
+        "numeric*(numeric, numeric) numeric",
+        Some(product_type),
+        numeric_multiply,
+    );
+    functions.columns(
+        "numeric/(numeric, numeric) numeric",
+        Some(quotient_type),
+        numeric_divide,
+    );
+    functions.columns(
+        "numeric%(numeric, numeric) numeric",
+        Some(remainder_type),
+        numeric_remainder,
+    );
 
     functions.rows("&(bigint, bigint) bigint", |_, cells| {
         Ok(Value::Int(cells[0].as_int() & cells[1].as_int()))
@@ -252,39 +296,63 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::Int(cells[0].as_int() ^ cells[1].as_int()))
     });
     functions.rows("<<(bigint, integer) bigint", |_, cells| {
-        Ok(Value::Int(cells[0].as_int().wrapping_shl(cells[1].as_int() as u32)))
+        Ok(Value::Int(
+            cells[0].as_int().wrapping_shl(cells[1].as_int() as u32),
+        ))
     });
     functions.rows("<<(integer, integer) integer", |_, cells| {
-        Ok(Value::Int(i64::from((cells[0].as_int() as i32).wrapping_shl(cells[1].as_int() as u32))))
+        Ok(Value::Int(i64::from(
+            (cells[0].as_int() as i32).wrapping_shl(cells[1].as_int() as u32),
+        )))
     });
     functions.rows(">>(bigint, integer) bigint", |_, cells| {
-        Ok(Value::Int(cells[0].as_int().wrapping_shr(cells[1].as_int() as u32)))
+        Ok(Value::Int(
+            cells[0].as_int().wrapping_shr(cells[1].as_int() as u32),
+        ))
     });
     functions.rows(">>(integer, integer) integer", |_, cells| {
-        Ok(Value::Int(i64::from((cells[0].as_int() as i32).wrapping_shr(cells[1].as_int() as u32))))
+        Ok(Value::Int(i64::from(
+            (cells[0].as_int() as i32).wrapping_shr(cells[1].as_int() as u32),
+        )))
     });
-    functions.rows("~(bigint) bigint", |_, cells| Ok(Value::Int(!cells[0].as_int())));
-    functions.rows("~(integer) integer", |_, cells| Ok(Value::Int(!cells[0].as_int())));
+    functions.rows("~(bigint) bigint", |_, cells| {
+        Ok(Value::Int(!cells[0].as_int()))
+    });
+    functions.rows("~(integer) integer", |_, cells| {
+        Ok(Value::Int(!cells[0].as_int()))
+    });
 
     functions.rows("&&(anyarray, anyarray) boolean", |context, cells| {
         let (left, right) = (elements(&cells[0], context)?, elements(&cells[1], context)?);
-        Ok(Value::Bool(left.iter().any(|element| element.is_some() && right.contains(element))))
+        Ok(Value::Bool(left.iter().any(|element| {
+            element.is_some() && right.contains(element)
+        })))
     });
     functions.rows("@>(anyarray, anyarray) boolean", |context, cells| {
         let (left, right) = (elements(&cells[0], context)?, elements(&cells[1], context)?);
-        Ok(Value::Bool(right.iter().all(|element| element.is_some() && left.contains(element))))
+        Ok(Value::Bool(right.iter().all(|element| {
+            element.is_some() && left.contains(element)
+        })))
     });
     functions.rows("<@(anyarray, anyarray) boolean", |context, cells| {
         let (left, right) = (elements(&cells[0], context)?, elements(&cells[1], context)?);
-        Ok(Value::Bool(left.iter().all(|element| element.is_some() && right.contains(element))))
+        Ok(Value::Bool(left.iter().all(|element| {
+            element.is_some() && right.contains(element)
+        })))
     });
-    functions.rows("any_of_array(any, text, anyarray) boolean", |_, cells| of_array(cells, false));
-    functions.rows("all_of_array(any, text, anyarray) boolean", |_, cells| of_array(cells, true));
-    functions.rows("array_over(anyarray) text[]", |_, cells| match cells[0].as_list() {
-        Some(list) if !list.is_empty() => {
-            Err(SqlError::unsupported("ARRAY(SELECT ... FROM unnest(...)) over an array with elements"))
+    functions.rows("any_of_array(any, text, anyarray) boolean", |_, cells| {
+        of_array(cells, false)
+    });
+    functions.rows("all_of_array(any, text, anyarray) boolean", |_, cells| {
+        of_array(cells, true)
+    });
+    functions.rows("array_over(anyarray) text[]", |_, cells| {
+        match cells[0].as_list() {
+            Some(list) if !list.is_empty() => Err(SqlError::unsupported(
+                "ARRAY(SELECT ... FROM unnest(...)) over an array with elements",
+            )),
+            _ => super::set_returning::texts(Vec::<String>::new()),
         }
-        _ => super::set_returning::texts(Vec::<String>::new()),
     });
     functions.rows_with_null("only_row(any, bigint) $0", |_, cells| {
         if cells[1].as_int() > 1 {
@@ -296,7 +364,9 @@ pub fn register(functions: &mut Builder) {
         Ok(own(&cells[0]))
     });
     functions.rows("mode_of_sorted(anyarray) $0.element", |context, cells| {
-        let Some(list) = cells[0].as_list() else { return Ok(Value::Null) };
+        let Some(list) = cells[0].as_list() else {
+            return Ok(Value::Null);
+        };
         let reader = Reader::new(list)?;
         let texts = elements(&cells[0], context)?;
         let (mut best, mut best_count, mut start) = (None, 0, 0);
@@ -313,16 +383,23 @@ pub fn register(functions: &mut Builder) {
         }
         Ok(best.map_or(Value::Null, |row| own(&reader.value(row))))
     });
-    functions.rows("percentile_disc_of_sorted(anyarray, double precision) $0.element", |_, cells| {
-        let Some(list) = cells[0].as_list() else { return Ok(Value::Null) };
-        let reader = Reader::new(list)?;
-        let rows = (0..list.len()).filter(|row| !list.is_null(*row)).collect::<Vec<_>>();
-        if rows.is_empty() {
-            return Ok(Value::Null);
-        }
-        let place = (cells[1].as_float() * rows.len() as f64).ceil() as usize;
-        Ok(own(&reader.value(rows[place.clamp(1, rows.len()) - 1])))
-    });
+    functions.rows(
+        "percentile_disc_of_sorted(anyarray, double precision) $0.element",
+        |_, cells| {
+            let Some(list) = cells[0].as_list() else {
+                return Ok(Value::Null);
+            };
+            let reader = Reader::new(list)?;
+            let rows = (0..list.len())
+                .filter(|row| !list.is_null(*row))
+                .collect::<Vec<_>>();
+            if rows.is_empty() {
+                return Ok(Value::Null);
+            }
+            let place = (cells[1].as_float() * rows.len() as f64).ceil() as usize;
+            Ok(own(&reader.value(rows[place.clamp(1, rows.len()) - 1])))
+        },
+    );
 }
 
 /// A cell that no longer borrows from its column.
@@ -332,7 +409,10 @@ pub fn own(value: &Value<'_>) -> Value<'static> {
         Value::Bool(value) => Value::Bool(*value),
         Value::Int(value) => Value::Int(*value),
         Value::Float(value) => Value::Float(*value),
-        Value::Numeric { unscaled, scale } => Value::Numeric { unscaled: *unscaled, scale: *scale },
+        Value::Numeric { unscaled, scale } => Value::Numeric {
+            unscaled: *unscaled,
+            scale: *scale,
+        },
         Value::Text(text) => Value::text(text.to_string()),
         Value::Bytes(bytes) => Value::Bytes(bytes.to_vec().into()),
         Value::Date(value) => Value::Date(*value),
@@ -348,7 +428,9 @@ fn elements(
     array: &Value<'_>,
     context: &super::FunctionContext,
 ) -> Result<Vec<Option<String>>, SqlError> {
-    let Some(list) = array.as_list() else { return Ok(Vec::new()) };
+    let Some(list) = array.as_list() else {
+        return Ok(Vec::new());
+    };
     let reader = Reader::new(list)?;
     let zone = context.session.time_zone();
     Ok((0..list.len())
@@ -374,7 +456,9 @@ pub fn compare(left: &Value<'_>, right: &Value<'_>) -> std::cmp::Ordering {
 }
 
 fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
-    let Some(list) = cells[2].as_list() else { return Ok(Value::Null) };
+    let Some(list) = cells[2].as_list() else {
+        return Ok(Value::Null);
+    };
     let reader = Reader::new(list)?;
     let operator = cells[1].as_text();
     let mut unknown = false;
@@ -394,14 +478,20 @@ fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
             ">=" => order.is_ge(),
             "~~" | "LIKE" => like(cells[0].as_text(), element.as_text()),
             other => {
-                return Err(SqlError::unsupported(format!("operator {other} with ANY or ALL")));
+                return Err(SqlError::unsupported(format!(
+                    "operator {other} with ANY or ALL"
+                )));
             }
         };
         if matches != all {
             return Ok(Value::Bool(!all));
         }
     }
-    Ok(if unknown { Value::Null } else { Value::Bool(all) })
+    Ok(if unknown {
+        Value::Null
+    } else {
+        Value::Bool(all)
+    })
 }
 
 /// LIKE without an escape.

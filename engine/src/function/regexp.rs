@@ -37,8 +37,11 @@ fn compile(pattern: &str, flags: &str) -> Result<Regex, SqlError> {
             }
         }
     }
-    let whole =
-        if inline.is_empty() { pattern.to_owned() } else { format!("(?{inline}){pattern}") };
+    let whole = if inline.is_empty() {
+        pattern.to_owned()
+    } else {
+        format!("(?{inline}){pattern}")
+    };
     PATTERNS.with(|patterns| {
         let mut patterns = patterns.borrow_mut();
         if let Some(regex) = patterns.get(&whole) {
@@ -64,18 +67,21 @@ fn flags<'a>(cells: &'a [Value<'_>], index: usize) -> &'a str {
 }
 
 pub fn register(functions: &mut Builder) {
-    functions.rows("regexp_replace(text, text, text, [text]) text", |_, cells| {
-        let flags = flags(cells, 3);
-        let regex = compile(cells[1].as_text(), flags)?;
-        let replacement = rust_replacement(cells[2].as_text());
-        let text = cells[0].as_text();
-        let replaced = if flags.contains('g') {
-            regex.replace_all(text, replacement.as_str())
-        } else {
-            regex.replace(text, replacement.as_str())
-        };
-        Ok(Value::text(replaced.into_owned()))
-    });
+    functions.rows(
+        "regexp_replace(text, text, text, [text]) text",
+        |_, cells| {
+            let flags = flags(cells, 3);
+            let regex = compile(cells[1].as_text(), flags)?;
+            let replacement = rust_replacement(cells[2].as_text());
+            let text = cells[0].as_text();
+            let replaced = if flags.contains('g') {
+                regex.replace_all(text, replacement.as_str())
+            } else {
+                regex.replace(text, replacement.as_str())
+            };
+            Ok(Value::text(replaced.into_owned()))
+        },
+    );
     functions.rows("regexp_match(text, text, [text]) text[]", |_, cells| {
         let regex = compile(cells[1].as_text(), flags(cells, 2))?;
         match regex.captures(cells[0].as_text()) {
@@ -83,13 +89,18 @@ pub fn register(functions: &mut Builder) {
             None => Ok(Value::Null),
         }
     });
-    functions.rows("regexp_count(text, text, [integer], [text]) integer", |_, cells| {
-        let regex = compile(cells[1].as_text(), flags(cells, 3))?;
-        let start = cells.get(2).map_or(1, Value::as_int);
-        let skip = usize::try_from(start - 1).unwrap_or(0);
-        let text: String = cells[0].as_text().chars().skip(skip).collect();
-        Ok(Value::Int(i64::try_from(regex.find_iter(&text).count()).unwrap_or(i64::MAX)))
-    });
+    functions.rows(
+        "regexp_count(text, text, [integer], [text]) integer",
+        |_, cells| {
+            let regex = compile(cells[1].as_text(), flags(cells, 3))?;
+            let start = cells.get(2).map_or(1, Value::as_int);
+            let skip = usize::try_from(start - 1).unwrap_or(0);
+            let text: String = cells[0].as_text().chars().skip(skip).collect();
+            Ok(Value::Int(
+                i64::try_from(regex.find_iter(&text).count()).unwrap_or(i64::MAX),
+            ))
+        },
+    );
     functions.rows("regexp_like(text, text, [text]) boolean", |_, cells| {
         let regex = compile(cells[1].as_text(), flags(cells, 2))?;
         Ok(Value::Bool(regex.is_match(cells[0].as_text())))
@@ -105,20 +116,30 @@ pub fn register(functions: &mut Builder) {
         let regex = compile(cells[1].as_text(), "")?;
         Ok(match regex.captures(cells[0].as_text()) {
             Some(captures) => {
-                let group = if captures.len() > 1 { captures.get(1) } else { captures.get(0) };
+                let group = if captures.len() > 1 {
+                    captures.get(1)
+                } else {
+                    captures.get(0)
+                };
                 group.map_or(Value::Null, |group| Value::text(group.as_str().to_owned()))
             }
             None => Value::Null,
         })
     });
-    functions.rows("regexp_split_to_array(text, text, [text]) text[]", |_, cells| {
-        let regex = compile(cells[1].as_text(), flags(cells, 2))?;
-        texts(regex.split(cells[0].as_text()).collect::<Vec<_>>())
-    });
-    functions.rows("regexp_split_to_table(text, text, [text]) text[]", |_, cells| {
-        let regex = compile(cells[1].as_text(), flags(cells, 2))?;
-        texts(regex.split(cells[0].as_text()).collect::<Vec<_>>())
-    });
+    functions.rows(
+        "regexp_split_to_array(text, text, [text]) text[]",
+        |_, cells| {
+            let regex = compile(cells[1].as_text(), flags(cells, 2))?;
+            texts(regex.split(cells[0].as_text()).collect::<Vec<_>>())
+        },
+    );
+    functions.rows(
+        "regexp_split_to_table(text, text, [text]) text[]",
+        |_, cells| {
+            let regex = compile(cells[1].as_text(), flags(cells, 2))?;
+            texts(regex.split(cells[0].as_text()).collect::<Vec<_>>())
+        },
+    );
 }
 
 /// The groups of a match, or the whole match when there are none.
@@ -131,7 +152,10 @@ fn groups(captures: &regex::Captures<'_>) -> Result<Value<'static>, SqlError> {
                 .map_or(Value::Null, |group| Value::text(group.as_str().to_owned()))
         })
         .collect::<Vec<_>>();
-    Ok(Value::List(super::value::column(&cells, &datafusion::arrow::datatypes::DataType::Utf8)?))
+    Ok(Value::List(super::value::column(
+        &cells,
+        &datafusion::arrow::datatypes::DataType::Utf8,
+    )?))
 }
 
 /// PostgreSQL writes `\1` and `\&`, the regex crate `${1}` and `${0}`.

@@ -38,12 +38,24 @@ pub struct Builder {
 impl Builder {
     /// A strict, immutable row function.
     pub fn rows(&mut self, signature: &'static str, body: RowBody) {
-        self.add(signature, true, Volatility::Immutable, None, Body::Rows(body));
+        self.add(
+            signature,
+            true,
+            Volatility::Immutable,
+            None,
+            Body::Rows(body),
+        );
     }
 
     /// A row function that sees NULLs.
     pub fn rows_with_null(&mut self, signature: &'static str, body: RowBody) {
-        self.add(signature, false, Volatility::Immutable, None, Body::Rows(body));
+        self.add(
+            signature,
+            false,
+            Volatility::Immutable,
+            None,
+            Body::Rows(body),
+        );
     }
 
     /// A row function of the session or the catalog.
@@ -53,7 +65,13 @@ impl Builder {
 
     /// A row function that may differ from one row to the next.
     pub fn volatile(&mut self, signature: &'static str, body: RowBody) {
-        self.add(signature, false, Volatility::Volatile, None, Body::Rows(body));
+        self.add(
+            signature,
+            false,
+            Volatility::Volatile,
+            None,
+            Body::Rows(body),
+        );
     }
 
     /// A strict row function whose type depends on its arguments.
@@ -64,7 +82,13 @@ impl Builder {
         body: RowBody,
     ) {
         let returns = Some(Returns::Computed(returns));
-        self.add(signature, true, Volatility::Immutable, returns, Body::Rows(body));
+        self.add(
+            signature,
+            true,
+            Volatility::Immutable,
+            returns,
+            Body::Rows(body),
+        );
     }
 
     /// A function over columns whose type depends on its arguments.
@@ -75,7 +99,13 @@ impl Builder {
         body: ColumnBody,
     ) {
         let returns = returns.map(Returns::Computed);
-        self.add(signature, true, Volatility::Immutable, returns, Body::Columns(body));
+        self.add(
+            signature,
+            true,
+            Volatility::Immutable,
+            returns,
+            Body::Columns(body),
+        );
     }
 
     /// A function of DataFusion's, by its name there.
@@ -102,16 +132,19 @@ impl Builder {
             return;
         };
         let returns = returns.unwrap_or(written);
-        self.functions.entry(name).or_default().push(Arc::new(Overload {
-            name,
-            parameters,
-            required,
-            variadic,
-            returns,
-            strict,
-            volatility,
-            body,
-        }));
+        self.functions
+            .entry(name)
+            .or_default()
+            .push(Arc::new(Overload {
+                name,
+                parameters,
+                required,
+                variadic,
+                returns,
+                strict,
+                volatility,
+                body,
+            }));
     }
 }
 
@@ -124,7 +157,11 @@ fn parse_signature(signature: &'static str) -> Option<Signature> {
     let mut parameters = Vec::new();
     let mut required = 0;
     let mut variadic = false;
-    for written in signature[open + 1..close].split(',').map(str::trim).filter(|s| !s.is_empty()) {
+    for written in signature[open + 1..close]
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+    {
         let mut type_name = written;
         let optional = type_name.starts_with('[');
         type_name = type_name.trim_matches(['[', ']'].as_slice());
@@ -206,7 +243,10 @@ pub fn resolve(
         .iter()
         .zip(&argument_types)
         .map(|(given, target)| {
-            target.clone().or_else(|| given.clone()).unwrap_or(ColumnType::Text)
+            target
+                .clone()
+                .or_else(|| given.clone())
+                .unwrap_or(ColumnType::Text)
         })
         .collect::<Vec<_>>();
     let return_type = match &overload.returns {
@@ -221,7 +261,11 @@ pub fn resolve(
         },
         Returns::Computed(compute) => compute(&types, constants),
     };
-    Some(Ok(Resolved { overload: Arc::clone(overload), argument_types, return_type }))
+    Some(Ok(Resolved {
+        overload: Arc::clone(overload),
+        argument_types,
+        return_type,
+    }))
 }
 
 /// 42883, in PostgreSQL's words.
@@ -231,11 +275,14 @@ pub fn undefined(name: &str, arguments: &[Option<ColumnType>]) -> SqlError {
         .map(|argument| argument.as_ref().map_or("unknown".to_owned(), type_name))
         .collect::<Vec<_>>()
         .join(", ");
-    SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({types}) does not exist"))
-        .hint(
-            "No function matches the given name and argument types. You might need to add \
+    SqlError::new(
+        SqlState::UNDEFINED_FUNCTION,
+        format!("function {name}({types}) does not exist"),
+    )
+    .hint(
+        "No function matches the given name and argument types. You might need to add \
              explicit type casts.",
-        )
+    )
 }
 
 /// A type's name without its modifiers, as error messages print it.
@@ -250,10 +297,13 @@ pub fn type_name(column_type: &ColumnType) -> String {
 }
 
 fn parameter(overload: &Overload, index: usize) -> Option<&Parameter> {
-    overload
-        .parameters
-        .get(index)
-        .or_else(|| if overload.variadic { overload.parameters.last() } else { None })
+    overload.parameters.get(index).or_else(|| {
+        if overload.variadic {
+            overload.parameters.last()
+        } else {
+            None
+        }
+    })
 }
 
 /// How far a call is from an overload; `None` when it does not fit.
@@ -285,20 +335,22 @@ fn score(overload: &Overload, arguments: &[Option<ColumnType>]) -> Option<u32> {
     Some(score + u32::try_from(most.saturating_sub(arguments.len())).unwrap_or(0))
 }
 
-const NUMERIC: ColumnType = ColumnType::Numeric { precision: None, scale: 10 };
+const NUMERIC: ColumnType = ColumnType::Numeric {
+    precision: None,
+    scale: 10,
+};
 
 /// The type an argument has to be cast to, or `None` to leave it.
-fn target(
-    overload: &Overload,
-    index: usize,
-    given: &Option<ColumnType>,
-) -> Option<ColumnType> {
+fn target(overload: &Overload, index: usize, given: &Option<ColumnType>) -> Option<ColumnType> {
     match (parameter(overload, index)?, given) {
         (Parameter::Any, None) => Some(ColumnType::Text),
         (Parameter::Any | Parameter::AnyArray, _) => None,
         (Parameter::AnyNumeric, Some(ColumnType::Numeric { .. })) => None,
         (Parameter::AnyNumeric, Some(integer)) if is_integer(integer) => {
-            Some(ColumnType::Numeric { precision: Some(20), scale: 0 })
+            Some(ColumnType::Numeric {
+                precision: Some(20),
+                scale: 0,
+            })
         }
         (Parameter::AnyNumeric, _) => Some(NUMERIC),
         (Parameter::Type(wanted), Some(given)) if same(wanted, given) => None,
@@ -307,7 +359,10 @@ fn target(
 }
 
 pub fn is_integer(column_type: &ColumnType) -> bool {
-    matches!(column_type, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt)
+    matches!(
+        column_type,
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt
+    )
 }
 
 pub fn is_number(column_type: &ColumnType) -> bool {
@@ -319,7 +374,10 @@ pub fn is_number(column_type: &ColumnType) -> bool {
 }
 
 pub fn is_text(column_type: &ColumnType) -> bool {
-    matches!(column_type, ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Char(_))
+    matches!(
+        column_type,
+        ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Char(_)
+    )
 }
 
 /// Whether a value of one type is already one of the other, in memory too.
@@ -345,7 +403,11 @@ pub fn distance(from: &ColumnType, to: &ColumnType) -> Option<u32> {
     };
     if let (Some(from), Some(to)) = (rank(from), rank(to)) {
         // A numeric argument of a float function goes to double, the preferred type.
-        return if from < to { Some(if to == 6 { 3 } else { 2 + to - from }) } else { None };
+        return if from < to {
+            Some(if to == 6 { 3 } else { 2 + to - from })
+        } else {
+            None
+        };
     }
     match (from, to) {
         (ColumnType::Numeric { .. }, ColumnType::Numeric { .. }) => Some(0),
@@ -377,7 +439,9 @@ mod tests {
     fn an_untyped_literal_prefers_text_and_an_integer_widens() {
         let resolved = resolve("upper", &[None], &[None]).unwrap().unwrap();
         assert_eq!(resolved.return_type, ColumnType::Text);
-        let resolved = resolve("sqrt", &[Some(ColumnType::Integer)], &[None]).unwrap().unwrap();
+        let resolved = resolve("sqrt", &[Some(ColumnType::Integer)], &[None])
+            .unwrap()
+            .unwrap();
         assert_eq!(resolved.return_type, ColumnType::Double);
     }
 }

@@ -40,7 +40,11 @@ pub enum Body {
     /// A function of DataFusion's that does what PostgreSQL's does.
     Native(Arc<ScalarUDF>),
     /// A cast; a lenient one gives NULL for what does not fit.
-    Cast { from: ColumnType, to: ColumnType, lenient: bool },
+    Cast {
+        from: ColumnType,
+        to: ColumnType,
+        lenient: bool,
+    },
 }
 
 /// The type a call gives.
@@ -103,13 +107,21 @@ impl PgScalar {
         } else {
             signature
         };
-        Self { overload, return_type, context, signature }
+        Self {
+            overload,
+            return_type,
+            context,
+            signature,
+        }
     }
 }
 
 impl fmt::Debug for PgScalar {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("PgScalar").field("name", &self.overload.name).finish()
+        formatter
+            .debug_struct("PgScalar")
+            .field("name", &self.overload.name)
+            .finish()
     }
 }
 
@@ -146,7 +158,9 @@ impl ScalarUDFImpl for PgScalar {
     }
 
     fn return_field_from_args(&self, _arguments: ReturnFieldArgs) -> DataFusionResult<FieldRef> {
-        Ok(Arc::new(self.return_type.to_field(self.overload.name, true)))
+        Ok(Arc::new(
+            self.return_type.to_field(self.overload.name, true),
+        ))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
@@ -193,16 +207,22 @@ pub fn run_rows<'f>(
     row_count: usize,
     data_type: &DataType,
 ) -> Result<ColumnarValue, SqlError> {
-    let constant = arguments.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-    let rows = if constant && !arguments.is_empty() { 1 } else { row_count };
+    let constant = arguments
+        .iter()
+        .all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+    let rows = if constant && !arguments.is_empty() {
+        1
+    } else {
+        row_count
+    };
     let mut readers = Vec::with_capacity(arguments.len());
     for argument in arguments {
         readers.push(match argument {
             ColumnarValue::Array(array) => (Reader::new(array)?, false),
             ColumnarValue::Scalar(scalar) => {
-                let array = scalar
-                    .to_array()
-                    .map_err(|error| SqlError::internal("constant has no column").caused_by(error))?;
+                let array = scalar.to_array().map_err(|error| {
+                    SqlError::internal("constant has no column").caused_by(error)
+                })?;
                 (Reader::new(&array)?, true)
             }
         });
@@ -212,7 +232,9 @@ pub fn run_rows<'f>(
     for row in 0..rows {
         cells.clear();
         cells.extend(
-            readers.iter().map(|(reader, fixed)| reader.value(if *fixed { 0 } else { row })),
+            readers
+                .iter()
+                .map(|(reader, fixed)| reader.value(if *fixed { 0 } else { row })),
         );
         if strict && cells.iter().any(Value::is_null) {
             results.push(Value::Null);

@@ -18,12 +18,28 @@ pub const WHOLE: &str = "\u{1}whole";
 const ROWS_MAX: usize = 20_000_000;
 
 const SET_RETURNING: &[&str] = &[
-    "generate_series", "generate_subscripts", "unnest", "regexp_split_to_table",
-    "string_to_table", "json_array_elements", "jsonb_array_elements", "json_array_elements_text",
-    "jsonb_array_elements_text", "json_object_keys", "jsonb_object_keys", "json_each_key",
-    "json_each_value", "json_each_text_value", "array_ordinals", "jsonb_path_query",
-    "pg_options_to_table_name", "pg_options_to_table_value", "aclexplode_grantor",
-    "aclexplode_grantee", "aclexplode_privilege", "aclexplode_grantable",
+    "generate_series",
+    "generate_subscripts",
+    "unnest",
+    "regexp_split_to_table",
+    "string_to_table",
+    "json_array_elements",
+    "jsonb_array_elements",
+    "json_array_elements_text",
+    "jsonb_array_elements_text",
+    "json_object_keys",
+    "jsonb_object_keys",
+    "json_each_key",
+    "json_each_value",
+    "json_each_text_value",
+    "array_ordinals",
+    "jsonb_path_query",
+    "pg_options_to_table_name",
+    "pg_options_to_table_value",
+    "aclexplode_grantor",
+    "aclexplode_grantee",
+    "aclexplode_privilege",
+    "aclexplode_grantable",
 ];
 
 pub fn is_set_returning(name: &str) -> bool {
@@ -38,9 +54,10 @@ pub fn columns(name: &str) -> &'static [(&'static str, &'static str)] {
             &[("json_each_key", "key"), ("json_each_text_value", "value")]
         }
         "json_array_elements" | "jsonb_array_elements" => &[],
-        "pg_options_to_table" => {
-            &[("pg_options_to_table_name", "option_name"), ("pg_options_to_table_value", "option_value")]
-        }
+        "pg_options_to_table" => &[
+            ("pg_options_to_table_name", "option_name"),
+            ("pg_options_to_table_value", "option_value"),
+        ],
         "aclexplode" => &[
             ("aclexplode_grantor", "grantor"),
             ("aclexplode_grantee", "grantee"),
@@ -53,16 +70,25 @@ pub fn columns(name: &str) -> &'static [(&'static str, &'static str)] {
 
 /// An array of text.
 pub fn texts<'a, S: Into<String>>(parts: Vec<S>) -> Result<Value<'a>, SqlError> {
-    let cells = parts.into_iter().map(|part| Value::text(part.into())).collect::<Vec<_>>();
+    let cells = parts
+        .into_iter()
+        .map(|part| Value::text(part.into()))
+        .collect::<Vec<_>>();
     Ok(Value::List(column(&cells, &DataType::Utf8)?))
 }
 
 fn too_many() -> SqlError {
-    SqlError::new(SqlState("54000"), format!("a set of more than {ROWS_MAX} rows"))
+    SqlError::new(
+        SqlState("54000"),
+        format!("a set of more than {ROWS_MAX} rows"),
+    )
 }
 
 fn zero_step() -> SqlError {
-    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, "step size cannot equal zero")
+    SqlError::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        "step size cannot equal zero",
+    )
 }
 
 fn integers<'a>(cells: &[Value<'a>], data_type: DataType) -> Result<Value<'a>, SqlError> {
@@ -85,7 +111,12 @@ fn integers<'a>(cells: &[Value<'a>], data_type: DataType) -> Result<Value<'a>, S
     }
     use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array};
     let array: ArrayRef = if data_type == DataType::Int32 {
-        Arc::new(numbers.into_iter().map(|n| n as i32).collect::<Int32Array>())
+        Arc::new(
+            numbers
+                .into_iter()
+                .map(|n| n as i32)
+                .collect::<Int32Array>(),
+        )
     } else {
         Arc::new(Int64Array::from(numbers))
     };
@@ -114,10 +145,9 @@ fn moments<'a>(
         }
         values.push(Value::Timestamp(next));
         let after = match zone {
-            Some(zone) => super::text_io::local_to_utc(
-                add_interval(utc_to_local(next, zone), step)?,
-                zone,
-            ),
+            Some(zone) => {
+                super::text_io::local_to_utc(add_interval(utc_to_local(next, zone), step)?, zone)
+            }
             None => add_interval(next, step)?,
         };
         if after == next {
@@ -129,12 +159,14 @@ fn moments<'a>(
 }
 
 pub fn register(functions: &mut Builder) {
-    functions.rows("generate_series(integer, integer, [integer]) integer[]", |_, cells| {
-        integers(cells, DataType::Int32)
-    });
-    functions.rows("generate_series(bigint, bigint, [bigint]) bigint[]", |_, cells| {
-        integers(cells, DataType::Int64)
-    });
+    functions.rows(
+        "generate_series(integer, integer, [integer]) integer[]",
+        |_, cells| integers(cells, DataType::Int32),
+    );
+    functions.rows(
+        "generate_series(bigint, bigint, [bigint]) bigint[]",
+        |_, cells| integers(cells, DataType::Int64),
+    );
     functions.computed(
         "generate_series(numeric, numeric, [numeric]) numeric[]",
         |types, _| {
@@ -146,15 +178,24 @@ pub fn register(functions: &mut Builder) {
                 })
                 .max()
                 .unwrap_or(0);
-            ColumnType::Array(Box::new(ColumnType::Numeric { precision: Some(38), scale }))
+            ColumnType::Array(Box::new(ColumnType::Numeric {
+                precision: Some(38),
+                scale,
+            }))
         },
         |_, cells| {
-            let scale = cells.iter().map(|cell| cell.as_numeric().1).max().unwrap_or(0);
+            let scale = cells
+                .iter()
+                .map(|cell| cell.as_numeric().1)
+                .max()
+                .unwrap_or(0);
             let at = |index: usize| {
-                cells.get(index).map_or(Some(10i128.pow(u32::from(scale.unsigned_abs()))), |cell| {
-                    let (unscaled, from) = cell.as_numeric();
-                    rescale(unscaled, from, scale)
-                })
+                cells
+                    .get(index)
+                    .map_or(Some(10i128.pow(u32::from(scale.unsigned_abs()))), |cell| {
+                        let (unscaled, from) = cell.as_numeric();
+                        rescale(unscaled, from, scale)
+                    })
             };
             let (Some(start), Some(stop), Some(step)) = (at(0), at(1), at(2)) else {
                 return Err(too_many());
@@ -168,10 +209,16 @@ pub fn register(functions: &mut Builder) {
                 if values.len() >= ROWS_MAX {
                     return Err(too_many());
                 }
-                values.push(Value::Numeric { unscaled: next, scale });
+                values.push(Value::Numeric {
+                    unscaled: next,
+                    scale,
+                });
                 next = next.checked_add(step).ok_or_else(too_many)?;
             }
-            Ok(Value::List(column(&values, &DataType::Decimal128(38, scale))?))
+            Ok(Value::List(column(
+                &values,
+                &DataType::Decimal128(38, scale),
+            )?))
         },
     );
     functions.rows(
@@ -181,7 +228,11 @@ pub fn register(functions: &mut Builder) {
     functions.rows(
         "generate_series(timestamptz, timestamptz, interval) timestamptz[]",
         |context, cells| {
-            moments(cells, &ColumnType::TimestampTz, Some(context.session.time_zone()))
+            moments(
+                cells,
+                &ColumnType::TimestampTz,
+                Some(context.session.time_zone()),
+            )
         },
     );
     // Dates take the timestamptz overload in PostgreSQL too; their days are those of the session.
@@ -190,21 +241,33 @@ pub fn register(functions: &mut Builder) {
         |context, cells| {
             let zone = context.session.time_zone();
             let at = |cell: &Value<'_>| {
-                Value::Timestamp(super::text_io::local_to_utc(cell.as_int() * MICROS_PER_DAY, zone))
+                Value::Timestamp(super::text_io::local_to_utc(
+                    cell.as_int() * MICROS_PER_DAY,
+                    zone,
+                ))
             };
-            let cells = [at(&cells[0]), at(&cells[1]), Value::Interval(cells[2].as_interval())];
+            let cells = [
+                at(&cells[0]),
+                at(&cells[1]),
+                Value::Interval(cells[2].as_interval()),
+            ];
             moments(&cells, &ColumnType::TimestampTz, Some(zone))
         },
     );
-    functions.rows("generate_subscripts(anyarray, integer) integer[]", |_, cells| {
-        ordinals(&cells[0], DataType::Int32)
-    });
+    functions.rows(
+        "generate_subscripts(anyarray, integer) integer[]",
+        |_, cells| ordinals(&cells[0], DataType::Int32),
+    );
     functions.rows("array_ordinals(anyarray) bigint[]", |_, cells| {
         ordinals(&cells[0], DataType::Int64)
     });
     functions.rows("string_to_table(text, text) text[]", |_, cells| {
         let (text, separator) = (cells[0].as_text(), cells[1].as_text());
-        texts(if separator.is_empty() { vec![text] } else { text.split(separator).collect() })
+        texts(if separator.is_empty() {
+            vec![text]
+        } else {
+            text.split(separator).collect()
+        })
     });
 }
 

@@ -20,7 +20,10 @@ pub const SERVER_VERSION_NUMBER: &str = "150008";
 pub const DATABASE_OID: i64 = 5;
 
 fn version() -> String {
-    format!("PostgreSQL {SERVER_VERSION} (Boathouse {})", env!("CARGO_PKG_VERSION"))
+    format!(
+        "PostgreSQL {SERVER_VERSION} (Boathouse {})",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn oid_of(cell: &Value<'_>) -> ObjectId {
@@ -33,7 +36,13 @@ fn search_path(context: &FunctionContext) -> Vec<String> {
         .session
         .search_path
         .iter()
-        .map(|name| if name == "$user" { context.session.role_name.clone() } else { name.clone() })
+        .map(|name| {
+            if name == "$user" {
+                context.session.role_name.clone()
+            } else {
+                name.clone()
+            }
+        })
         .filter(|name| context.snapshot.schema(name).is_some())
         .collect()
 }
@@ -48,7 +57,11 @@ fn split_name(text: &str) -> Vec<String> {
             '.' if !quoted => parts.push(String::new()),
             c => {
                 if let Some(part) = parts.last_mut() {
-                    if quoted { part.push(c) } else { part.extend(c.to_lowercase()) }
+                    if quoted {
+                        part.push(c)
+                    } else {
+                        part.extend(c.to_lowercase())
+                    }
                 }
             }
         }
@@ -60,12 +73,19 @@ fn split_name(text: &str) -> Vec<String> {
 fn find_relation(context: &FunctionContext, text: &str) -> Option<i64> {
     let parts = split_name(text);
     let find = |schema: &str, name: &str| {
-        crate::relation::oid(schema, name)
-            .or_else(|| context.snapshot.relation(schema, name).map(|found| found.object().id.0))
+        crate::relation::oid(schema, name).or_else(|| {
+            context
+                .snapshot
+                .relation(schema, name)
+                .map(|found| found.object().id.0)
+        })
     };
     match parts.as_slice() {
-        [name] => find("pg_catalog", name)
-            .or_else(|| search_path(context).iter().find_map(|schema| find(schema, name))),
+        [name] => find("pg_catalog", name).or_else(|| {
+            search_path(context)
+                .iter()
+                .find_map(|schema| find(schema, name))
+        }),
         [schema, name] => find(schema, name),
         _ => None,
     }
@@ -134,7 +154,10 @@ fn find_role<'c>(
     found.map(AsRef::as_ref).ok_or_else(|| {
         SqlError::new(
             SqlState::UNDEFINED_OBJECT,
-            format!("role \"{}\" does not exist", super::text::plain(cell, chrono_tz::UTC)),
+            format!(
+                "role \"{}\" does not exist",
+                super::text::plain(cell, chrono_tz::UTC)
+            ),
         )
     })
 }
@@ -168,7 +191,9 @@ fn has_privilege<'a>(
     let wanted = privileges(wanted.as_text())?;
     Ok(match find(object)? {
         Some(object) => Value::Bool(
-            wanted.iter().any(|one| context.snapshot.has_privilege(role, object, *one)),
+            wanted
+                .iter()
+                .any(|one| context.snapshot.has_privilege(role, object, *one)),
         ),
         // A relation of the system may be read by everybody.
         None => Value::Bool(wanted.contains(&Privilege::Select)),
@@ -187,7 +212,10 @@ fn has_table<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
                 format!("relation \"{}\" does not exist", object.as_text()),
             ));
         };
-        Ok(context.snapshot.relation_by_id(ObjectId(oid)).map(|relation| relation.object()))
+        Ok(context
+            .snapshot
+            .relation_by_id(ObjectId(oid))
+            .map(|relation| relation.object()))
     })
 }
 
@@ -252,7 +280,10 @@ fn table_size<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
         other => find_relation(context, other.as_text()),
     };
     let known = oid.and_then(|oid| {
-        context.snapshot.table_by_id(ObjectId(oid)).map(|table| crate::relation::known_size(table))
+        context
+            .snapshot
+            .table_by_id(ObjectId(oid))
+            .map(|table| crate::relation::known_size(table))
     });
     Ok(Value::Int(known.flatten().unwrap_or(0)))
 }
@@ -271,7 +302,10 @@ pub fn register(functions: &mut Builder) {
     }
     functions.rows("pg_indexes_size(any) bigint", |_, _| Ok(Value::Int(0)));
     functions.stable("pg_database_size(any) bigint", |context, _| {
-        let sizes = context.snapshot.tables().filter_map(|table| crate::relation::known_size(table));
+        let sizes = context
+            .snapshot
+            .tables()
+            .filter_map(|table| crate::relation::known_size(table));
         Ok(Value::Int(sizes.sum()))
     });
     functions.rows("pg_size_pretty(bigint) text", |_, cells| {
@@ -281,7 +315,9 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::text(size(cells[0].as_float())))
     });
     functions.rows("cardinality(anyarray) integer", |_, cells| {
-        Ok(Value::Int(cells[0].as_list().map_or(0, |list| list.len() as i64)))
+        Ok(Value::Int(
+            cells[0].as_list().map_or(0, |list| list.len() as i64),
+        ))
     });
     for signature in [
         "array_length(anyarray, integer) integer",
@@ -315,7 +351,10 @@ pub fn register(functions: &mut Builder) {
 
 fn register_session(functions: &mut Builder) {
     functions.stable("current_schema() text", |context, _| {
-        Ok(search_path(context).into_iter().next().map_or(Value::Null, Value::text))
+        Ok(search_path(context)
+            .into_iter()
+            .next()
+            .map_or(Value::Null, Value::text))
     });
     functions.stable("current_schemas(boolean) text[]", |context, cells| {
         let mut schemas = search_path(context);
@@ -333,7 +372,9 @@ fn register_session(functions: &mut Builder) {
         Ok(Value::text(context.session.session_user.clone()))
     });
     for signature in ["current_database() text", "current_catalog() text"] {
-        functions.stable(signature, |context, _| Ok(Value::text(context.session.database.clone())));
+        functions.stable(signature, |context, _| {
+            Ok(Value::text(context.session.database.clone()))
+        });
     }
     functions.rows("version() text", |_, _| Ok(Value::text(version())));
     functions.stable("pg_backend_pid() integer", |context, _| {
@@ -366,7 +407,11 @@ fn register_session(functions: &mut Builder) {
     }
     functions.rows("pg_my_temp_schema() bigint", |_, _| Ok(Value::Int(0)));
     functions.rows("pg_encoding_to_char(integer) text", |_, cells| {
-        Ok(Value::text(if cells[0].as_int() == 6 { "UTF8" } else { "SQL_ASCII" }))
+        Ok(Value::text(if cells[0].as_int() == 6 {
+            "UTF8"
+        } else {
+            "SQL_ASCII"
+        }))
     });
     functions.rows("pg_char_to_encoding(text) integer", |_, cells| {
         let utf8 = cells[0].as_text().to_ascii_uppercase().replace('-', "") == "UTF8";
@@ -375,19 +420,36 @@ fn register_session(functions: &mut Builder) {
     functions.rows("pg_client_encoding() text", |_, _| Ok(Value::text("UTF8")));
     functions.rows("getdatabaseencoding() text", |_, _| Ok(Value::text("UTF8")));
     functions.stable("inet_server_addr() text", |context, _| {
-        Ok(context.session.server_address.map_or(Value::Null, |at| Value::text(at.ip().to_string())))
+        Ok(context
+            .session
+            .server_address
+            .map_or(Value::Null, |at| Value::text(at.ip().to_string())))
     });
     functions.stable("inet_server_port() integer", |context, _| {
-        Ok(context.session.server_address.map_or(Value::Null, |at| Value::Int(at.port().into())))
+        Ok(context
+            .session
+            .server_address
+            .map_or(Value::Null, |at| Value::Int(at.port().into())))
     });
     functions.stable("inet_client_addr() text", |context, _| {
-        Ok(context.session.client_address.map_or(Value::Null, |at| Value::text(at.ip().to_string())))
+        Ok(context
+            .session
+            .client_address
+            .map_or(Value::Null, |at| Value::text(at.ip().to_string())))
     });
     functions.stable("inet_client_port() integer", |context, _| {
-        Ok(context.session.client_address.map_or(Value::Null, |at| Value::Int(at.port().into())))
+        Ok(context
+            .session
+            .client_address
+            .map_or(Value::Null, |at| Value::Int(at.port().into())))
     });
-    for signature in ["pg_cancel_backend(integer) boolean", "pg_terminate_backend(integer) boolean"] {
-        functions.volatile(signature, |_, _| Err(SqlError::unsupported("ending another session by SQL")));
+    for signature in [
+        "pg_cancel_backend(integer) boolean",
+        "pg_terminate_backend(integer) boolean",
+    ] {
+        functions.volatile(signature, |_, _| {
+            Err(SqlError::unsupported("ending another session by SQL"))
+        });
     }
     for signature in [
         "pg_advisory_lock(bigint) text",
@@ -395,7 +457,10 @@ fn register_session(functions: &mut Builder) {
     ] {
         functions.volatile(signature, |_, _| Ok(Value::text("")));
     }
-    for signature in ["pg_try_advisory_lock(bigint) boolean", "pg_advisory_unlock(bigint) boolean"] {
+    for signature in [
+        "pg_try_advisory_lock(bigint) boolean",
+        "pg_advisory_unlock(bigint) boolean",
+    ] {
         functions.volatile(signature, |_, _| Ok(Value::Bool(true)));
     }
 }
@@ -407,12 +472,17 @@ fn register_names(functions: &mut Builder) {
             return Ok(Value::Int(oid));
         }
         find_relation(context, text).map(Value::Int).ok_or_else(|| {
-            SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{text}\" does not exist"))
+            SqlError::new(
+                SqlState::UNDEFINED_TABLE,
+                format!("relation \"{text}\" does not exist"),
+            )
         })
     });
     functions.stable("to_regclass(text) text", |context, cells| {
         let found = find_relation(context, cells[0].as_text());
-        Ok(found.and_then(|oid| relation_name(context, oid)).map_or(Value::Null, Value::text))
+        Ok(found
+            .and_then(|oid| relation_name(context, oid))
+            .map_or(Value::Null, Value::text))
     });
     functions.stable("regclass_name(bigint) text", |context, cells| {
         let oid = cells[0].as_int();
@@ -437,10 +507,12 @@ fn register_names(functions: &mut Builder) {
         }
     });
     functions.stable("to_regtype(text) text", |_, cells| {
-        Ok(match crate::query::typing::written_type_name(cells[0].as_text()) {
-            Some(crate::query::typing::Written::Type(found)) => Value::text(found.sql_name()),
-            _ => Value::Null,
-        })
+        Ok(
+            match crate::query::typing::written_type_name(cells[0].as_text()) {
+                Some(crate::query::typing::Written::Type(found)) => Value::text(found.sql_name()),
+                _ => Value::Null,
+            },
+        )
     });
     functions.stable("regtype_name(bigint) text", |_, cells| {
         Ok(Value::text(match cells[0].as_int() {
@@ -454,31 +526,46 @@ fn register_names(functions: &mut Builder) {
         if let Ok(oid) = name.parse::<i64>() {
             return Ok(Value::Int(oid));
         }
-        crate::relation::function_oid(&name).map(Value::Int).ok_or_else(|| {
-            SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{text}\" does not exist"))
-        })
+        crate::relation::function_oid(&name)
+            .map(Value::Int)
+            .ok_or_else(|| {
+                SqlError::new(
+                    SqlState::UNDEFINED_FUNCTION,
+                    format!("function \"{text}\" does not exist"),
+                )
+            })
     });
     functions.stable("regproc_name(bigint) text", |_, cells| {
         let oid = cells[0].as_int();
         Ok(Value::text(match oid {
             0 => "-".to_owned(),
-            oid => crate::relation::function_name(oid)
-                .map_or_else(|| oid.to_string(), str::to_owned),
+            oid => {
+                crate::relation::function_name(oid).map_or_else(|| oid.to_string(), str::to_owned)
+            }
         }))
     });
     functions.stable("regnamespace_oid(text) bigint", |context, cells| {
         let text = cells[0].as_text();
         let name = split_name(text).pop().unwrap_or_default();
-        context.snapshot.schema(&name).map(|schema| Value::Int(schema.id.0)).ok_or_else(|| {
-            SqlError::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{text}\" does not exist"))
-        })
+        context
+            .snapshot
+            .schema(&name)
+            .map(|schema| Value::Int(schema.id.0))
+            .ok_or_else(|| {
+                SqlError::new(
+                    SqlState::INVALID_SCHEMA_NAME,
+                    format!("schema \"{text}\" does not exist"),
+                )
+            })
     });
     functions.stable("regnamespace_name(bigint) text", |context, cells| {
         let oid = cells[0].as_int();
-        Ok(Value::text(match context.snapshot.schema_by_id(ObjectId(oid)) {
-            Some(schema) => quote_identifier(&schema.name),
-            None => oid.to_string(),
-        }))
+        Ok(Value::text(
+            match context.snapshot.schema_by_id(ObjectId(oid)) {
+                Some(schema) => quote_identifier(&schema.name),
+                None => oid.to_string(),
+            },
+        ))
     });
     functions.stable("regrole_oid(text) bigint", |context, cells| {
         let name = Value::text(split_name(cells[0].as_text()).pop().unwrap_or_default());
@@ -494,18 +581,29 @@ fn register_names(functions: &mut Builder) {
         if cells[0].is_null() {
             return Ok(Value::Null);
         }
-        let modifier = if cells[1].is_null() { None } else { Some(cells[1].as_int()) };
+        let modifier = if cells[1].is_null() {
+            None
+        } else {
+            Some(cells[1].as_int())
+        };
         Ok(Value::text(match cells[0].as_int() {
             0 => "-".to_owned(),
             oid => format_type(oid, modifier),
         }))
     });
-    for signature in ["pg_table_is_visible(bigint) boolean", "pg_type_is_visible_as(bigint) boolean"] {
+    for signature in [
+        "pg_table_is_visible(bigint) boolean",
+        "pg_type_is_visible_as(bigint) boolean",
+    ] {
         functions.stable(signature, |context, cells| {
             let oid = cells[0].as_int();
             let name = relation_name(context, oid);
             Ok(Value::Bool(name.is_some_and(|name| {
-                !name.replace("\"\"", "").split('"').step_by(2).any(|part| part.contains('.'))
+                !name
+                    .replace("\"\"", "")
+                    .split('"')
+                    .step_by(2)
+                    .any(|part| part.contains('.'))
             })))
         });
     }
@@ -532,12 +630,14 @@ fn register_names(functions: &mut Builder) {
     functions.stable("col_description(bigint, integer) text", |context, cells| {
         let index = usize::try_from(cells[1].as_int() - 1).unwrap_or(usize::MAX);
         let comment = match context.snapshot.relation_by_id(oid_of(&cells[0])) {
-            Some(Relation::Table(table)) => {
-                table.columns.get(index).and_then(|column| column.comment.clone())
-            }
-            Some(Relation::View(view)) => {
-                view.columns.get(index).and_then(|(name, _)| view.column_comments.get(name).cloned())
-            }
+            Some(Relation::Table(table)) => table
+                .columns
+                .get(index)
+                .and_then(|column| column.comment.clone()),
+            Some(Relation::View(view)) => view
+                .columns
+                .get(index)
+                .and_then(|(name, _)| view.column_comments.get(name).cloned()),
             None => None,
         };
         Ok(comment.map_or(Value::Null, Value::text))
@@ -557,12 +657,19 @@ fn register_privileges(functions: &mut Builder) {
     ] {
         functions.stable(signature, has_table);
     }
-    functions.stable("has_column_privilege(any, any, text) boolean", |context, cells| {
-        has_table(context, &[cells[0].clone(), cells[2].clone()])
-    });
-    functions.stable("has_column_privilege(any, any, any, text) boolean", |context, cells| {
-        has_table(context, &[cells[0].clone(), cells[1].clone(), cells[3].clone()])
-    });
+    functions.stable(
+        "has_column_privilege(any, any, text) boolean",
+        |context, cells| has_table(context, &[cells[0].clone(), cells[2].clone()]),
+    );
+    functions.stable(
+        "has_column_privilege(any, any, any, text) boolean",
+        |context, cells| {
+            has_table(
+                context,
+                &[cells[0].clone(), cells[1].clone(), cells[3].clone()],
+            )
+        },
+    );
     for signature in [
         "has_schema_privilege(any, text) boolean",
         "has_schema_privilege(any, any, text) boolean",
@@ -595,7 +702,9 @@ fn register_privileges(functions: &mut Builder) {
     }
     functions.stable("pg_has_role(any, text) boolean", |context, cells| {
         let of = find_role(context, &cells[0])?.id;
-        Ok(Value::Bool(context.snapshot.is_member(context.session.role, of)))
+        Ok(Value::Bool(
+            context.snapshot.is_member(context.session.role, of),
+        ))
     });
     functions.stable("pg_has_role(any, any, text) boolean", |context, cells| {
         let role = find_role(context, &cells[0])?.id;
@@ -613,22 +722,32 @@ fn register_definitions(functions: &mut Builder) {
         let view = oid.and_then(|oid| context.snapshot.view_by_id(ObjectId(oid)));
         Ok(view.map_or(Value::Null, |view| Value::text(format!(" {};", view.query))))
     });
-    functions.stable("pg_get_constraintdef(bigint, [boolean]) text", |context, cells| {
-        let found = crate::relation::constraint::by_oid(&context.snapshot, cells[0].as_int());
-        Ok(found.map_or(Value::Null, |constraint| Value::text(constraint.definition())))
-    });
-    functions.stable("pg_get_indexdef(bigint, [integer], [boolean]) text", |context, cells| {
-        let found = crate::relation::constraint::by_index(&context.snapshot, cells[0].as_int());
-        let Some(constraint) = found else { return Ok(Value::Null) };
-        let column = cells.get(1).map_or(0, Value::as_int);
-        if column > 0 {
-            let name = usize::try_from(column - 1)
-                .ok()
-                .and_then(|index| constraint.columns.get(index).cloned());
-            return Ok(name.map_or(Value::Null, |name| Value::text(quote_identifier(&name))));
-        }
-        Ok(Value::text(constraint.index_definition(&context.snapshot)))
-    });
+    functions.stable(
+        "pg_get_constraintdef(bigint, [boolean]) text",
+        |context, cells| {
+            let found = crate::relation::constraint::by_oid(&context.snapshot, cells[0].as_int());
+            Ok(found.map_or(Value::Null, |constraint| {
+                Value::text(constraint.definition())
+            }))
+        },
+    );
+    functions.stable(
+        "pg_get_indexdef(bigint, [integer], [boolean]) text",
+        |context, cells| {
+            let found = crate::relation::constraint::by_index(&context.snapshot, cells[0].as_int());
+            let Some(constraint) = found else {
+                return Ok(Value::Null);
+            };
+            let column = cells.get(1).map_or(0, Value::as_int);
+            if column > 0 {
+                let name = usize::try_from(column - 1)
+                    .ok()
+                    .and_then(|index| constraint.columns.get(index).cloned());
+                return Ok(name.map_or(Value::Null, |name| Value::text(quote_identifier(&name))));
+            }
+            Ok(Value::text(constraint.index_definition(&context.snapshot)))
+        },
+    );
     functions.rows("pg_get_expr(any, bigint, [boolean]) text", |_, cells| {
         Ok(Value::text(cells[0].as_text().to_owned()))
     });
@@ -658,11 +777,19 @@ fn register_definitions(functions: &mut Builder) {
                 .map_or(Value::Null, Value::text))
         });
     }
-    functions.rows("pg_relation_is_publishable(any) boolean", |_, _| Ok(Value::Bool(false)));
-    functions.rows("pg_relation_filenode(any) bigint", |_, cells| Ok(cells[0].clone()));
-    functions.rows("pg_stat_get_numscans(bigint) bigint", |_, _| Ok(Value::Int(0)));
+    functions.rows("pg_relation_is_publishable(any) boolean", |_, _| {
+        Ok(Value::Bool(false))
+    });
+    functions.rows("pg_relation_filenode(any) bigint", |_, cells| {
+        Ok(cells[0].clone())
+    });
+    functions.rows("pg_stat_get_numscans(bigint) bigint", |_, _| {
+        Ok(Value::Int(0))
+    });
     functions.rows("array_position(anyarray, any) integer", |_, cells| {
-        let Some(list) = cells[0].as_list() else { return Ok(Value::Null) };
+        let Some(list) = cells[0].as_list() else {
+            return Ok(Value::Null);
+        };
         let reader = super::value::Reader::new(list)?;
         let found = (0..list.len()).position(|row| {
             let element = reader.value(row);
@@ -670,12 +797,24 @@ fn register_definitions(functions: &mut Builder) {
         });
         Ok(found.map_or(Value::Null, |row| Value::Int(row as i64 + 1)))
     });
-    functions.rows("aclexplode_grantor(anyarray) bigint[]", |_, _| empty(&ColumnType::BigInt));
-    functions.rows("aclexplode_grantee(anyarray) bigint[]", |_, _| empty(&ColumnType::BigInt));
-    functions.rows("aclexplode_privilege(anyarray) text[]", |_, _| empty(&ColumnType::Text));
-    functions.rows("aclexplode_grantable(anyarray) boolean[]", |_, _| empty(&ColumnType::Boolean));
-    functions.rows("pg_options_to_table_name(anyarray) text[]", |_, _| empty(&ColumnType::Text));
-    functions.rows("pg_options_to_table_value(anyarray) text[]", |_, _| empty(&ColumnType::Text));
+    functions.rows("aclexplode_grantor(anyarray) bigint[]", |_, _| {
+        empty(&ColumnType::BigInt)
+    });
+    functions.rows("aclexplode_grantee(anyarray) bigint[]", |_, _| {
+        empty(&ColumnType::BigInt)
+    });
+    functions.rows("aclexplode_privilege(anyarray) text[]", |_, _| {
+        empty(&ColumnType::Text)
+    });
+    functions.rows("aclexplode_grantable(anyarray) boolean[]", |_, _| {
+        empty(&ColumnType::Boolean)
+    });
+    functions.rows("pg_options_to_table_name(anyarray) text[]", |_, _| {
+        empty(&ColumnType::Text)
+    });
+    functions.rows("pg_options_to_table_value(anyarray) text[]", |_, _| {
+        empty(&ColumnType::Text)
+    });
 }
 
 fn empty<'a>(element: &ColumnType) -> Cell<'a> {

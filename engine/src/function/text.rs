@@ -59,26 +59,36 @@ pub fn register(functions: &mut Builder) {
     functions.rows("substring(text, bigint, [bigint]) text", substring);
     functions.rows("substr(text, bigint, [bigint]) text", substring);
     functions.rows("split_part(text, text, integer) text", |_, cells| {
-        let (text, separator, field) =
-            (cells[0].as_text(), cells[1].as_text(), cells[2].as_int());
+        let (text, separator, field) = (cells[0].as_text(), cells[1].as_text(), cells[2].as_int());
         if field == 0 {
             return Err(SqlError::new(
                 SqlState::INVALID_PARAMETER_VALUE,
                 "field position must not be zero",
             ));
         }
-        let parts =
-            if separator.is_empty() { vec![text] } else { text.split(separator).collect() };
+        let parts = if separator.is_empty() {
+            vec![text]
+        } else {
+            text.split(separator).collect()
+        };
         let index = if field > 0 {
             usize::try_from(field - 1).ok()
         } else {
-            usize::try_from(-field).ok().and_then(|back| parts.len().checked_sub(back))
+            usize::try_from(-field)
+                .ok()
+                .and_then(|back| parts.len().checked_sub(back))
         };
-        let part = index.and_then(|index| parts.get(index)).copied().unwrap_or_default();
+        let part = index
+            .and_then(|index| parts.get(index))
+            .copied()
+            .unwrap_or_default();
         Ok(Value::text(part.to_owned()))
     });
     functions.rows("chr(integer) text", |_, cells| {
-        match u32::try_from(cells[0].as_int()).ok().and_then(char::from_u32) {
+        match u32::try_from(cells[0].as_int())
+            .ok()
+            .and_then(char::from_u32)
+        {
             Some(c) if c != '\0' => Ok(Value::text(c.to_string())),
             _ => Err(SqlError::new(
                 SqlState("54000"),
@@ -89,25 +99,37 @@ pub fn register(functions: &mut Builder) {
     functions.rows("to_hex(bigint) text", |_, cells| {
         Ok(Value::text(format!("{:x}", cells[0].as_int())))
     });
-    functions.rows("overlay(text, text, integer, [integer]) text", |_, cells| {
-        let text = cells[0].as_text();
-        let piece = cells[1].as_text();
-        let start = usize::try_from(cells[2].as_int() - 1).unwrap_or(0);
-        let length = match cells.get(3) {
-            Some(length) => usize::try_from(length.as_int()).unwrap_or(0),
-            None => piece.chars().count(),
-        };
-        let head = text.chars().take(start);
-        let tail = text.chars().skip(start + length);
-        Ok(Value::text(head.chain(piece.chars()).chain(tail).collect::<String>()))
-    });
+    functions.rows(
+        "overlay(text, text, integer, [integer]) text",
+        |_, cells| {
+            let text = cells[0].as_text();
+            let piece = cells[1].as_text();
+            let start = usize::try_from(cells[2].as_int() - 1).unwrap_or(0);
+            let length = match cells.get(3) {
+                Some(length) => usize::try_from(length.as_int()).unwrap_or(0),
+                None => piece.chars().count(),
+            };
+            let head = text.chars().take(start);
+            let tail = text.chars().skip(start + length);
+            Ok(Value::text(
+                head.chain(piece.chars()).chain(tail).collect::<String>(),
+            ))
+        },
+    );
     functions.rows_with_null("concat(variadic any) text", |context, cells| {
         let zone = context.session.time_zone();
-        Ok(Value::text(cells.iter().map(|cell| plain(cell, zone)).collect::<String>()))
+        Ok(Value::text(
+            cells
+                .iter()
+                .map(|cell| plain(cell, zone))
+                .collect::<String>(),
+        ))
     });
     functions.rows_with_null("concat_ws(text, variadic any) text", |context, cells| {
         let zone = context.session.time_zone();
-        let Some((separator, rest)) = cells.split_first() else { return Ok(Value::Null) };
+        let Some((separator, rest)) = cells.split_first() else {
+            return Ok(Value::Null);
+        };
         if separator.is_null() {
             return Ok(Value::Null);
         }
@@ -131,9 +153,16 @@ pub fn register(functions: &mut Builder) {
         }))
     });
     functions.rows("encode(bytea, text) text", |_, cells| {
-        let Value::Bytes(bytes) = &cells[0] else { return Ok(Value::Null) };
+        let Value::Bytes(bytes) = &cells[0] else {
+            return Ok(Value::Null);
+        };
         match cells[1].as_text() {
-            "hex" => Ok(Value::text(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())),
+            "hex" => Ok(Value::text(
+                bytes
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>(),
+            )),
             "escape" => Ok(Value::text(String::from_utf8_lossy(bytes).into_owned())),
             other => Err(SqlError::unsupported(format!("encoding \"{other}\""))),
         }
@@ -152,18 +181,23 @@ pub fn register(functions: &mut Builder) {
         };
         super::set_returning::texts(parts)
     });
-    functions.rows("array_to_string(anyarray, text, [text]) text", |context, cells| {
-        let zone = context.session.time_zone();
-        let Some(list) = cells[0].as_list() else { return Ok(Value::Null) };
-        let reader = super::value::Reader::new(list)?;
-        let parts = (0..list.len())
-            .filter_map(|row| match reader.value(row) {
-                Value::Null => cells.get(2).map(|null| null.as_text().to_owned()),
-                other => Some(plain(&other, zone)),
-            })
-            .collect::<Vec<_>>();
-        Ok(Value::text(parts.join(cells[1].as_text())))
-    });
+    functions.rows(
+        "array_to_string(anyarray, text, [text]) text",
+        |context, cells| {
+            let zone = context.session.time_zone();
+            let Some(list) = cells[0].as_list() else {
+                return Ok(Value::Null);
+            };
+            let reader = super::value::Reader::new(list)?;
+            let parts = (0..list.len())
+                .filter_map(|row| match reader.value(row) {
+                    Value::Null => cells.get(2).map(|null| null.as_text().to_owned()),
+                    other => Some(plain(&other, zone)),
+                })
+                .collect::<Vec<_>>();
+            Ok(Value::text(parts.join(cells[1].as_text())))
+        },
+    );
     functions.rows("array_to_string_of(anyarray) text", |context, cells| {
         Ok(Value::text(plain(&cells[0], context.session.time_zone())))
     });
@@ -180,7 +214,11 @@ pub fn plain(cell: &Value<'_>, zone: chrono_tz::Tz) -> String {
 
 fn take(text: &str, count: i64, from_end: bool) -> String {
     let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
-    let count = if count < 0 { (length + count).max(0) } else { count.min(length) };
+    let count = if count < 0 {
+        (length + count).max(0)
+    } else {
+        count.min(length)
+    };
     let count = usize::try_from(count).unwrap_or(0);
     if from_end {
         let skip = usize::try_from(length).unwrap_or(0).saturating_sub(count);
@@ -197,7 +235,10 @@ fn substring<'a>(
     let start = cells[1].as_int();
     let end = match cells.get(2) {
         Some(length) if length.as_int() < 0 => {
-            return Err(SqlError::new(SqlState("22011"), "negative substring length not allowed"));
+            return Err(SqlError::new(
+                SqlState("22011"),
+                "negative substring length not allowed",
+            ));
         }
         Some(length) => start.saturating_add(length.as_int()),
         None => i64::MAX,
@@ -205,28 +246,109 @@ fn substring<'a>(
     let first = start.max(1);
     let skip = usize::try_from(first - 1).unwrap_or(usize::MAX);
     let count = usize::try_from(end.saturating_sub(first).max(0)).unwrap_or(usize::MAX);
-    Ok(Value::text(cells[0].as_text().chars().skip(skip).take(count).collect::<String>()))
+    Ok(Value::text(
+        cells[0]
+            .as_text()
+            .chars()
+            .skip(skip)
+            .take(count)
+            .collect::<String>(),
+    ))
 }
 
 /// Quotes an identifier where it needs it.
 pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$')
         && !RESERVED.contains(&name);
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Words that cannot be a name without quotes.
 const RESERVED: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case",
-    "cast", "check", "collate", "column", "constraint", "create", "current_catalog",
-    "current_date", "current_role", "current_time", "current_timestamp", "current_user", "default",
-    "deferrable", "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for",
-    "foreign", "from", "grant", "group", "having", "in", "initially", "intersect", "into",
-    "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on",
-    "only", "or", "order", "placing", "primary", "references", "returning", "select",
-    "session_user", "some", "symmetric", "table", "then", "to", "trailing", "true", "union",
-    "unique", "user", "using", "variadic", "when", "where", "window", "with",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "session_user",
+    "some",
+    "symmetric",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
+    "with",
 ];
 
 pub fn quote_literal(text: &str) -> String {

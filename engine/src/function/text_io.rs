@@ -28,14 +28,20 @@ pub fn invalid_syntax(column_type: &ColumnType, text: &str) -> SqlError {
     };
     SqlError::new(
         state,
-        format!("invalid input syntax for type {}: \"{text}\"", type_name(column_type)),
+        format!(
+            "invalid input syntax for type {}: \"{text}\"",
+            type_name(column_type)
+        ),
     )
 }
 
 fn value_out_of_range(column_type: &ColumnType, text: &str) -> SqlError {
     SqlError::new(
         SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
-        format!("value \"{text}\" is out of range for type {}", type_name(column_type)),
+        format!(
+            "value \"{text}\" is out of range for type {}",
+            type_name(column_type)
+        ),
     )
 }
 
@@ -76,15 +82,16 @@ pub fn parse(
             Some(limit) => text.chars().take(*limit as usize).collect::<String>(),
             None => text.to_owned(),
         }),
-        ColumnType::Char(limit) => {
-            Value::text(text.trim_end().chars().take(*limit as usize).collect::<String>())
-        }
+        ColumnType::Char(limit) => Value::text(
+            text.trim_end()
+                .chars()
+                .take(*limit as usize)
+                .collect::<String>(),
+        ),
         ColumnType::Bytea => Value::Bytes(parse_bytes(text).ok_or_else(invalid)?.into()),
         ColumnType::Date => Value::Date(parse_date(trimmed).ok_or_else(invalid)?),
         ColumnType::Time => Value::Time(parse_time(trimmed).ok_or_else(invalid)?),
-        ColumnType::Timestamp => {
-            Value::Timestamp(parse_timestamp(trimmed).ok_or_else(invalid)?.0)
-        }
+        ColumnType::Timestamp => Value::Timestamp(parse_timestamp(trimmed).ok_or_else(invalid)?.0),
         ColumnType::TimestampTz => {
             let (local, offset) = parse_timestamp(trimmed).ok_or_else(invalid)?;
             Value::Timestamp(match offset {
@@ -130,9 +137,12 @@ pub fn display(value: &Value<'_>, column_type: &ColumnType, zone: chrono_tz::Tz)
         (Value::Int(value), _) => value.to_string(),
         (Value::Float(value), ColumnType::Real) => display_float(f64::from(*value as f32), true),
         (Value::Float(value), _) => display_float(*value, false),
-        (Value::Numeric { unscaled, scale }, ColumnType::Numeric { precision: None, .. }) => {
-            trim_numeric(display_numeric(*unscaled, *scale))
-        }
+        (
+            Value::Numeric { unscaled, scale },
+            ColumnType::Numeric {
+                precision: None, ..
+            },
+        ) => trim_numeric(display_numeric(*unscaled, *scale)),
         (Value::Numeric { unscaled, scale }, _) => display_numeric(*unscaled, *scale),
         (Value::Text(text), _) => text.to_string(),
         (Value::Bytes(bytes), _) => {
@@ -153,7 +163,9 @@ pub fn display(value: &Value<'_>, column_type: &ColumnType, zone: chrono_tz::Tz)
                 ColumnType::Array(element) => (**element).clone(),
                 _ => ColumnType::Text,
             };
-            let Ok(reader) = Reader::new(list) else { return "{}".to_owned() };
+            let Ok(reader) = Reader::new(list) else {
+                return "{}".to_owned();
+            };
             let cells = (0..list.len())
                 .map(|row| {
                     let cell = reader.value(row);
@@ -230,7 +242,9 @@ pub fn parse_numeric(text: &str) -> Option<(i128, i8)> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        match unscaled.checked_mul(10).and_then(|value| value.checked_add(i128::from(byte - b'0')))
+        match unscaled
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(i128::from(byte - b'0')))
         {
             Some(value) => {
                 unscaled = value;
@@ -258,7 +272,11 @@ pub fn parse_numeric(text: &str) -> Option<(i128, i8)> {
 pub fn display_numeric(unscaled: i128, scale: i8) -> String {
     if scale <= 0 {
         let zeros = "0".repeat(usize::from(scale.unsigned_abs()));
-        return if unscaled == 0 { "0".to_owned() } else { format!("{unscaled}{zeros}") };
+        return if unscaled == 0 {
+            "0".to_owned()
+        } else {
+            format!("{unscaled}{zeros}")
+        };
     }
     let scale = scale as usize;
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
@@ -285,12 +303,20 @@ pub fn display_float(value: f64, single: bool) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0" } else { "0" }.to_owned();
     }
-    let digits = if single { format!("{:e}", value as f32) } else { format!("{value:e}") };
+    let digits = if single {
+        format!("{:e}", value as f32)
+    } else {
+        format!("{value:e}")
+    };
     let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let limit = if single { 6 } else { 15 };
     if (-4..limit).contains(&exponent) {
-        return if single { format!("{}", value as f32) } else { format!("{value}") };
+        return if single {
+            format!("{}", value as f32)
+        } else {
+            format!("{value}")
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.abs())
@@ -329,8 +355,20 @@ pub fn parse_date(text: &str) -> Option<i32> {
         "epoch" => return Some(0),
         _ => {}
     }
-    let text = text.split(['T', ' ']).next().filter(|part| part.len() >= 8).unwrap_or(text);
-    for format in ["%Y-%m-%d", "%Y%m%d", "%m/%d/%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y"] {
+    let text = text
+        .split(['T', ' '])
+        .next()
+        .filter(|part| part.len() >= 8)
+        .unwrap_or(text);
+    for format in [
+        "%Y-%m-%d",
+        "%Y%m%d",
+        "%m/%d/%Y",
+        "%Y/%m/%d",
+        "%d %b %Y",
+        "%b %d, %Y",
+        "%d-%b-%Y",
+    ] {
         if let Ok(date) = NaiveDate::parse_from_str(text, format) {
             return Some(days_from_date(date));
         }
@@ -341,13 +379,22 @@ pub fn parse_date(text: &str) -> Option<i32> {
 pub fn display_date(days: i32) -> String {
     match date_from_days(days) {
         Some(date) if date.year() > 0 => date.format("%Y-%m-%d").to_string(),
-        Some(date) => format!("{:04}-{:02}-{:02} BC", 1 - date.year(), date.month(), date.day()),
+        Some(date) => format!(
+            "{:04}-{:02}-{:02} BC",
+            1 - date.year(),
+            date.month(),
+            date.day()
+        ),
         None => if days > 0 { "infinity" } else { "-infinity" }.to_owned(),
     }
 }
 
 pub fn parse_time(text: &str) -> Option<i64> {
-    let (text, afternoon) = match text.len().checked_sub(3).map(|at| text.is_char_boundary(at).then(|| text.split_at(at))) {
+    let (text, afternoon) = match text
+        .len()
+        .checked_sub(3)
+        .map(|at| text.is_char_boundary(at).then(|| text.split_at(at)))
+    {
         Some(Some((head, tail))) if tail.eq_ignore_ascii_case(" pm") => (head, Some(true)),
         Some(Some((head, tail))) if tail.eq_ignore_ascii_case(" am") => (head, Some(false)),
         _ => (text, None),
@@ -365,7 +412,9 @@ pub fn parse_time(text: &str) -> Option<i64> {
         _ => {}
     }
     let micros = seconds_to_micros(seconds)?;
-    if !(0..=24).contains(&hour) || !(0..60).contains(&minute) || !(0..=60_000_000).contains(&micros)
+    if !(0..=24).contains(&hour)
+        || !(0..60).contains(&minute)
+        || !(0..=60_000_000).contains(&micros)
     {
         return None;
     }
@@ -379,7 +428,12 @@ fn seconds_to_micros(text: &str) -> Option<i64> {
 
 pub fn display_time(micros: i64) -> String {
     let seconds = micros / 1_000_000;
-    let text = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let text = format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
     text + &fraction(micros % 1_000_000)
 }
 
@@ -426,7 +480,10 @@ fn split_zone(time: &str) -> Option<(&str, Option<Zone>)> {
         return Some((clock.trim_end(), Some(Zone::Offset(0))));
     }
     if let Some(at) = time.rfind(['+', '-']) {
-        return Some((time[..at].trim_end(), Some(Zone::Offset(parse_offset(&time[at..])?))));
+        return Some((
+            time[..at].trim_end(),
+            Some(Zone::Offset(parse_offset(&time[at..])?)),
+        ));
     }
     if let Some((clock, name)) = time.split_once(' ')
         && !name.eq_ignore_ascii_case("am")
@@ -443,9 +500,15 @@ fn parse_offset(text: &str) -> Option<i32> {
     let mut parts = digits.split(':');
     let first = parts.next()?;
     let (hours, minutes) = if first.len() == 4 && !digits.contains(':') {
-        (first[..2].parse::<i32>().ok()?, first[2..].parse::<i32>().ok()?)
+        (
+            first[..2].parse::<i32>().ok()?,
+            first[2..].parse::<i32>().ok()?,
+        )
     } else {
-        (first.parse::<i32>().ok()?, parts.next().unwrap_or("0").parse::<i32>().ok()?)
+        (
+            first.parse::<i32>().ok()?,
+            parts.next().unwrap_or("0").parse::<i32>().ok()?,
+        )
     };
     (hours <= 15 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
@@ -482,7 +545,10 @@ pub fn local_to_utc(local: i64, zone: chrono_tz::Tz) -> i64 {
         chrono::LocalResult::Ambiguous(_, later) => later.timestamp_micros(),
         chrono::LocalResult::None => {
             let before = naive - chrono::Duration::hours(3);
-            let offset = zone.offset_from_utc_datetime(&before).fix().local_minus_utc();
+            let offset = zone
+                .offset_from_utc_datetime(&before)
+                .fix()
+                .local_minus_utc();
             local - i64::from(offset) * 1_000_000
         }
     }
@@ -494,8 +560,11 @@ pub fn utc_to_local(utc: i64, zone: chrono_tz::Tz) -> i64 {
 }
 
 pub fn offset_seconds(utc: i64, zone: chrono_tz::Tz) -> i32 {
-    chrono::DateTime::from_timestamp_micros(utc)
-        .map_or(0, |time| zone.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc())
+    chrono::DateTime::from_timestamp_micros(utc).map_or(0, |time| {
+        zone.offset_from_utc_datetime(&time.naive_utc())
+            .fix()
+            .local_minus_utc()
+    })
 }
 
 pub fn display_timestamp(micros: i64) -> String {
@@ -531,14 +600,17 @@ pub fn display_timestamptz(micros: i64, zone: chrono_tz::Tz) -> String {
 
 pub fn display_interval(interval: IntervalMonthDayNano) -> String {
     let mut parts = Vec::new();
-    let plural = |count: i32, unit: &str| {
-        format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-    };
+    let plural =
+        |count: i32, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
     let (years, months) = (interval.months / 12, interval.months % 12);
     let mut negative_before = false;
     let mut push = |count: i32, unit: &str| {
         if count != 0 {
-            let sign = if negative_before && count > 0 { "+" } else { "" };
+            let sign = if negative_before && count > 0 {
+                "+"
+            } else {
+                ""
+            };
             parts.push(format!("{sign}{}", plural(count, unit)));
             negative_before = count < 0;
         }
@@ -577,7 +649,10 @@ pub fn parse_interval(text: &str) -> Option<IntervalMonthDayNano> {
     let mut days = 0f64;
     let mut nanos = 0f64;
     let lowered = text.to_ascii_lowercase();
-    let mut words = lowered.split_whitespace().filter(|word| *word != "@").peekable();
+    let mut words = lowered
+        .split_whitespace()
+        .filter(|word| *word != "@")
+        .peekable();
     let mut ago = false;
     let mut any = false;
     while let Some(word) = words.next() {
@@ -598,12 +673,16 @@ pub fn parse_interval(text: &str) -> Option<IntervalMonthDayNano> {
             nanos += sign * ((hours * 60.0 + minutes) * 60.0 * 1e9 + (seconds * 1e9).round());
             continue;
         }
-        let split = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let split = word
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(word.len());
         let (number, mut unit) = word.split_at(split);
         let count: f64 = number.parse().ok()?;
         if unit.is_empty() {
             unit = match words.peek() {
-                Some(next) if next.starts_with(|c: char| c.is_ascii_alphabetic()) && *next != "ago" => {
+                Some(next)
+                    if next.starts_with(|c: char| c.is_ascii_alphabetic()) && *next != "ago" =>
+                {
                     words.next().unwrap_or("s")
                 }
                 _ => "s",
@@ -618,7 +697,13 @@ pub fn parse_interval(text: &str) -> Option<IntervalMonthDayNano> {
     Some(compose(sign * months, sign * days, sign * nanos))
 }
 
-fn add_unit(count: f64, unit: &str, months: &mut f64, days: &mut f64, nanos: &mut f64) -> Option<()> {
+fn add_unit(
+    count: f64,
+    unit: &str,
+    months: &mut f64,
+    days: &mut f64,
+    nanos: &mut f64,
+) -> Option<()> {
     match unit.trim_end_matches(',') {
         "millennium" | "millennia" | "millenniums" | "mil" | "mils" => *months += count * 12_000.0,
         "century" | "centuries" | "cent" | "c" => *months += count * 1_200.0,
@@ -729,7 +814,10 @@ fn parse_array(
             None => Ok(Value::Null),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Value::List(super::value::column(&values, &element.arrow())?))
+    Ok(Value::List(super::value::column(
+        &values,
+        &element.arrow(),
+    )?))
 }
 
 fn finish_cell(cell: &mut String, quoted: &mut bool) -> Option<String> {
@@ -738,7 +826,11 @@ fn finish_cell(cell: &mut String, quoted: &mut bool) -> Option<String> {
         return Some(text);
     }
     let text = text.trim().to_owned();
-    if text.eq_ignore_ascii_case("null") { None } else { Some(text) }
+    if text.eq_ignore_ascii_case("null") {
+        None
+    } else {
+        Some(text)
+    }
 }
 
 #[cfg(test)]
@@ -758,17 +850,53 @@ mod tests {
     #[test]
     fn values_read_and_print_as_postgresql_does() {
         check(" 42 ", ColumnType::Integer, expect!["42"]);
-        check("x", ColumnType::Integer, expect![[r#"22P02: invalid input syntax for type integer: "x""#]]);
-        check("70000", ColumnType::SmallInt, expect![[r#"22003: value "70000" is out of range for type smallint"#]]);
+        check(
+            "x",
+            ColumnType::Integer,
+            expect![[r#"22P02: invalid input syntax for type integer: "x""#]],
+        );
+        check(
+            "70000",
+            ColumnType::SmallInt,
+            expect![[r#"22003: value "70000" is out of range for type smallint"#]],
+        );
         check("1e20", ColumnType::Double, expect!["1e+20"]);
         check("0.1", ColumnType::Double, expect!["0.1"]);
         check("yes", ColumnType::Boolean, expect!["true"]);
-        check("2024-02-30", ColumnType::Date, expect![[r#"22007: invalid input syntax for type date: "2024-02-30""#]]);
-        check("2024-03-31 02:30:00", ColumnType::TimestampTz, expect!["2024-03-31 03:30:00+02"]);
-        check("2024-01-01T12:00:00.5Z", ColumnType::TimestampTz, expect!["2024-01-01 13:00:00.5+01"]);
-        check("1 day 2:03", ColumnType::Interval, expect!["1 day 02:03:00"]);
-        check("1.5 months ago", ColumnType::Interval, expect!["-1 mons -15 days"]);
-        check("P1Y2M3DT4H", ColumnType::Interval, expect!["1 year 2 mons 3 days 04:00:00"]);
-        check(r#"{a,"b c",NULL}"#, ColumnType::Array(Box::new(ColumnType::Text)), expect![[r#"{a,"b c",NULL}"#]]);
+        check(
+            "2024-02-30",
+            ColumnType::Date,
+            expect![[r#"22007: invalid input syntax for type date: "2024-02-30""#]],
+        );
+        check(
+            "2024-03-31 02:30:00",
+            ColumnType::TimestampTz,
+            expect!["2024-03-31 03:30:00+02"],
+        );
+        check(
+            "2024-01-01T12:00:00.5Z",
+            ColumnType::TimestampTz,
+            expect!["2024-01-01 13:00:00.5+01"],
+        );
+        check(
+            "1 day 2:03",
+            ColumnType::Interval,
+            expect!["1 day 02:03:00"],
+        );
+        check(
+            "1.5 months ago",
+            ColumnType::Interval,
+            expect!["-1 mons -15 days"],
+        );
+        check(
+            "P1Y2M3DT4H",
+            ColumnType::Interval,
+            expect!["1 year 2 mons 3 days 04:00:00"],
+        );
+        check(
+            r#"{a,"b c",NULL}"#,
+            ColumnType::Array(Box::new(ColumnType::Text)),
+            expect![[r#"{a,"b c",NULL}"#]],
+        );
     }
 }

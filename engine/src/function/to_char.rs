@@ -12,13 +12,31 @@ use super::value::{Value, rescale};
 use crate::error::{SqlError, SqlState};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
-const DAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const ROMAN: [&str; 12] =
-    ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
+const ROMAN: [&str; 12] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII",
+];
 
 /// Patterns, longest first where one begins another.
 const PATTERNS: &[&str] = &[
@@ -32,7 +50,10 @@ const PATTERNS: &[&str] = &[
 ];
 
 fn next_pattern(rest: &str) -> Option<&'static str> {
-    PATTERNS.iter().copied().find(|pattern| rest.starts_with(pattern))
+    PATTERNS
+        .iter()
+        .copied()
+        .find(|pattern| rest.starts_with(pattern))
 }
 
 /// What a template reads from.
@@ -50,7 +71,11 @@ fn cased(name: &str, pattern: &str, width: usize, fill: bool) -> String {
     } else {
         name.to_owned()
     };
-    if fill { format!("{text:<width$}") } else { text }
+    if fill {
+        format!("{text:<width$}")
+    } else {
+        text
+    }
 }
 
 fn ordinal(number: i64) -> &'static str {
@@ -95,7 +120,11 @@ fn format_moment(moment: &Moment, template: &str) -> String {
         rest = &rest[pattern.len()..];
         let mut number = |value: i64, width: usize| {
             last_number = value;
-            if fill { format!("{value:0width$}") } else { value.to_string() }
+            if fill {
+                format!("{value:0width$}")
+            } else {
+                value.to_string()
+            }
         };
         let text = match pattern.to_ascii_uppercase().as_str() {
             "FM" => {
@@ -105,7 +134,11 @@ fn format_moment(moment: &Moment, template: &str) -> String {
             "FX" => continue,
             "TH" => {
                 let suffix = ordinal(last_number);
-                if pattern == "TH" { suffix.to_uppercase() } else { suffix.to_owned() }
+                if pattern == "TH" {
+                    suffix.to_uppercase()
+                } else {
+                    suffix.to_owned()
+                }
             }
             "YYYY" => number(i64::from(shown_year), 4),
             "Y,YYY" => format!("{},{:03}", shown_year / 1000, shown_year % 1000),
@@ -123,11 +156,24 @@ fn format_moment(moment: &Moment, template: &str) -> String {
             "RM" => cased(ROMAN[date.month0() as usize % 12], pattern, 4, fill),
             "DD" => number(i64::from(date.day()), 2),
             "DDD" => number(i64::from(date.ordinal()), 3),
-            "IDDD" => number(i64::from((week.week0()) * 7 + date.weekday().number_from_monday()), 3),
+            "IDDD" => number(
+                i64::from((week.week0()) * 7 + date.weekday().number_from_monday()),
+                3,
+            ),
             "D" => number(i64::from(date.weekday().num_days_from_sunday() + 1), 1),
             "ID" => number(i64::from(date.weekday().number_from_monday()), 1),
-            "DAY" => cased(DAYS[date.weekday().num_days_from_sunday() as usize % 7], pattern, 9, fill),
-            "DY" => cased(&DAYS[date.weekday().num_days_from_sunday() as usize % 7][..3], pattern, 3, false),
+            "DAY" => cased(
+                DAYS[date.weekday().num_days_from_sunday() as usize % 7],
+                pattern,
+                9,
+                fill,
+            ),
+            "DY" => cased(
+                &DAYS[date.weekday().num_days_from_sunday() as usize % 7][..3],
+                pattern,
+                3,
+                false,
+            ),
             "WW" => number(i64::from((date.ordinal0()) / 7 + 1), 2),
             "W" => number(i64::from((date.day0()) / 7 + 1), 1),
             "IW" => number(i64::from(week.week()), 2),
@@ -157,11 +203,19 @@ fn format_moment(moment: &Moment, template: &str) -> String {
             "B.C." | "A.D." => if year > 0 { "A.D." } else { "B.C." }.to_owned(),
             "TZ" => {
                 let name = moment.zone.as_ref().map_or("", |(name, _)| name);
-                if pattern == "tz" { name.to_ascii_lowercase() } else { name.to_owned() }
+                if pattern == "tz" {
+                    name.to_ascii_lowercase()
+                } else {
+                    name.to_owned()
+                }
             }
             "TZH" => {
                 let seconds = moment.zone.as_ref().map_or(0, |(_, seconds)| *seconds);
-                format!("{}{:02}", if seconds < 0 { '-' } else { '+' }, seconds.abs() / 3600)
+                format!(
+                    "{}{:02}",
+                    if seconds < 0 { '-' } else { '+' },
+                    seconds.abs() / 3600
+                )
             }
             "TZM" => {
                 let seconds = moment.zone.as_ref().map_or(0, |(_, seconds)| *seconds);
@@ -200,7 +254,11 @@ fn moment(local: i64, zone: Option<(String, i32)>) -> Moment {
 fn format_interval(interval: IntervalMonthDayNano, template: &str) -> String {
     let micros = interval.nanoseconds / 1000;
     let number = |value: i64, width: usize| {
-        if value < 0 { format!("-{:0width$}", -value) } else { format!("{value:0width$}") }
+        if value < 0 {
+            format!("-{:0width$}", -value)
+        } else {
+            format!("{value:0width$}")
+        }
     };
     let mut out = String::new();
     let mut rest = template;
@@ -218,7 +276,10 @@ fn format_interval(interval: IntervalMonthDayNano, template: &str) -> String {
             "YY" => number(i64::from(interval.months / 12 % 100), 2),
             "MM" => number(i64::from(interval.months % 12), 2),
             "DD" => number(i64::from(interval.days), 2),
-            "DDD" => number(i64::from(interval.months) * 30 + i64::from(interval.days), 3),
+            "DDD" => number(
+                i64::from(interval.months) * 30 + i64::from(interval.days),
+                3,
+            ),
             "HH24" => number(hours, 2),
             "HH12" | "HH" => number(if hours % 12 == 0 { 12 } else { hours % 12 }, 2),
             "MI" => number(micros / 60_000_000 % 60, 2),
@@ -241,10 +302,9 @@ fn format_number(unscaled: i128, scale: i8, template: &str) -> Result<String, Sq
     let fill = !upper.contains("FM");
     if upper.contains("EEEE") {
         let value = unscaled as f64 / 10f64.powi(i32::from(scale));
-        let digits = upper
-            .split(['.', 'D'])
-            .nth(1)
-            .map_or(0, |part| part.chars().filter(|c| matches!(c, '9' | '0')).count());
+        let digits = upper.split(['.', 'D']).nth(1).map_or(0, |part| {
+            part.chars().filter(|c| matches!(c, '9' | '0')).count()
+        });
         let text = format!("{value:.digits$e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -280,7 +340,9 @@ fn format_number(unscaled: i128, scale: i8, template: &str) -> Result<String, Sq
     let mut sign_written = false;
     let mut chars = whole_part.chars().peekable();
     let mut place = 0;
-    let explicit_sign = ["S", "MI", "PL", "SG", "PR"].iter().any(|mark| body.contains(mark));
+    let explicit_sign = ["S", "MI", "PL", "SG", "PR"]
+        .iter()
+        .any(|mark| body.contains(mark));
     let zeros_from = whole_part.find('0').map(|at| count(&whole_part[..at]));
     while let Some(c) = chars.next() {
         match c {
@@ -349,7 +411,11 @@ fn format_number(unscaled: i128, scale: i8, template: &str) -> Result<String, Sq
         while let Some(c) = rest.next() {
             match c {
                 '9' | '0' => {
-                    written.push(if overflow { '#' } else { digits.next().unwrap_or('0') });
+                    written.push(if overflow {
+                        '#'
+                    } else {
+                        digits.next().unwrap_or('0')
+                    });
                     if c == '0' {
                         required = written.len();
                     }
@@ -449,7 +515,10 @@ fn parse_moment(text: &str, template: &str) -> Result<(i64, Option<i32>), SqlErr
             continue;
         }
         input = input.trim_start();
-        if matches!(kind.as_str(), "MONTH" | "MON" | "DAY" | "DY" | "AM" | "PM" | "A.M." | "P.M." | "TZ") {
+        if matches!(
+            kind.as_str(),
+            "MONTH" | "MON" | "DAY" | "DY" | "AM" | "PM" | "A.M." | "P.M." | "TZ"
+        ) {
             let end = input
                 .find(|c: char| !c.is_alphabetic() && c != '.')
                 .unwrap_or(input.len());
@@ -500,7 +569,13 @@ fn parse_moment(text: &str, template: &str) -> Result<(i64, Option<i32>), SqlErr
         match kind.as_str() {
             "YYYY" | "IYYY" => year = Some(number),
             "YYY" | "YY" | "Y" => {
-                year = Some(if number < 70 { 2000 + number } else if number < 100 { 1900 + number } else { number });
+                year = Some(if number < 70 {
+                    2000 + number
+                } else if number < 100 {
+                    1900 + number
+                } else {
+                    number
+                });
             }
             "MM" => month = Some(number),
             "DD" => day = Some(number),
@@ -529,11 +604,16 @@ fn parse_moment(text: &str, template: &str) -> Result<(i64, Option<i32>), SqlErr
         hour = 0;
     }
     let out_of_range = || {
-        SqlError::new(SqlState("22008"), format!("date/time field value out of range: \"{text}\""))
+        SqlError::new(
+            SqlState("22008"),
+            format!("date/time field value out of range: \"{text}\""),
+        )
     };
     let year = i32::try_from(year.unwrap_or(1)).map_err(|_| out_of_range())?;
     let date = match ordinal_day {
-        Some(ordinal) => u32::try_from(ordinal).ok().and_then(|day| NaiveDate::from_yo_opt(year, day)),
+        Some(ordinal) => u32::try_from(ordinal)
+            .ok()
+            .and_then(|day| NaiveDate::from_yo_opt(year, day)),
         None => {
             let month = u32::try_from(month.unwrap_or(1)).map_err(|_| out_of_range())?;
             let day = u32::try_from(day.unwrap_or(1)).map_err(|_| out_of_range())?;
@@ -545,12 +625,18 @@ fn parse_moment(text: &str, template: &str) -> Result<(i64, Option<i32>), SqlErr
         return Err(out_of_range());
     }
     let time = (hour * 3600 + minute * 60 + second) * 1_000_000 + micro;
-    Ok((i64::from(days_from_date(date)) * MICROS_PER_DAY + time, offset))
+    Ok((
+        i64::from(days_from_date(date)) * MICROS_PER_DAY + time,
+        offset,
+    ))
 }
 
 pub fn register(functions: &mut Builder) {
     functions.rows("to_char(timestamp, text) text", |_, cells| {
-        Ok(Value::text(format_moment(&moment(cells[0].as_int(), None), cells[1].as_text())))
+        Ok(Value::text(format_moment(
+            &moment(cells[0].as_int(), None),
+            cells[1].as_text(),
+        )))
     });
     functions.rows("to_char(timestamptz, text) text", |context, cells| {
         let zone = context.session.time_zone();
@@ -563,7 +649,9 @@ pub fn register(functions: &mut Builder) {
             use chrono_tz::OffsetName;
             chrono::DateTime::from_timestamp_micros(utc)
                 .and_then(|time| {
-                    zone.offset_from_utc_datetime(&time.naive_utc()).abbreviation().map(str::to_owned)
+                    zone.offset_from_utc_datetime(&time.naive_utc())
+                        .abbreviation()
+                        .map(str::to_owned)
                 })
                 .unwrap_or_default()
         };
@@ -572,10 +660,16 @@ pub fn register(functions: &mut Builder) {
     });
     functions.rows("to_char(date, text) text", |_, cells| {
         let local = cells[0].as_int() * MICROS_PER_DAY;
-        Ok(Value::text(format_moment(&moment(local, None), cells[1].as_text())))
+        Ok(Value::text(format_moment(
+            &moment(local, None),
+            cells[1].as_text(),
+        )))
     });
     functions.rows("to_char(interval, text) text", |_, cells| {
-        Ok(Value::text(format_interval(cells[0].as_interval(), cells[1].as_text())))
+        Ok(Value::text(format_interval(
+            cells[0].as_interval(),
+            cells[1].as_text(),
+        )))
     });
     functions.rows("to_char(numeric, text) text", |_, cells| {
         let (unscaled, scale) = cells[0].as_numeric();
@@ -610,20 +704,29 @@ pub fn register(functions: &mut Builder) {
                     .to_ascii_uppercase()
                     .split(['.', 'D'])
                     .nth(1)
-                    .map_or(0, |part| part.chars().filter(|c| matches!(c, '9' | '0')).count()),
+                    .map_or(0, |part| {
+                        part.chars().filter(|c| matches!(c, '9' | '0')).count()
+                    }),
                 _ => 10,
             };
-            ColumnType::Numeric { precision: Some(38), scale: i8::try_from(scale).unwrap_or(10) }
+            ColumnType::Numeric {
+                precision: Some(38),
+                scale: i8::try_from(scale).unwrap_or(10),
+            }
         },
         |_, cells| {
             let text = cells[0].as_text();
             let negative = text.contains('-') || text.trim().starts_with('<');
-            let digits: String =
-                text.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
-            let (unscaled, scale) = super::text_io::parse_numeric(&digits).ok_or_else(|| {
-                super::text_io::invalid_syntax(&ColumnType::NUMERIC, text)
-            })?;
-            Ok(Value::Numeric { unscaled: if negative { -unscaled } else { unscaled }, scale })
+            let digits: String = text
+                .chars()
+                .filter(|c| c.is_ascii_digit() || *c == '.')
+                .collect();
+            let (unscaled, scale) = super::text_io::parse_numeric(&digits)
+                .ok_or_else(|| super::text_io::invalid_syntax(&ColumnType::NUMERIC, text))?;
+            Ok(Value::Numeric {
+                unscaled: if negative { -unscaled } else { unscaled },
+                scale,
+            })
         },
     );
 }
@@ -646,9 +749,21 @@ mod tests {
 
     #[test]
     fn moments_by_template() {
-        check_time("2024-03-05 14:07:09.5", "YYYY-MM-DD HH24:MI:SS.MS", expect!["2024-03-05 14:07:09.500"]);
-        check_time("2024-03-05", "FMMonth FMDDth, YYYY", expect!["March 5th, 2024"]);
-        check_time("2024-03-05", "Dy, Mon DD \"at\" HH12 AM", expect!["Tue, Mar 05 at 12 AM"]);
+        check_time(
+            "2024-03-05 14:07:09.5",
+            "YYYY-MM-DD HH24:MI:SS.MS",
+            expect!["2024-03-05 14:07:09.500"],
+        );
+        check_time(
+            "2024-03-05",
+            "FMMonth FMDDth, YYYY",
+            expect!["March 5th, 2024"],
+        );
+        check_time(
+            "2024-03-05",
+            "Dy, Mon DD \"at\" HH12 AM",
+            expect!["Tue, Mar 05 at 12 AM"],
+        );
         check_time("2024-12-30", "IYYY-IW Q", expect!["2025-01 4"]);
     }
 
@@ -665,6 +780,9 @@ mod tests {
     #[test]
     fn moments_are_read_by_template() {
         let (micros, _) = parse_moment("05 Dec 2000 3:04 PM", "DD Mon YYYY HH12:MI AM").unwrap();
-        assert_eq!(crate::function::text_io::display_timestamp(micros), "2000-12-05 15:04:00");
+        assert_eq!(
+            crate::function::text_io::display_timestamp(micros),
+            "2000-12-05 15:04:00"
+        );
     }
 }

@@ -15,9 +15,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::array::{AsArray, types as arrow_types};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{cast, concat};
-use datafusion::arrow::datatypes::{
-    DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit,
-};
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 
 use crate::error::{SqlError, SqlState};
 
@@ -29,7 +27,10 @@ pub enum Value<'a> {
     Int(i64),
     Float(f64),
     /// A decimal: `unscaled` * 10^-`scale`.
-    Numeric { unscaled: i128, scale: i8 },
+    Numeric {
+        unscaled: i128,
+        scale: i8,
+    },
     Text(Cow<'a, str>),
     Bytes(Cow<'a, [u8]>),
     Date(i32),
@@ -74,9 +75,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Float(value) => *value,
             Self::Int(value) => *value as f64,
-            Self::Numeric { unscaled, scale } => {
-                *unscaled as f64 / 10f64.powi(i32::from(*scale))
-            }
+            Self::Numeric { unscaled, scale } => *unscaled as f64 / 10f64.powi(i32::from(*scale)),
             _ => 0.0,
         }
     }
@@ -163,7 +162,9 @@ impl From<Vec<i64>> for Value<'_> {
 /// An array of text.
 impl From<Vec<String>> for Value<'_> {
     fn from(values: Vec<String>) -> Self {
-        Self::List(Arc::new(datafusion::arrow::array::StringArray::from(values)))
+        Self::List(Arc::new(datafusion::arrow::array::StringArray::from(
+            values,
+        )))
     }
 }
 
@@ -178,7 +179,11 @@ pub fn rescale(unscaled: i128, from: i8, to: i8) -> Option<i128> {
         };
         let quotient = unscaled / factor;
         let remainder = unscaled % factor;
-        Some(if remainder.abs() * 2 >= factor { quotient + unscaled.signum() } else { quotient })
+        Some(if remainder.abs() * 2 >= factor {
+            quotient + unscaled.signum()
+        } else {
+            quotient
+        })
     }
 }
 
@@ -202,27 +207,31 @@ pub enum Reader {
 }
 
 fn wrong_type(data_type: &DataType) -> SqlError {
-    SqlError::internal(format!("no function reads a column of Arrow type {data_type}"))
+    SqlError::internal(format!(
+        "no function reads a column of Arrow type {data_type}"
+    ))
 }
 
 impl Reader {
     pub fn new(array: &ArrayRef) -> Result<Self, SqlError> {
         let to = |data_type: &DataType| {
-            cast(array, data_type).map_err(|error| {
-                wrong_type(array.data_type()).caused_by(error)
-            })
+            cast(array, data_type).map_err(|error| wrong_type(array.data_type()).caused_by(error))
         };
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
             DataType::Boolean => Self::Bool(array.as_boolean().clone()),
-            DataType::Int8 | DataType::UInt8 => {
-                Self::Int16(to(&DataType::Int16)?.as_primitive::<arrow_types::Int16Type>().clone())
-            }
+            DataType::Int8 | DataType::UInt8 => Self::Int16(
+                to(&DataType::Int16)?
+                    .as_primitive::<arrow_types::Int16Type>()
+                    .clone(),
+            ),
             DataType::Int16 => Self::Int16(array.as_primitive::<arrow_types::Int16Type>().clone()),
             DataType::Int32 => Self::Int32(array.as_primitive::<arrow_types::Int32Type>().clone()),
-            DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-                Self::Int64(to(&DataType::Int64)?.as_primitive::<arrow_types::Int64Type>().clone())
-            }
+            DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Self::Int64(
+                to(&DataType::Int64)?
+                    .as_primitive::<arrow_types::Int64Type>()
+                    .clone(),
+            ),
             DataType::Int64 => Self::Int64(array.as_primitive::<arrow_types::Int64Type>().clone()),
             DataType::Float32 => {
                 Self::Float32(array.as_primitive::<arrow_types::Float32Type>().clone())
@@ -242,9 +251,7 @@ impl Reader {
             DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
                 Self::Bytes(to(&DataType::Binary)?.as_binary::<i32>().clone())
             }
-            DataType::Date32 => {
-                Self::Date(array.as_primitive::<arrow_types::Date32Type>().clone())
-            }
+            DataType::Date32 => Self::Date(array.as_primitive::<arrow_types::Date32Type>().clone()),
             DataType::Time32(_) | DataType::Time64(_) => Self::Time(
                 to(&DataType::Time64(TimeUnit::Microsecond))?
                     .as_primitive::<arrow_types::Time64MicrosecondType>()
@@ -261,9 +268,11 @@ impl Reader {
                     .clone(),
             ),
             DataType::List(_) => Self::List(array.as_list::<i32>().clone()),
-            DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-                Self::List(to(&DataType::List(Arc::clone(field)))?.as_list::<i32>().clone())
-            }
+            DataType::LargeList(field) | DataType::FixedSizeList(field, _) => Self::List(
+                to(&DataType::List(Arc::clone(field)))?
+                    .as_list::<i32>()
+                    .clone(),
+            ),
             other => return Err(wrong_type(other)),
         })
     }
@@ -271,7 +280,11 @@ impl Reader {
     pub fn value(&self, row: usize) -> Value<'_> {
         macro_rules! cell {
             ($array:expr, $value:expr) => {
-                if $array.is_null(row) { Value::Null } else { $value }
+                if $array.is_null(row) {
+                    Value::Null
+                } else {
+                    $value
+                }
             };
         }
         match self {
@@ -283,7 +296,13 @@ impl Reader {
             Self::Float32(array) => cell!(array, Value::Float(f64::from(array.value(row)))),
             Self::Float64(array) => cell!(array, Value::Float(array.value(row))),
             Self::Decimal(array, scale) => {
-                cell!(array, Value::Numeric { unscaled: array.value(row), scale: *scale })
+                cell!(
+                    array,
+                    Value::Numeric {
+                        unscaled: array.value(row),
+                        scale: *scale
+                    }
+                )
             }
             Self::Text(array) => cell!(array, Value::Text(Cow::Borrowed(array.value(row)))),
             Self::Bytes(array) => cell!(array, Value::Bytes(Cow::Borrowed(array.value(row)))),
@@ -314,7 +333,13 @@ pub fn column(values: &[Value<'_>], data_type: &DataType) -> Result<ArrayRef, Sq
             Arc::new(
                 values
                     .iter()
-                    .map(|value| if value.is_null() { None } else { Some(get(value)) })
+                    .map(|value| {
+                        if value.is_null() {
+                            None
+                        } else {
+                            Some(get(value))
+                        }
+                    })
                     .collect::<$array>(),
             ) as ArrayRef
         }};
@@ -342,7 +367,9 @@ pub fn column(values: &[Value<'_>], data_type: &DataType) -> Result<ArrayRef, Sq
         DataType::Float32 => optional!(Float32Array, |value| value.as_float() as f32),
         DataType::Float64 => optional!(Float64Array, |value| value.as_float()),
         DataType::Decimal128(precision, scale) => {
-            let limit = 10i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
+            let limit = 10i128
+                .checked_pow(u32::from(*precision))
+                .unwrap_or(i128::MAX);
             let cells = values
                 .iter()
                 .map(|value| {
@@ -389,7 +416,13 @@ pub fn column(values: &[Value<'_>], data_type: &DataType) -> Result<ArrayRef, Sq
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let array = values
                 .iter()
-                .map(|value| if value.is_null() { None } else { Some(value.as_int()) })
+                .map(|value| {
+                    if value.is_null() {
+                        None
+                    } else {
+                        Some(value.as_int())
+                    }
+                })
                 .collect::<TimestampMicrosecondArray>();
             Arc::new(array.with_timezone_opt(zone.clone()))
         }

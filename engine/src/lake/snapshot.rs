@@ -229,7 +229,12 @@ impl TableSnapshot {
             return None;
         }
         let extended = |schema: &SchemaRef| -> SchemaRef {
-            let fields = schema.fields().iter().chain(&added).cloned().collect::<Vec<_>>();
+            let fields = schema
+                .fields()
+                .iter()
+                .chain(&added)
+                .cloned()
+                .collect::<Vec<_>>();
             Arc::new(Schema::new(fields))
         };
         let schema = extended(&self.schema);

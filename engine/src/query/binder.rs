@@ -129,7 +129,10 @@ fn symbol(op: &BinaryOperator) -> String {
 
 impl Binder {
     fn typist(&self) -> Typist<'_> {
-        Typist { context: &self.context, parameters: &self.parameters }
+        Typist {
+            context: &self.context,
+            parameters: &self.parameters,
+        }
     }
 
     /// An operator that the rewriter made.
@@ -144,8 +147,11 @@ impl Binder {
         match verb {
             "number" => number(rest),
             "cast" | "try_cast" => {
-                let strictness =
-                    if verb == "cast" { Strictness::Explicit } else { Strictness::Try };
+                let strictness = if verb == "cast" {
+                    Strictness::Explicit
+                } else {
+                    Strictness::Try
+                };
                 self.written_cast(arguments.swap_remove(0), rest, strictness, schema)
             }
             // A literal or parameter of no type becomes text where a type has to be settled.
@@ -175,7 +181,11 @@ impl Binder {
             "in" | "not_in" => {
                 let (mut values, _) = self.comparable(arguments, "=", schema)?;
                 let needle = values.remove(0);
-                Ok(Expr::InList(InList::new(Box::new(needle), values, verb == "not_in")))
+                Ok(Expr::InList(InList::new(
+                    Box::new(needle),
+                    values,
+                    verb == "not_in",
+                )))
             }
             "between" | "not_between" => {
                 let (mut values, _) = self.comparable(arguments, ">=", schema)?;
@@ -215,8 +225,11 @@ impl Binder {
                 let negated = verb.starts_with("not_");
                 if verb.ends_with("similar") {
                     let pattern = self.call("similar_to_escape", vec![pattern], 0, schema)?;
-                    let operator =
-                        if negated { Operator::RegexNotMatch } else { Operator::RegexMatch };
+                    let operator = if negated {
+                        Operator::RegexNotMatch
+                    } else {
+                        Operator::RegexMatch
+                    };
                     return Ok(binary_expr(value, operator, pattern));
                 }
                 Ok(Expr::Like(Like::new(
@@ -258,7 +271,10 @@ impl Binder {
                 match typist.type_of(&value, schema)? {
                     Some(ColumnType::BigInt) => typist.coerce(
                         value,
-                        &ColumnType::Numeric { precision: Some(19), scale: 0 },
+                        &ColumnType::Numeric {
+                            precision: Some(19),
+                            scale: 0,
+                        },
                         schema,
                     ),
                     Some(ColumnType::Interval) => Err(SqlError::unsupported("sum(interval)")),
@@ -273,7 +289,10 @@ impl Binder {
                     Some(ColumnType::Real) => typist.coerce(value, &ColumnType::Double, schema),
                     Some(ColumnType::BigInt) => typist.coerce(
                         value,
-                        &ColumnType::Numeric { precision: Some(19), scale: 0 },
+                        &ColumnType::Numeric {
+                            precision: Some(19),
+                            scale: 0,
+                        },
                         schema,
                     ),
                     Some(number) if is_number(&number) => Ok(value),
@@ -299,7 +318,9 @@ impl Binder {
                 if verb == "call" {
                     return self.call(rest, arguments, 0, schema);
                 }
-                Err(SqlError::internal(format!("no construct is called \"{verb}\"")))
+                Err(SqlError::internal(format!(
+                    "no construct is called \"{verb}\""
+                )))
             }
         }
     }
@@ -313,7 +334,9 @@ impl Binder {
     ) -> Result<Expr, SqlError> {
         let typist = self.typist();
         match written_type_name(written) {
-            Some(Written::Type(column_type)) => typist.cast(value, &column_type, schema, strictness),
+            Some(Written::Type(column_type)) => {
+                typist.cast(value, &column_type, schema, strictness)
+            }
             Some(Written::Catalog(name)) => match typist.type_of(&value, schema)? {
                 Some(ref given) if is_integer(given) || *given == oid_type() => {
                     self.call(&format!("{name}_name"), vec![value], 0, schema)
@@ -371,8 +394,16 @@ impl Binder {
     ) -> Result<Expr, SqlError> {
         let typist = self.typist();
         let (operand, otherwise) = shape.split_once(' ').unwrap_or(("false", "false"));
-        let operand = if operand == "true" { Some(arguments.remove(0)) } else { None };
-        let otherwise = if otherwise == "true" { arguments.pop() } else { None };
+        let operand = if operand == "true" {
+            Some(arguments.remove(0))
+        } else {
+            None
+        };
+        let otherwise = if otherwise == "true" {
+            arguments.pop()
+        } else {
+            None
+        };
         let mut conditions = Vec::new();
         let mut results = Vec::new();
         let mut arguments = arguments.into_iter();
@@ -388,13 +419,21 @@ impl Binder {
         let has_otherwise = otherwise.is_some();
         results.extend(otherwise);
         let (mut results, common) = typist.unify(results, schema, "CASE")?;
-        let otherwise = if has_otherwise { results.pop().map(Box::new) } else { None };
+        let otherwise = if has_otherwise {
+            results.pop().map(Box::new)
+        } else {
+            None
+        };
         let branches = conditions
             .into_iter()
             .zip(results)
             .map(|(condition, result)| (Box::new(condition), Box::new(result)))
             .collect();
-        let case = Expr::Case(Case { expr: None, when_then_expr: branches, else_expr: otherwise });
+        let case = Expr::Case(Case {
+            expr: None,
+            when_then_expr: branches,
+            else_expr: otherwise,
+        });
         Ok(retype(case, &common, schema))
     }
 
@@ -415,19 +454,24 @@ impl Binder {
         let typist = self.typist();
         let array = arguments.swap_remove(1);
         let value = arguments.swap_remove(0);
-        let element = match (typist.type_of(&value, schema)?, typist.type_of(&array, schema)?) {
+        let element = match (
+            typist.type_of(&value, schema)?,
+            typist.type_of(&array, schema)?,
+        ) {
             (_, Some(ColumnType::Array(element))) => *element,
             (Some(element), None) => element,
             (None, None) => ColumnType::Text,
             (_, Some(other)) => {
                 return Err(SqlError::new(
                     SqlState::WRONG_OBJECT_TYPE,
-                    format!("op ANY/ALL (array) requires array on right side, not {}", type_name(&other)),
+                    format!(
+                        "op ANY/ALL (array) requires array on right side, not {}",
+                        type_name(&other)
+                    ),
                 ));
             }
         };
-        let array =
-            typist.coerce(array, &ColumnType::Array(Box::new(element.clone())), schema)?;
+        let array = typist.coerce(array, &ColumnType::Array(Box::new(element.clone())), schema)?;
         // A constant array is a list of alternatives: it can prune.
         if let Expr::Literal(ScalarValue::List(list), _) = &array
             && ((operator == "=" && !all) || (operator == "<>" && all))
@@ -475,7 +519,8 @@ impl Binder {
     fn negate(&self, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
         match self.typist().type_of(&value, schema)? {
             Some(ColumnType::Interval) => {
-                let minus_one = typed_literal(ScalarValue::Float64(Some(-1.0)), &ColumnType::Double);
+                let minus_one =
+                    typed_literal(ScalarValue::Float64(Some(-1.0)), &ColumnType::Double);
                 self.call("*", vec![value, minus_one], 0, schema)
             }
             Some(ref given) if is_number(given) => Ok(Expr::Negative(Box::new(value))),
@@ -559,8 +604,11 @@ impl Binder {
             BinaryOperator::And | BinaryOperator::Or => {
                 let left = typist.coerce(left, &ColumnType::Boolean, schema)?;
                 let right = typist.coerce(right, &ColumnType::Boolean, schema)?;
-                let operator =
-                    if *op == BinaryOperator::And { Operator::And } else { Operator::Or };
+                let operator = if *op == BinaryOperator::And {
+                    Operator::And
+                } else {
+                    Operator::Or
+                };
                 Ok(binary_expr(left, operator, right))
             }
             BinaryOperator::PGRegexMatch
@@ -587,8 +635,10 @@ impl Binder {
                     op,
                     BinaryOperator::PGNotLikeMatch | BinaryOperator::PGNotILikeMatch
                 );
-                let insensitive =
-                    matches!(op, BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch);
+                let insensitive = matches!(
+                    op,
+                    BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch
+                );
                 Ok(Expr::Like(Like::new(
                     negated,
                     Box::new(left),
@@ -608,8 +658,10 @@ impl Binder {
             | BinaryOperator::Modulo => self.arithmetic(op, left, right, schema),
             other => {
                 let name = symbol(other);
-                let types =
-                    [typist.type_of(&left, schema)?, typist.type_of(&right, schema)?];
+                let types = [
+                    typist.type_of(&left, schema)?,
+                    typist.type_of(&right, schema)?,
+                ];
                 match self.call(&name, vec![left, right], 0, schema) {
                     Err(error) if error.state == SqlState::UNDEFINED_FUNCTION => {
                         Err(no_operator(&name, &types[0], &types[1]))
@@ -622,7 +674,10 @@ impl Binder {
 
     fn concat(&self, left: Expr, right: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
         let typist = self.typist();
-        let types = (typist.type_of(&left, schema)?, typist.type_of(&right, schema)?);
+        let types = (
+            typist.type_of(&left, schema)?,
+            typist.type_of(&right, schema)?,
+        );
         match &types {
             (Some(ColumnType::Array(_)), _) | (_, Some(ColumnType::Array(_))) => {
                 let (function, arguments, array) = match (&types.0, &types.1) {
@@ -672,13 +727,17 @@ impl Binder {
         schema: &DFSchema,
     ) -> Result<Expr, SqlError> {
         let typist = self.typist();
-        let mut types = (typist.type_of(&left, schema)?, typist.type_of(&right, schema)?);
+        let mut types = (
+            typist.type_of(&left, schema)?,
+            typist.type_of(&right, schema)?,
+        );
         let (mut left, mut right) = (left, right);
         // An unknown operand takes the other's type; beside a moment it is an interval or a moment.
         let other_for = |known: &ColumnType| match (known, op) {
-            (ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampTz, BinaryOperator::Plus) => {
-                ColumnType::Interval
-            }
+            (
+                ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampTz,
+                BinaryOperator::Plus,
+            ) => ColumnType::Interval,
             (ColumnType::Interval, BinaryOperator::Multiply | BinaryOperator::Divide) => {
                 ColumnType::Double
             }
@@ -716,14 +775,20 @@ impl Binder {
         if matches!(first, ColumnType::Double | ColumnType::Real)
             || matches!(second, ColumnType::Double | ColumnType::Real)
         {
-            let single = matches!(
-                (first, second),
-                (ColumnType::Real, ColumnType::Real)
-            );
-            let wanted = if single { ColumnType::Real } else { ColumnType::Double };
+            let single = matches!((first, second), (ColumnType::Real, ColumnType::Real));
+            let wanted = if single {
+                ColumnType::Real
+            } else {
+                ColumnType::Double
+            };
             let left = typist.coerce(left, &wanted, schema)?;
             let right = typist.coerce(right, &wanted, schema)?;
-            return self.call(&format!("float{}", symbol(op)), vec![left, right], 0, schema);
+            return self.call(
+                &format!("float{}", symbol(op)),
+                vec![left, right],
+                0,
+                schema,
+            );
         }
         if is_integer(first) && is_integer(second) {
             let wanted = common_type(first, second).unwrap_or(ColumnType::BigInt);
@@ -732,12 +797,22 @@ impl Binder {
             return match op {
                 BinaryOperator::Divide => Ok(binary_expr(left, Operator::Divide, right)),
                 BinaryOperator::Modulo => Ok(binary_expr(left, Operator::Modulo, right)),
-                _ => self.call(&format!("integer{}", symbol(op)), vec![left, right], 0, schema),
+                _ => self.call(
+                    &format!("integer{}", symbol(op)),
+                    vec![left, right],
+                    0,
+                    schema,
+                ),
             };
         }
         let left = self.decimal(left, first, schema)?;
         let right = self.decimal(right, second, schema)?;
-        self.call(&format!("numeric{}", symbol(op)), vec![left, right], 0, schema)
+        self.call(
+            &format!("numeric{}", symbol(op)),
+            vec![left, right],
+            0,
+            schema,
+        )
     }
 
     /// An operand of decimal arithmetic, no wider than it has to be.
@@ -755,7 +830,10 @@ impl Binder {
             Expr::Literal(ScalarValue::Int64(Some(number)), _) => digits_of(*number),
             _ => integer_digits(given),
         };
-        let wanted = ColumnType::Numeric { precision: Some(digits), scale: 0 };
+        let wanted = ColumnType::Numeric {
+            precision: Some(digits),
+            scale: 0,
+        };
         self.typist().coerce(value, &wanted, schema)
     }
 
@@ -765,7 +843,10 @@ impl Binder {
             .native
             .get(name)
             .ok_or_else(|| SqlError::internal(format!("function \"{name}\" is not built in")))?;
-        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), arguments)))
+        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
+            Arc::clone(function),
+            arguments,
+        )))
     }
 
     /// The value of a subquery that may give one row only, told how many it gave.
@@ -789,7 +870,11 @@ impl Binder {
         match name {
             "coalesce" => {
                 let (values, common) = typist.unify(arguments, schema, "COALESCE")?;
-                return Ok(retype(self.native_call("coalesce", values)?, &common, schema));
+                return Ok(retype(
+                    self.native_call("coalesce", values)?,
+                    &common,
+                    schema,
+                ));
             }
             "greatest" | "least" => {
                 let construct = name.to_ascii_uppercase();
@@ -816,12 +901,19 @@ impl Binder {
                     None => None,
                 };
                 let text = known.as_ref().map_or("unknown".to_owned(), type_name);
-                return Ok(typed_literal(ScalarValue::Utf8(Some(text)), &ColumnType::Text));
+                return Ok(typed_literal(
+                    ScalarValue::Utf8(Some(text)),
+                    &ColumnType::Text,
+                ));
             }
             "json_build_object" | "jsonb_build_object" | "json_build_array"
             | "jsonb_build_array" => {
                 let object = name.ends_with("object");
-                let json = if name.starts_with("jsonb") { "to_jsonb" } else { "to_json" };
+                let json = if name.starts_with("jsonb") {
+                    "to_jsonb"
+                } else {
+                    "to_json"
+                };
                 let arguments = arguments
                     .into_iter()
                     .enumerate()
@@ -897,10 +989,8 @@ impl Binder {
             .collect::<Result<Vec<_>, _>>()?;
         let call = match &resolved.overload.body {
             crate::function::Body::Native(function) => {
-                let native = Expr::ScalarFunction(ScalarFunction::new_udf(
-                    Arc::clone(function),
-                    arguments,
-                ));
+                let native =
+                    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), arguments));
                 let known = typist.type_of(&native, schema)?;
                 match known {
                     Some(known) if known == resolved.return_type => native,
@@ -913,7 +1003,11 @@ impl Binder {
                     }
                 }
             }
-            _ => typist.call(Arc::clone(&resolved.overload), resolved.return_type, arguments),
+            _ => typist.call(
+                Arc::clone(&resolved.overload),
+                resolved.return_type,
+                arguments,
+            ),
         };
         if set_returning::is_set_returning(base) && !whole {
             let element = match typist.type_of(&call, schema)? {
@@ -930,11 +1024,7 @@ impl Binder {
 pub const NO_OPERATOR: &str = "No operator matches the given name and argument types. You might \
                                need to add explicit type casts.";
 
-fn no_operator(
-    name: &str,
-    left: &Option<ColumnType>,
-    right: &Option<ColumnType>,
-) -> SqlError {
+fn no_operator(name: &str, left: &Option<ColumnType>, right: &Option<ColumnType>) -> SqlError {
     let shown = |given: &Option<ColumnType>| {
         if is_unknown(given) {
             "unknown".to_owned()
@@ -944,7 +1034,11 @@ fn no_operator(
     };
     SqlError::new(
         SqlState::UNDEFINED_FUNCTION,
-        format!("operator does not exist: {} {name} {}", shown(left), shown(right)),
+        format!(
+            "operator does not exist: {} {name} {}",
+            shown(left),
+            shown(right)
+        ),
     )
     .hint(NO_OPERATOR)
 }
@@ -977,7 +1071,10 @@ fn number(digits: &str) -> Result<Expr, SqlError> {
     };
     let needed = u8::try_from(unscaled.unsigned_abs().to_string().len()).unwrap_or(38);
     let precision = needed.max(u8::try_from(scale).unwrap_or(0)).clamp(1, 38);
-    Ok(Expr::Literal(ScalarValue::Decimal128(Some(unscaled), precision, scale), None))
+    Ok(Expr::Literal(
+        ScalarValue::Decimal128(Some(unscaled), precision, scale),
+        None,
+    ))
 }
 
 /// A parameter's number, for those that are left without a type.

@@ -10,9 +10,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::datasource::{cte_worktable::CteWorkTable, provider_as_source};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{
-    AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
-};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
 /// DataFusion's functions by name, for those PostgreSQL has too.
 pub struct BuiltIn {
@@ -44,7 +42,11 @@ pub static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| {
         }
         windows.insert(function.name().to_owned(), function);
     }
-    BuiltIn { scalars: Arc::new(scalars), aggregates, windows }
+    BuiltIn {
+        scalars: Arc::new(scalars),
+        aggregates,
+        windows,
+    }
 });
 
 /// Serves one planning.
@@ -63,7 +65,9 @@ impl ContextProvider for Provider {
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
-        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(
+            name, schema,
+        ))))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

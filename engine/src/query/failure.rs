@@ -34,13 +34,12 @@ pub fn from_datafusion(error: DataFusionError) -> SqlError {
         }
         DataFusionError::ArrowError(error, _) => from_arrow(*error),
         DataFusionError::SchemaError(error, _) => from_schema(*error),
-        DataFusionError::ResourcesExhausted(message) => SqlError::new(
-            SqlState::OUT_OF_MEMORY,
-            "out of memory",
-        )
-        .detail(first_line(&message))
-        .hint("Raise the memory limit, or make the query hold less at a time.")
-        .retryable(),
+        DataFusionError::ResourcesExhausted(message) => {
+            SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory")
+                .detail(first_line(&message))
+                .hint("Raise the memory limit, or make the query hold less at a time.")
+                .retryable()
+        }
         DataFusionError::NotImplemented(message) => {
             SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lower_first(&message))
         }
@@ -63,14 +62,10 @@ pub fn from_datafusion(error: DataFusionError) -> SqlError {
             SqlError::new(SqlState::DATA_CORRUPTED, "a Parquet file cannot be read")
                 .caused_by(error)
         }
-        DataFusionError::SQL(error, _) => {
-            SqlError::new(SqlState::SYNTAX_ERROR, error.to_string())
-        }
+        DataFusionError::SQL(error, _) => SqlError::new(SqlState::SYNTAX_ERROR, error.to_string()),
         DataFusionError::Plan(message) => from_plan(&message),
         DataFusionError::Execution(message) => from_execution(&message),
-        DataFusionError::Internal(message) => {
-            SqlError::internal(first_line(&message))
-        }
+        DataFusionError::Internal(message) => SqlError::internal(first_line(&message)),
         other => from_words(&other.to_string()),
     }
 }
@@ -143,17 +138,24 @@ fn overflow(message: &str) -> SqlError {
 
 fn from_schema(error: SchemaError) -> SqlError {
     match error {
-        SchemaError::FieldNotFound { field, .. } => {
-            undefined_column(field.relation.as_ref().map(|relation| relation.table()), &field.name)
-        }
+        SchemaError::FieldNotFound { field, .. } => undefined_column(
+            field.relation.as_ref().map(|relation| relation.table()),
+            &field.name,
+        ),
         SchemaError::AmbiguousReference { field } => SqlError::new(
             SqlState::AMBIGUOUS_COLUMN,
-            format!("column reference \"{}\" is ambiguous", super::naming::shown_name(&field.name)),
+            format!(
+                "column reference \"{}\" is ambiguous",
+                super::naming::shown_name(&field.name)
+            ),
         ),
         SchemaError::DuplicateQualifiedField { name, .. }
         | SchemaError::DuplicateUnqualifiedField { name } => SqlError::new(
             SqlState::DUPLICATE_COLUMN,
-            format!("column \"{}\" specified more than once", super::naming::shown_name(&name)),
+            format!(
+                "column \"{}\" specified more than once",
+                super::naming::shown_name(&name)
+            ),
         ),
     }
 }
@@ -200,7 +202,10 @@ fn from_plan(message: &str) -> SqlError {
         );
     }
     if lower.contains("inconsistent data length across values") {
-        return SqlError::new(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length");
+        return SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            "VALUES lists must all be the same length",
+        );
     }
     if lower.contains("order by position") || lower.contains("order by column") {
         return SqlError::new(
@@ -209,7 +214,11 @@ fn from_plan(message: &str) -> SqlError {
         );
     }
     if lower.contains("invalid qualifier") {
-        let name = message.split_whitespace().last().unwrap_or_default().trim_matches(['"', '\'', '`'].as_slice());
+        let name = message
+            .split_whitespace()
+            .last()
+            .unwrap_or_default()
+            .trim_matches(['"', '\'', '`'].as_slice());
         return SqlError::new(
             SqlState::UNDEFINED_TABLE,
             format!("missing FROM-clause entry for table \"{name}\""),
@@ -219,13 +228,21 @@ fn from_plan(message: &str) -> SqlError {
 }
 
 fn from_execution(message: &str) -> SqlError {
-    if message.contains("scalar subquery") || message.contains("Scalar subquery") || message.contains("more than one row") {
+    if message.contains("scalar subquery")
+        || message.contains("Scalar subquery")
+        || message.contains("more than one row")
+    {
         return SqlError::new(
             SqlState("21000"),
             "more than one row returned by a subquery used as an expression",
         );
     }
-    from_words(message)
+    // What the planner refuses is about the statement, whatever its words.
+    let mut error = from_words(message);
+    if error.state == SqlState::INTERNAL_ERROR {
+        error.state = SqlState("42000");
+    }
+    error
 }
 
 /// Tells by words what a kind of error does not tell.
@@ -234,7 +251,10 @@ fn from_words(message: &str) -> SqlError {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return division_by_zero();
     }
-    if lower.contains("overflow") || lower.contains("out of range") || lower.contains("is too large") {
+    if lower.contains("overflow")
+        || lower.contains("out of range")
+        || lower.contains("is too large")
+    {
         return overflow(message);
     }
     if lower.contains("cannot cast string") || lower.contains("error parsing") {
@@ -246,8 +266,14 @@ fn from_words(message: &str) -> SqlError {
     if lower.contains("resources exhausted") || lower.contains("failed to allocate") {
         return SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory").retryable();
     }
-    if lower.contains("not implemented") || lower.contains("not supported") || lower.contains("unsupported") {
-        return SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lower_first(&first_line(message)));
+    if lower.contains("not implemented")
+        || lower.contains("not supported")
+        || lower.contains("unsupported")
+    {
+        return SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            lower_first(&first_line(message)),
+        );
     }
     if lower.contains("regex") {
         return SqlError::new(
@@ -255,8 +281,14 @@ fn from_words(message: &str) -> SqlError {
             format!("invalid regular expression: {}", first_line(message)),
         );
     }
-    if lower.contains("error during planning") || lower.contains("cannot infer") || lower.contains("coerce") {
-        return SqlError::new(SqlState::DATATYPE_MISMATCH, lower_first(&first_line(message)));
+    if lower.contains("error during planning")
+        || lower.contains("cannot infer")
+        || lower.contains("coerce")
+    {
+        return SqlError::new(
+            SqlState::DATATYPE_MISMATCH,
+            lower_first(&first_line(message)),
+        );
     }
     SqlError::internal(lower_first(&first_line(message)))
 }
@@ -270,13 +302,20 @@ fn quoted(message: &str) -> Option<&str> {
 
 /// Causes may go on for pages; whoever asked gets the first line.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+    message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
     match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if first.is_ascii_uppercase() && !second.is_ascii_uppercase() => {
+        (Some(first), Some(second))
+            if first.is_ascii_uppercase() && !second.is_ascii_uppercase() =>
+        {
             format!("{}{}", first.to_ascii_lowercase(), chars.as_str())
         }
         _ => message.to_owned(),

@@ -125,7 +125,10 @@ fn refuse_options(function: &str, options: &BTreeMap<String, String>) -> Result<
 }
 
 fn no_files(pattern: &str) -> SqlError {
-    SqlError::new(SqlState::UNDEFINED_FILE, format!("no file matches \"{pattern}\""))
+    SqlError::new(
+        SqlState::UNDEFINED_FILE,
+        format!("no file matches \"{pattern}\""),
+    )
 }
 
 /// A path as it stands from the server's working folder.
@@ -149,7 +152,10 @@ fn register_bucket(context: &QueryContext, url: &Url) -> Result<(), SqlError> {
     })?;
     let mut bucket = url.clone();
     bucket.set_path("");
-    context.engine.runtime.register_object_store(&bucket, Arc::from(store));
+    context
+        .engine
+        .runtime
+        .register_object_store(&bucket, Arc::from(store));
     Ok(())
 }
 
@@ -162,8 +168,11 @@ async fn parquet(
     for pattern in patterns {
         if pattern.contains("://") && !pattern.starts_with("file://") {
             let url = Url::parse(pattern).map_err(|error| {
-                SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("\"{pattern}\" is no URL"))
-                    .caused_by(error)
+                SqlError::new(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    format!("\"{pattern}\" is no URL"),
+                )
+                .caused_by(error)
             })?;
             register_bucket(context, &url)?;
             urls.push(ListingTableUrl::parse(pattern).map_err(from_datafusion)?);
@@ -182,11 +191,16 @@ async fn parquet(
         .infer_schema(state.as_ref())
         .await
         .map_err(from_datafusion)?;
-    let empty = config.file_schema.as_ref().is_none_or(|schema| schema.fields().is_empty());
+    let empty = config
+        .file_schema
+        .as_ref()
+        .is_none_or(|schema| schema.fields().is_empty());
     if empty {
         return Err(no_files(patterns.first().map_or("", String::as_str)));
     }
-    Ok(Arc::new(ListingTable::try_new(config).map_err(from_datafusion)?))
+    Ok(Arc::new(
+        ListingTable::try_new(config).map_err(from_datafusion)?,
+    ))
 }
 
 async fn delta(
@@ -227,31 +241,42 @@ fn from_format(error: FormatError, file: &str) -> SqlError {
 
 /// Finds the files of a pattern and brings them to the local disk.
 async fn fetch(context: &QueryContext, pattern: &str) -> Result<Vec<LocalFile>, SqlError> {
-    let (store, relative): (Arc<dyn FileStore>, String) = if pattern.contains("://")
-        && !pattern.starts_with("file://")
-    {
-        let url = Url::parse(pattern).map_err(|error| {
-            SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("\"{pattern}\" is no URL"))
+    let (store, relative): (Arc<dyn FileStore>, String) =
+        if pattern.contains("://") && !pattern.starts_with("file://") {
+            let url = Url::parse(pattern).map_err(|error| {
+                SqlError::new(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    format!("\"{pattern}\" is no URL"),
+                )
                 .caused_by(error)
-        })?;
-        let bucket = url.host_str().unwrap_or_default().to_owned();
-        let mut values = context.engine.config.store_options.clone();
-        values.insert("bucket".to_owned(), bucket.clone());
-        let values = values.into_iter().map(|(name, value)| (name, OptionValue::from(value)));
-        let mut options = Options::new("the file function", values);
-        let store = registry::connector(url.scheme())?.configure(&mut options)?;
-        // What follows the bucket, globs as they were written.
-        let path = pattern.split_once("://").map_or("", |(_, rest)| rest);
-        let path = path.split_once('/').map_or("", |(_, path)| path);
-        (store, path.to_owned())
-    } else {
-        let path = absolute(pattern);
-        let text = path.to_string_lossy().into_owned();
-        let glob = text.find(['*', '?', '[', '{']).unwrap_or(text.len());
-        let root_end = text[..glob].rfind('/').unwrap_or(0);
-        let root = if root_end == 0 { "/" } else { &text[..root_end] };
-        (Arc::new(LocalStore::new(root)), text[root_end + 1..].to_owned())
-    };
+            })?;
+            let bucket = url.host_str().unwrap_or_default().to_owned();
+            let mut values = context.engine.config.store_options.clone();
+            values.insert("bucket".to_owned(), bucket.clone());
+            let values = values
+                .into_iter()
+                .map(|(name, value)| (name, OptionValue::from(value)));
+            let mut options = Options::new("the file function", values);
+            let store = registry::connector(url.scheme())?.configure(&mut options)?;
+            // What follows the bucket, globs as they were written.
+            let path = pattern.split_once("://").map_or("", |(_, rest)| rest);
+            let path = path.split_once('/').map_or("", |(_, path)| path);
+            (store, path.to_owned())
+        } else {
+            let path = absolute(pattern);
+            let text = path.to_string_lossy().into_owned();
+            let glob = text.find(['*', '?', '[', '{']).unwrap_or(text.len());
+            let root_end = text[..glob].rfind('/').unwrap_or(0);
+            let root = if root_end == 0 {
+                "/"
+            } else {
+                &text[..root_end]
+            };
+            (
+                Arc::new(LocalStore::new(root)),
+                text[root_end + 1..].to_owned(),
+            )
+        };
     let entries = store.list(&[relative]).await?;
     if entries.is_empty() {
         return Err(no_files(pattern));
@@ -272,7 +297,9 @@ async fn decoded(
     let name = function.trim_start_matches("read_");
     let mut options = Options::new(
         function,
-        options.into_iter().map(|(name, value)| (name, OptionValue::from(value))),
+        options
+            .into_iter()
+            .map(|(name, value)| (name, OptionValue::from(value))),
     );
     let format = format::format(name)?.configure(&mut options)?;
     options.finish()?;
@@ -280,7 +307,11 @@ async fn decoded(
     for pattern in patterns {
         files.extend(fetch(context, pattern).await?);
     }
-    let sampled = files.iter().take(FILES_SAMPLED_MAX).cloned().collect::<Vec<_>>();
+    let sampled = files
+        .iter()
+        .take(FILES_SAMPLED_MAX)
+        .cloned()
+        .collect::<Vec<_>>();
     let sampler = Arc::clone(&format);
     let schemas = tokio::task::spawn_blocking(move || {
         sampled
@@ -294,7 +325,11 @@ async fn decoded(
     })
     .await
     .map_err(|error| SqlError::internal("a file's columns could not be read").caused_by(error))??;
-    Ok(Arc::new(DecodedFiles { schema: merge(&schemas), files, format }))
+    Ok(Arc::new(DecodedFiles {
+        schema: merge(&schemas),
+        files,
+        format,
+    }))
 }
 
 /// The columns of all, in the order they first come; what disagrees is text.
@@ -311,8 +346,10 @@ fn merge(schemas: &[SchemaRef]) -> SchemaRef {
             }
         }
     }
-    let fields =
-        columns.iter().map(|(name, column_type)| column_type.to_field(name, true)).collect::<Vec<_>>();
+    let fields = columns
+        .iter()
+        .map(|(name, column_type)| column_type.to_field(name, true))
+        .collect::<Vec<_>>();
     Arc::new(Schema::new(fields))
 }
 
@@ -325,7 +362,10 @@ struct DecodedFiles {
 
 impl std::fmt::Debug for DecodedFiles {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("DecodedFiles").field("files", &self.files.len()).finish()
+        formatter
+            .debug_struct("DecodedFiles")
+            .field("files", &self.files.len())
+            .finish()
     }
 }
 
@@ -390,8 +430,11 @@ impl PartitionStream for DecodedFile {
         let mut builder =
             RecordBatchReceiverStream::builder(Arc::clone(&self.schema), BATCHES_AHEAD);
         let sender = builder.tx();
-        let (schema, file, format) =
-            (Arc::clone(&self.schema), self.file.clone(), Arc::clone(&self.format));
+        let (schema, file, format) = (
+            Arc::clone(&self.schema),
+            self.file.clone(),
+            Arc::clone(&self.format),
+        );
         builder.spawn_blocking(move || {
             let mut wanted = DecodeSchema::new(Arc::clone(&schema));
             wanted.keep_unknown = false;
@@ -414,7 +457,8 @@ impl PartitionStream for DecodedFile {
             if let Some(error) = failure {
                 return Err(external(error));
             }
-            done.map(|_| ()).map_err(|error| external(from_format(error, &file.name)))
+            done.map(|_| ())
+                .map_err(|error| external(from_format(error, &file.name)))
         });
         builder.build()
     }
@@ -428,10 +472,14 @@ fn check(
     schema: &SchemaRef,
 ) -> Result<RecordBatch, SqlError> {
     if let Some(row) = rejected.first() {
-        return Err(SqlError::new(SqlState::BAD_COPY_FILE_FORMAT, row.reason.clone())
-            .detail(format!("file \"{file}\", row {}", row.row)));
+        return Err(
+            SqlError::new(SqlState::BAD_COPY_FILE_FORMAT, row.reason.clone())
+                .detail(format!("file \"{file}\", row {}", row.row)),
+        );
     }
-    let rescued = batch.column_by_name(RESCUED).and_then(|column| column.as_string_opt::<i32>());
+    let rescued = batch
+        .column_by_name(RESCUED)
+        .and_then(|column| column.as_string_opt::<i32>());
     if let Some(rescued) = rescued
         && rescued.null_count() < rescued.len()
         && let Some(at) = (0..rescued.len()).find(|row| rescued.is_valid(*row))
@@ -448,9 +496,14 @@ fn check(
         .hint("load the file with a pipeline to keep such values aside"));
     }
     let count = batch.num_columns().saturating_sub(METADATA_COLUMNS.len());
-    let columns = batch.columns().iter().take(count).cloned().collect::<Vec<_>>();
-    let options = datafusion::arrow::array::RecordBatchOptions::new()
-        .with_row_count(Some(batch.num_rows()));
+    let columns = batch
+        .columns()
+        .iter()
+        .take(count)
+        .cloned()
+        .collect::<Vec<_>>();
+    let options =
+        datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| SqlError::internal("a decoded batch has other columns").caused_by(error))
 }

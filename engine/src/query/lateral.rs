@@ -59,7 +59,9 @@ fn is_lateral_function(join: &Join) -> bool {
 /// Projections, unnests and aliases over one row.
 fn is_chain(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row, .. }) => *produce_one_row,
+        LogicalPlan::EmptyRelation(EmptyRelation {
+            produce_one_row, ..
+        }) => *produce_one_row,
         LogicalPlan::Projection(Projection { input, .. }) => is_chain(input),
         LogicalPlan::Unnest(Unnest { input, .. }) => is_chain(input),
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => is_chain(input),
@@ -81,8 +83,11 @@ fn flatten_join(join: Join) -> Result<LogicalPlan> {
     };
     let inner_columns = subquery.subquery.schema().columns();
     let stacked = stack(&subquery.subquery, &join.left, &left_columns, outer)?;
-    let mut items =
-        left_columns.iter().cloned().map(Expr::Column).collect::<Vec<_>>();
+    let mut items = left_columns
+        .iter()
+        .cloned()
+        .map(Expr::Column)
+        .collect::<Vec<_>>();
     for (inner, shown) in inner_columns.into_iter().zip(right_fields) {
         let value = Expr::Column(Column::new_unqualified(inner.name));
         items.push(value.alias_qualified(shown.relation, shown.name));
@@ -100,11 +105,19 @@ fn stack(
     match plan {
         LogicalPlan::Projection(projection) => {
             let input = stack(&projection.input, left, left_columns, outer)?;
-            let mut items =
-                left_columns.iter().cloned().map(Expr::Column).collect::<Vec<_>>();
+            let mut items = left_columns
+                .iter()
+                .cloned()
+                .map(Expr::Column)
+                .collect::<Vec<_>>();
             for expr in &projection.expr {
                 let name = expr.qualified_name().1;
-                items.push(resolve_outer(expr.clone())?.unalias_nested().data.alias(name));
+                items.push(
+                    resolve_outer(expr.clone())?
+                        .unalias_nested()
+                        .data
+                        .alias(name),
+                );
             }
             LogicalPlanBuilder::from(input).project(items)?.build()
         }
@@ -115,13 +128,18 @@ fn stack(
                 .iter()
                 .map(|column| Column::new_unqualified(column.name.clone()))
                 .collect();
-            let null_handling =
-                if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
+            let null_handling = if outer {
+                NullHandling::PreserveAndExpandEmpty
+            } else {
+                NullHandling::Drop
+            };
             let options = UnnestOptions {
                 null_handling,
                 recursions: unnest.options.recursions.clone(),
             };
-            LogicalPlanBuilder::from(input).unnest_columns_with_options(columns, options)?.build()
+            LogicalPlanBuilder::from(input)
+                .unnest_columns_with_options(columns, options)?
+                .build()
         }
         LogicalPlan::SubqueryAlias(alias) => stack(&alias.input, left, left_columns, outer),
         _ => Ok(left.as_ref().clone()),

@@ -22,7 +22,10 @@ pub fn shown_name(name: &str) -> &str {
 /// Gives every unnamed item of a select list its name.
 pub fn name_select_items(select: &mut Select) {
     let wildcard = select.projection.iter().any(|item| {
-        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(_, _))
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(_, _)
+        )
     });
     let mut taken: HashSet<String> = HashSet::new();
     let mut columns: HashSet<(String, String)> = HashSet::new();
@@ -39,15 +42,23 @@ pub fn name_select_items(select: &mut Select) {
                         continue;
                     }
                     let alias = Ident::with_quote('"', unique(&mut taken, name, true));
-                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                    *item = SelectItem::ExprWithAlias {
+                        expr: expr.clone(),
+                        alias,
+                    };
                     continue;
                 }
                 let name = figure_name(expr);
                 let repeats = columns.iter().any(|(_, column)| *column == name);
                 let plain = column_path(expr).is_some();
-                let alias =
-                    Ident::with_quote('"', unique(&mut taken, name, repeats || (wildcard && plain)));
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                let alias = Ident::with_quote(
+                    '"',
+                    unique(&mut taken, name, repeats || (wildcard && plain)),
+                );
+                *item = SelectItem::ExprWithAlias {
+                    expr: expr.clone(),
+                    alias,
+                };
             }
             SelectItem::ExprWithAlias { alias, .. } => {
                 let repeats = columns.iter().any(|(_, column)| *column == alias.value);
@@ -65,8 +76,11 @@ fn column_path(expr: &Expr) -> Option<(String, String)> {
         Expr::Identifier(ident) => Some((String::new(), ident.value.clone())),
         Expr::CompoundIdentifier(parts) => {
             let (last, qualifier) = parts.split_last()?;
-            let qualifier =
-                qualifier.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
+            let qualifier = qualifier
+                .iter()
+                .map(|part| part.value.as_str())
+                .collect::<Vec<_>>()
+                .join(".");
             Some((qualifier, last.value.clone()))
         }
         _ => None,
@@ -90,10 +104,20 @@ fn strong_name(expr: &Expr) -> Option<String> {
                 other => other.to_string(),
             };
             let upper_case_keyword = matches!(function.args, FunctionArguments::None);
-            Some(if upper_case_keyword { name.to_ascii_lowercase() } else { name })
+            Some(if upper_case_keyword {
+                name.to_ascii_lowercase()
+            } else {
+                name
+            })
         }
-        Expr::Cast { kind: CastKind::TryCast | CastKind::SafeCast, expr, .. } => strong_name(expr),
-        Expr::Cast { expr, data_type, .. } => strong_or_weak(expr, data_type),
+        Expr::Cast {
+            kind: CastKind::TryCast | CastKind::SafeCast,
+            expr,
+            ..
+        } => strong_name(expr),
+        Expr::Cast {
+            expr, data_type, ..
+        } => strong_or_weak(expr, data_type),
         Expr::TypedString(typed) => Some(type_label(&typed.data_type)),
         Expr::Interval(_) => fixed("interval"),
         Expr::Case { else_result, .. } => match else_result.as_deref() {
@@ -149,7 +173,10 @@ fn strong_or_weak_inner(expr: &Expr) -> Option<String> {
 
 fn case_strength(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Case { else_result: Some(inner), .. } => case_name(inner),
+        Expr::Case {
+            else_result: Some(inner),
+            ..
+        } => case_name(inner),
         _ => None,
     }
 }

@@ -7,9 +7,9 @@ use boathouse_catalog::definitions::ObjectId;
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast::{Expr as SqlExpr, Query, SelectItem, SetExpr};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{Cast, Placeholder};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
@@ -59,7 +59,11 @@ fn binder(context: &QueryContext, parameters: BTreeMap<usize, ColumnType>) -> Ar
 fn parameter_fields(types: &[Option<ColumnType>]) -> Vec<Option<FieldRef>> {
     types
         .iter()
-        .map(|given| given.as_ref().map(|given| Arc::new(given.to_field("", true))))
+        .map(|given| {
+            given
+                .as_ref()
+                .map(|given| Arc::new(given.to_field("", true)))
+        })
         .collect()
 }
 
@@ -90,8 +94,8 @@ pub async fn bind(
         options: Arc::clone(&OPTIONS),
     };
     let planner = SqlToRel::new_with_options(&provider, parser_options());
-    let mut planner_context = PlannerContext::new()
-        .with_prepare_param_data_types(parameter_fields(parameter_types));
+    let mut planner_context =
+        PlannerContext::new().with_prepare_param_data_types(parameter_fields(parameter_types));
     let plan = planner
         .sql_statement_to_plan_with_context(
             boathouse_sql::ast::Statement::Query(Box::new(query.clone())),
@@ -105,16 +109,21 @@ pub async fn bind(
     let mut tables = found.tables;
     tables.sort_unstable();
     tables.dedup();
-    Ok(Bound { plan, parameters, tables })
+    Ok(Bound {
+        plan,
+        parameters,
+        tables,
+    })
 }
 
 /// Gives parameters that no operator has typed the type of their other uses, or text, and columns
 /// that are only ever NULL the type text.
-fn settle(
-    plan: LogicalPlan,
-    binder: &Binder,
-) -> datafusion::common::Result<LogicalPlan> {
-    let known = binder.parameters.lock().map(|known| known.clone()).unwrap_or_default();
+fn settle(plan: LogicalPlan, binder: &Binder) -> datafusion::common::Result<LogicalPlan> {
+    let known = binder
+        .parameters
+        .lock()
+        .map(|known| known.clone())
+        .unwrap_or_default();
     let plan = plan
         .transform_up_with_subqueries(|node| {
             let node = node.map_expressions(|expr| {
@@ -126,10 +135,9 @@ fn settle(
                         .and_then(|number| known.get(&number).cloned())
                         .unwrap_or(ColumnType::Text);
                     let field = Arc::new(settled.to_field("", true));
-                    Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(
-                        id.to_owned(),
-                        Some(field),
-                    ))))
+                    Ok(Transformed::yes(Expr::Placeholder(
+                        Placeholder::new_with_field(id.to_owned(), Some(field)),
+                    )))
                 })
             })?;
             if node.transformed {
@@ -139,7 +147,11 @@ fn settle(
         })?
         .data;
     let schema = Arc::clone(plan.schema());
-    if !schema.fields().iter().any(|field| field.data_type().is_null()) {
+    if !schema
+        .fields()
+        .iter()
+        .any(|field| field.data_type().is_null())
+    {
         return Ok(plan);
     }
     let items = schema
@@ -163,7 +175,11 @@ fn parameters(
     given: &[Option<ColumnType>],
 ) -> Result<Vec<ColumnType>, SqlError> {
     let used = plan.get_parameter_fields().map_err(from_datafusion)?;
-    let known = binder.parameters.lock().map(|known| known.clone()).unwrap_or_default();
+    let known = binder
+        .parameters
+        .lock()
+        .map(|known| known.clone())
+        .unwrap_or_default();
     let count = used
         .keys()
         .filter_map(|id| parameter_number(id))
@@ -180,7 +196,11 @@ fn parameters(
                 .get(&format!("${number}"))
                 .and_then(|field| field.as_ref())
                 .map(|field| ColumnType::from_field(field));
-            known.get(&number).cloned().or(from_plan).unwrap_or(ColumnType::Text)
+            known
+                .get(&number)
+                .cloned()
+                .or(from_plan)
+                .unwrap_or(ColumnType::Text)
         })
         .collect())
 }
@@ -238,7 +258,10 @@ fn assign_body(body: &mut SetExpr, targets: &[ColumnType]) {
         }
         SetExpr::Select(select) => {
             let wildcard = select.projection.iter().any(|item| {
-                !matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+                !matches!(
+                    item,
+                    SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+                )
             });
             if wildcard {
                 return;

@@ -17,8 +17,8 @@ use boathouse_sql::ast::{
     ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::common::DFSchema;
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{
     EmptyRelation, Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, TableSource,
 };
@@ -33,8 +33,16 @@ const VIEW_DEPTH_MAX: usize = 32;
 /// A relation to be found.
 #[derive(Debug)]
 pub enum Request {
-    Named { parts: Vec<String>, version: Option<TableVersion>, position: usize },
-    Files { function: String, arguments: Vec<(Option<String>, Argument)>, position: usize },
+    Named {
+        parts: Vec<String>,
+        version: Option<TableVersion>,
+        position: usize,
+    },
+    Files {
+        function: String,
+        arguments: Vec<(Option<String>, Argument)>,
+        position: usize,
+    },
 }
 
 /// A constant argument of a file function.
@@ -48,8 +56,13 @@ pub enum Argument {
 }
 
 /// Functions of a FROM clause that read files.
-pub const FILE_FUNCTIONS: &[&str] =
-    &["read_parquet", "read_csv", "read_json", "read_excel", "read_delta"];
+pub const FILE_FUNCTIONS: &[&str] = &[
+    "read_parquet",
+    "read_csv",
+    "read_json",
+    "read_excel",
+    "read_delta",
+];
 
 /// Replaces every relation by a name of ours and lists what they stood for.
 pub fn collect(query: &mut Query) -> Result<Vec<(String, Request)>, SqlError> {
@@ -89,7 +102,8 @@ impl VisitorMut for Collector {
                 if with.recursive {
                     inside.insert(name.clone());
                 }
-                self.entered.insert(std::ptr::from_ref::<Query>(&cte.query) as usize, inside);
+                self.entered
+                    .insert(std::ptr::from_ref::<Query>(&cte.query) as usize, inside);
                 visible.insert(name);
             }
         }
@@ -124,40 +138,69 @@ impl Collector {
     fn table_factor(&mut self, factor: &mut TableFactor) -> Result<(), SqlError> {
         let position = usize::try_from(factor.span().start.column).unwrap_or(0);
         match factor {
-            TableFactor::Table { name, alias, args: None, version, sample, .. } => {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                version,
+                sample,
+                ..
+            } => {
                 if sample.is_some() {
                     return Err(SqlError::unsupported("TABLESAMPLE"));
                 }
                 let parts = parts_of(name);
                 if let [single] = parts.as_slice()
                     && version.is_none()
-                    && self.scopes.last().is_some_and(|visible| visible.contains(single))
+                    && self
+                        .scopes
+                        .last()
+                        .is_some_and(|visible| visible.contains(single))
                 {
                     return Ok(());
                 }
                 let shown = parts.last().cloned().unwrap_or_default();
-                let request = Request::Named { parts, version: version.take(), position };
+                let request = Request::Named {
+                    parts,
+                    version: version.take(),
+                    position,
+                };
                 self.replace(name, alias, shown, request);
             }
-            TableFactor::Table { name, alias, args: args @ Some(_), .. } => {
+            TableFactor::Table {
+                name,
+                alias,
+                args: args @ Some(_),
+                ..
+            } => {
                 let function = super::rewrite::function_name(name);
                 if FILE_FUNCTIONS.contains(&function.as_str())
                     && let Some(taken) = args.take()
                 {
                     let arguments = constant_arguments(&function, &taken.args)?;
                     let shown = function.clone();
-                    let request = Request::Files { function, arguments, position };
+                    let request = Request::Files {
+                        function,
+                        arguments,
+                        position,
+                    };
                     self.replace(name, alias, shown, request);
                 }
             }
-            TableFactor::Function { name, args, alias, .. } => {
+            TableFactor::Function {
+                name, args, alias, ..
+            } => {
                 let function = super::rewrite::function_name(name);
                 if FILE_FUNCTIONS.contains(&function.as_str()) {
                     let arguments = constant_arguments(&function, args)?;
                     let mut name = name.clone();
                     let mut alias = alias.take();
                     let shown = function.clone();
-                    let request = Request::Files { function, arguments, position };
+                    let request = Request::Files {
+                        function,
+                        arguments,
+                        position,
+                    };
                     self.replace(&mut name, &mut alias, shown, request);
                     *factor = TableFactor::Table {
                         name,
@@ -194,7 +237,10 @@ impl Collector {
                 at: None,
             });
         }
-        *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote('"', ours.clone()))]);
+        *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote(
+            '"',
+            ours.clone(),
+        ))]);
         self.requests.push((ours, request));
     }
 }
@@ -211,7 +257,9 @@ fn parts_of(name: &ObjectName) -> Vec<String> {
 
 /// `(SELECT c.collname FROM pg_collation c, pg_type t WHERE ... a.attcollation <> t.typcollation)`.
 fn asks_collation(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return false;
+    };
     let names = select
         .from
         .iter()
@@ -276,12 +324,16 @@ fn constant_arguments(
                 Some((name, value)) => Ok((Some(name), constant(value)?)),
                 None => Ok((None, constant(expr)?)),
             },
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
-                Ok((Some(name.value.clone()), constant(expr)?))
-            }
-            FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(expr), .. } => {
-                Ok((Some(name.to_string()), constant(expr)?))
-            }
+            FunctionArg::Named {
+                name,
+                arg: FunctionArgExpr::Expr(expr),
+                ..
+            } => Ok((Some(name.value.clone()), constant(expr)?)),
+            FunctionArg::ExprNamed {
+                name,
+                arg: FunctionArgExpr::Expr(expr),
+                ..
+            } => Ok((Some(name.to_string()), constant(expr)?)),
             other => Err(SqlError::unsupported(format!("the argument \"{other}\""))),
         })
         .collect()
@@ -290,7 +342,11 @@ fn constant_arguments(
 /// `delimiter = ','`, which reads as a comparison.
 fn named(expr: &Expr) -> Option<(String, &Expr)> {
     match expr {
-        Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, right } => match left.as_ref() {
+        Expr::BinaryOp {
+            left,
+            op: ast::BinaryOperator::Eq,
+            right,
+        } => match left.as_ref() {
             Expr::Identifier(name) => Some((name.value.clone(), right)),
             _ => None,
         },
@@ -307,13 +363,20 @@ fn constant(expr: &Expr) -> Option<Argument> {
             Value::Placeholder(_) => return None,
             other => Argument::Text(other.clone().into_string()?),
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr)? {
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => match constant(expr)? {
             Argument::Number(digits) => Argument::Number(format!("-{digits}")),
             _ => return None,
         },
-        Expr::Array(array) => {
-            Argument::List(array.elem.iter().map(constant).collect::<Option<Vec<_>>>()?)
-        }
+        Expr::Array(array) => Argument::List(
+            array
+                .elem
+                .iter()
+                .map(constant)
+                .collect::<Option<Vec<_>>>()?,
+        ),
         Expr::Nested(inner) => constant(inner)?,
         Expr::Identifier(name) => Argument::Text(name.value.clone()),
         _ => return None,
@@ -337,10 +400,18 @@ impl Rights {
             .search_path
             .iter()
             .map(|name| {
-                if name == "$user" { context.session.role_name.clone() } else { name.clone() }
+                if name == "$user" {
+                    context.session.role_name.clone()
+                } else {
+                    name.clone()
+                }
             })
             .collect();
-        Self { role: context.session.role, search_path, depth: 0 }
+        Self {
+            role: context.session.role,
+            search_path,
+            depth: 0,
+        }
     }
 }
 
@@ -360,14 +431,36 @@ pub async fn find(
     let mut found = Found::default();
     for (name, request) in requests {
         let source = match request {
-            Request::Named { parts, version, position } => {
-                find_named(context, rights, &parts, version, position, &mut found.tables).await?
+            Request::Named {
+                parts,
+                version,
+                position,
+            } => {
+                find_named(
+                    context,
+                    rights,
+                    &parts,
+                    version,
+                    position,
+                    &mut found.tables,
+                )
+                .await?
             }
-            Request::Files { function, arguments, position } => {
+            Request::Files {
+                function,
+                arguments,
+                position,
+            } => {
                 check_file_right(context, rights)?;
                 let provider = super::files::open(context, &function, &arguments)
                     .await
-                    .map_err(|error| if error.position.is_none() { error.at(position) } else { error })?;
+                    .map_err(|error| {
+                        if error.position.is_none() {
+                            error.at(position)
+                        } else {
+                            error
+                        }
+                    })?;
                 provider_as_source(provider)
             }
         };
@@ -385,9 +478,12 @@ fn check_file_right(context: &QueryContext, rights: &Rights) -> Result<(), SqlEr
     if allowed {
         return Ok(());
     }
-    Err(SqlError::new(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied to read files")
-        .detail("Only roles with privileges of the \"pg_read_server_files\" role may read files.")
-        .hint("GRANT pg_read_server_files TO <role>"))
+    Err(SqlError::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "permission denied to read files",
+    )
+    .detail("Only roles with privileges of the \"pg_read_server_files\" role may read files.")
+    .hint("GRANT pg_read_server_files TO <role>"))
 }
 
 fn undefined_table(parts: &[String], position: usize) -> SqlError {
@@ -395,7 +491,11 @@ fn undefined_table(parts: &[String], position: usize) -> SqlError {
         SqlState::UNDEFINED_TABLE,
         format!("relation \"{}\" does not exist", parts.join(".")),
     );
-    if position > 0 { error.at(position) } else { error }
+    if position > 0 {
+        error.at(position)
+    } else {
+        error
+    }
 }
 
 /// The schema a relation is found in, and its name there.
@@ -411,7 +511,8 @@ fn place<'a>(
                 return Ok(Some(("pg_catalog".to_owned(), name)));
             }
             for schema in &rights.search_path {
-                if snapshot.relation(schema, name).is_some() || crate::relation::exists(schema, name)
+                if snapshot.relation(schema, name).is_some()
+                    || crate::relation::exists(schema, name)
                 {
                     return Ok(Some((schema.clone(), name)));
                 }
@@ -433,7 +534,10 @@ fn place<'a>(
         }
         _ => Err(SqlError::new(
             SqlState::SYNTAX_ERROR,
-            format!("improper qualified name (too many dotted names): {}", parts.join(".")),
+            format!(
+                "improper qualified name (too many dotted names): {}",
+                parts.join(".")
+            ),
         )),
     }
 }
@@ -447,8 +551,10 @@ async fn find_named(
     tables: &mut Vec<ObjectId>,
 ) -> Result<Arc<dyn TableSource>, SqlError> {
     if let [name] = parts
-        && let Some((_, provider)) =
-            context.extra_relations.iter().find(|(extra, _)| extra == name)
+        && let Some((_, provider)) = context
+            .extra_relations
+            .iter()
+            .find(|(extra, _)| extra == name)
     {
         return Ok(provider_as_source(Arc::clone(provider)));
     }
@@ -529,7 +635,11 @@ async fn find_named(
             })?;
             let mut search_path = vec![schema.clone()];
             search_path.extend(rights.search_path.iter().cloned());
-            let inside = Rights { role: view.owner, search_path, depth: rights.depth + 1 };
+            let inside = Rights {
+                role: view.owner,
+                search_path,
+                depth: rights.depth + 1,
+            };
             let bound = Box::pin(super::plan::bind(context, &inside, &mut query, &[])).await?;
             tables.extend(bound.tables);
             // The view's columns were settled when it was made; they hold whatever the tables became.
@@ -553,7 +663,10 @@ async fn find_named(
 /// Which version `FOR VERSION AS OF n` or `FOR TIMESTAMP AS OF t` means.
 fn as_of(context: &QueryContext, version: TableVersion) -> Result<AsOf, SqlError> {
     let invalid = |what: &str| {
-        SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("{what} must be a constant"))
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("{what} must be a constant"),
+        )
     };
     match version {
         TableVersion::VersionAsOf(expr) => match constant(&expr) {

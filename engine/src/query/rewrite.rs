@@ -29,18 +29,63 @@ pub const LIST: &str = "\u{1}list";
 
 /// Calls that DataFusion plans as aggregates.
 pub const AGGREGATES: &[&str] = &[
-    "count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "string_agg", "array_agg",
-    "stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp", "corr", "covar_pop",
-    "covar_samp", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope",
-    "regr_sxx", "regr_sxy", "regr_syy", "bit_and", "bit_or", "bit_xor", "percentile_cont",
-    "percentile_disc", "mode", "grouping", "json_agg", "jsonb_agg", "json_object_agg",
-    "jsonb_object_agg", "first_value", "last_value", "nth_value", "any_value", "approx_distinct",
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "bool_and",
+    "bool_or",
+    "every",
+    "string_agg",
+    "array_agg",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "variance",
+    "var_pop",
+    "var_samp",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "percentile_cont",
+    "percentile_disc",
+    "mode",
+    "grouping",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "any_value",
+    "approx_distinct",
     "median",
 ];
 
 /// Calls that are window functions only.
 const WINDOWS: &[&str] = &[
-    "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead",
+    "row_number",
+    "rank",
+    "dense_rank",
+    "percent_rank",
+    "cume_dist",
+    "ntile",
+    "lag",
+    "lead",
 ];
 
 /// Rewrites a query in place. Relations must have been resolved before.
@@ -118,7 +163,11 @@ fn take_box(expr: &mut Box<Expr>) -> Expr {
 
 /// Marks a number that DataFusion has to see as it is (`long` is of no use otherwise).
 fn protect(expr: &mut Expr) {
-    if let Expr::Value(ValueWithSpan { value: Value::Number(_, long), .. }) = expr {
+    if let Expr::Value(ValueWithSpan {
+        value: Value::Number(_, long),
+        ..
+    }) = expr
+    {
         *long = true;
     }
 }
@@ -143,9 +192,9 @@ impl VisitorMut for Rewriter {
             if fetch.with_ties || fetch.percent {
                 return unsupported("FETCH ... WITH TIES");
             }
-            let limit = fetch.quantity.unwrap_or_else(|| {
-                Expr::Value(Value::Number("1".to_owned(), true).into())
-            });
+            let limit = fetch
+                .quantity
+                .unwrap_or_else(|| Expr::Value(Value::Number("1".to_owned(), true).into()));
             match &mut query.limit_clause {
                 Some(LimitClause::LimitOffset { limit: slot, .. }) => *slot = Some(limit),
                 clause => {
@@ -229,18 +278,29 @@ impl VisitorMut for Rewriter {
                 }
             }
             // A negative number is one literal, so that the smallest integer fits.
-            Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
-                if let Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) =
-                    inner.as_ref()
+            Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr: inner,
+            } => {
+                if let Expr::Value(ValueWithSpan {
+                    value: Value::Number(digits, _),
+                    ..
+                }) = inner.as_ref()
                 {
                     *expr = operator(&format!("number -{digits}"), Vec::new());
                 }
             }
-            Expr::InList { expr: needle, list, negated } => {
+            Expr::InList {
+                expr: needle,
+                list,
+                negated,
+            } => {
                 if let Expr::Tuple(left) = strip(needle).clone() {
                     let mut alternatives = None;
                     for item in list.iter() {
-                        let Expr::Tuple(right) = strip(item) else { continue };
+                        let Expr::Tuple(right) = strip(item) else {
+                            continue;
+                        };
                         let equal = equal_tuples(&left, right);
                         alternatives = Some(match alternatives {
                             None => equal,
@@ -250,18 +310,28 @@ impl VisitorMut for Rewriter {
                     if let Some(alternatives) = alternatives {
                         let nested = Expr::Nested(Box::new(alternatives));
                         *expr = if *negated {
-                            Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(nested) }
+                            Expr::UnaryOp {
+                                op: UnaryOperator::Not,
+                                expr: Box::new(nested),
+                            }
                         } else {
                             nested
                         };
                     }
                 }
             }
-            Expr::BinaryOp { left, op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq), right } => {
+            Expr::BinaryOp {
+                left,
+                op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq),
+                right,
+            } => {
                 if let (Expr::Tuple(first), Expr::Tuple(second)) = (strip(left), strip(right)) {
                     let equal = Expr::Nested(Box::new(equal_tuples(first, second)));
                     *expr = if *op == BinaryOperator::NotEq {
-                        Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(equal) }
+                        Expr::UnaryOp {
+                            op: UnaryOperator::Not,
+                            expr: Box::new(equal),
+                        }
                     } else {
                         equal
                     };
@@ -294,9 +364,13 @@ fn count_exists(expr: &mut Expr) {
         Expr::Exists { subquery, negated } => {
             let mut select = Select::clone(&EMPTY_SELECT);
             let mut count = plain_call("count", Vec::new());
-            if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut count
+            if let Expr::Function(Function {
+                args: FunctionArguments::List(list),
+                ..
+            }) = &mut count
             {
-                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
+                list.args
+                    .push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
             }
             select.projection = vec![SelectItem::UnnamedExpr(count)];
             select.from = vec![ast::TableWithJoins {
@@ -315,7 +389,11 @@ fn count_exists(expr: &mut Expr) {
             }];
             let mut query = EMPTY_QUERY.clone();
             query.body = Box::new(SetExpr::Select(Box::new(select)));
-            let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+            let op = if *negated {
+                BinaryOperator::Eq
+            } else {
+                BinaryOperator::Gt
+            };
             let zero = Expr::Value(Value::Number("0".to_owned(), false).into());
             *expr = binary(Expr::Subquery(Box::new(query)), op, zero);
         }
@@ -325,7 +403,11 @@ fn count_exists(expr: &mut Expr) {
             count_exists(left);
             count_exists(right);
         }
-        Expr::Case { conditions, else_result, .. } => {
+        Expr::Case {
+            conditions,
+            else_result,
+            ..
+        } => {
             for branch in conditions {
                 count_exists(&mut branch.condition);
                 count_exists(&mut branch.result);
@@ -367,16 +449,20 @@ fn array_of_query(mut query: Query) -> Expr {
             let mut order = order.unwrap_or_default();
             for by in &mut order {
                 // An ordinal means the one item there is.
-                if matches!(&by.expr, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
+                if matches!(&by.expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
+                {
                     by.expr = inner.clone();
                 }
             }
             let mut call = plain_call("array_agg", vec![inner]);
             if !order.is_empty()
-                && let Expr::Function(Function { args: FunctionArguments::List(list), .. }) =
-                    &mut call
+                && let Expr::Function(Function {
+                    args: FunctionArguments::List(list),
+                    ..
+                }) = &mut call
             {
-                list.clauses.push(ast::FunctionArgumentClause::OrderBy(order));
+                list.clauses
+                    .push(ast::FunctionArgumentClause::OrderBy(order));
             }
             *item = call;
             query.order_by = None;
@@ -411,7 +497,10 @@ fn array_of_query(mut query: Query) -> Expr {
 }
 
 fn or_empty_array(query: Query) -> Expr {
-    plain_call("coalesce", vec![Expr::Subquery(Box::new(query)), text("{}")])
+    plain_call(
+        "coalesce",
+        vec![Expr::Subquery(Box::new(query)), text("{}")],
+    )
 }
 
 /// The array of `FROM unnest(array)`.
@@ -423,42 +512,62 @@ fn unnested_array(relation: &TableFactor) -> Option<Expr> {
                 _ => None,
             };
         }
-        TableFactor::Table { name, args: Some(arguments), .. }
-            if function_name(name) == "unnest" =>
-        {
-            arguments.args.clone()
-        }
+        TableFactor::Table {
+            name,
+            args: Some(arguments),
+            ..
+        } if function_name(name) == "unnest" => arguments.args.clone(),
         TableFactor::Function { name, args, .. } if function_name(name) == "unnest" => args.clone(),
         TableFactor::Derived { .. } => return None,
         _ => return None,
     };
-    take_arguments(arguments).ok().filter(|arguments| arguments.len() == 1)?.pop()
+    take_arguments(arguments)
+        .ok()
+        .filter(|arguments| arguments.len() == 1)?
+        .pop()
 }
 
 /// Functions that are called with named arguments, and their parameters in order.
-const NAMED: &[(&str, &[&str])] = &[
-    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"]),
-];
+const NAMED: &[(&str, &[&str])] = &[(
+    "make_interval",
+    &["years", "months", "weeks", "days", "hours", "mins", "secs"],
+)];
 
 /// Puts named arguments in the order of the function's parameters; what is left out is zero.
 fn order_named_arguments(function: &mut Function, name: &str) {
-    let Some((_, parameters)) = NAMED.iter().find(|(known, _)| *known == name) else { return };
-    let FunctionArguments::List(list) = &mut function.args else { return };
-    if list.args.iter().all(|argument| matches!(argument, FunctionArg::Unnamed(_))) {
+    let Some((_, parameters)) = NAMED.iter().find(|(known, _)| *known == name) else {
+        return;
+    };
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
+    if list
+        .args
+        .iter()
+        .all(|argument| matches!(argument, FunctionArg::Unnamed(_)))
+    {
         return;
     }
     let zero = || Expr::Value(Value::Number("0".to_owned(), false).into());
     let mut ordered = parameters.iter().map(|_| zero()).collect::<Vec<_>>();
     for (index, argument) in std::mem::take(&mut list.args).into_iter().enumerate() {
         let (place, value) = match argument {
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
-                (parameters.iter().position(|known| *known == name.value), value)
-            }
+            FunctionArg::Named {
+                name,
+                arg: FunctionArgExpr::Expr(value),
+                ..
+            } => (
+                parameters.iter().position(|known| *known == name.value),
+                value,
+            ),
             FunctionArg::ExprNamed {
                 name: Expr::Identifier(name),
                 arg: FunctionArgExpr::Expr(value),
                 ..
-            } => (parameters.iter().position(|known| *known == name.value), value),
+            } => (
+                parameters.iter().position(|known| *known == name.value),
+                value,
+            ),
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (Some(index), value),
             _ => continue,
         };
@@ -480,7 +589,11 @@ fn strip(expr: &Expr) -> &Expr {
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+    Expr::BinaryOp {
+        left: Box::new(left),
+        op,
+        right: Box::new(right),
+    }
 }
 
 fn equal_tuples(left: &[Expr], right: &[Expr]) -> Expr {
@@ -496,13 +609,24 @@ fn equal_tuples(left: &[Expr], right: &[Expr]) -> Expr {
 }
 
 fn is_limit_all(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Null, .. }))
-        || matches!(expr, Expr::Identifier(ident) if ident.value.eq_ignore_ascii_case("all"))
+    matches!(
+        expr,
+        Expr::Value(ValueWithSpan {
+            value: Value::Null,
+            ..
+        })
+    ) || matches!(expr, Expr::Identifier(ident) if ident.value.eq_ignore_ascii_case("all"))
 }
 
 fn limit_operand(expr: &mut Expr) {
     protect(expr);
-    if matches!(expr, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. })) {
+    if matches!(
+        expr,
+        Expr::Value(ValueWithSpan {
+            value: Value::Placeholder(_),
+            ..
+        })
+    ) {
         *expr = operator("cast bigint", vec![take(expr)]);
     }
 }
@@ -552,8 +676,14 @@ fn take_arguments(arguments: Vec<FunctionArg>) -> Result<Vec<Expr>, SqlError> {
         .into_iter()
         .map(|argument| match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
-            | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
-            | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Ok(expr),
+            | FunctionArg::Named {
+                arg: FunctionArgExpr::Expr(expr),
+                ..
+            }
+            | FunctionArg::ExprNamed {
+                arg: FunctionArgExpr::Expr(expr),
+                ..
+            } => Ok(expr),
             other => Err(SqlError::unsupported(format!("the argument \"{other}\""))),
         })
         .collect()
@@ -561,7 +691,10 @@ fn take_arguments(arguments: Vec<FunctionArg>) -> Result<Vec<Expr>, SqlError> {
 
 fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Expr>, SqlError> {
     let replacement = match expr {
-        Expr::Value(ValueWithSpan { value: Value::Number(digits, long), .. }) => {
+        Expr::Value(ValueWithSpan {
+            value: Value::Number(digits, long),
+            ..
+        }) => {
             if *long {
                 return Ok(None);
             }
@@ -579,7 +712,12 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
         }
         Expr::Nested(inner) => take_box(inner),
         Expr::Collate { expr: inner, .. } => take_box(inner),
-        Expr::Cast { kind, expr: inner, data_type, .. } => {
+        Expr::Cast {
+            kind,
+            expr: inner,
+            data_type,
+            ..
+        } => {
             let name = if matches!(kind, CastKind::TryCast | CastKind::SafeCast) {
                 format!("try_cast {data_type}")
             } else {
@@ -611,17 +749,24 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             UnaryOperator::PGAbs => call("abs", vec![take_box(inner)]),
             UnaryOperator::PGSquareRoot => call("sqrt", vec![take_box(inner)]),
             UnaryOperator::PGCubeRoot => call("cbrt", vec![take_box(inner)]),
-            UnaryOperator::BitwiseNot => {
-                call("~", vec![take_box(inner)])
-            }
+            UnaryOperator::BitwiseNot => call("~", vec![take_box(inner)]),
             _ => return Ok(None),
         },
-        Expr::InList { expr: needle, list, negated } => {
+        Expr::InList {
+            expr: needle,
+            list,
+            negated,
+        } => {
             let mut arguments = vec![take_box(needle)];
             arguments.append(list);
             operator(if *negated { "not_in" } else { "in" }, arguments)
         }
-        Expr::Between { expr: value, negated, low, high } => {
+        Expr::Between {
+            expr: value,
+            negated,
+            low,
+            high,
+        } => {
             let name = if *negated { "not_between" } else { "between" };
             operator(name, vec![take_box(value), take_box(low), take_box(high)])
         }
@@ -631,23 +776,45 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
         Expr::IsNotDistinctFrom(left, right) => {
             operator("not_distinct", vec![take_box(left), take_box(right)])
         }
-        Expr::Like { negated, expr: value, pattern, escape_char, any: false } => like(
+        Expr::Like {
+            negated,
+            expr: value,
+            pattern,
+            escape_char,
+            any: false,
+        } => like(
             if *negated { "not_like" } else { "like" },
             take_box(value),
             take_box(pattern),
             escape_char,
         ),
-        Expr::ILike { negated, expr: value, pattern, escape_char, any: false } => like(
+        Expr::ILike {
+            negated,
+            expr: value,
+            pattern,
+            escape_char,
+            any: false,
+        } => like(
             if *negated { "not_ilike" } else { "ilike" },
             take_box(value),
             take_box(pattern),
             escape_char,
         ),
-        Expr::SimilarTo { negated, expr: value, pattern, .. } => operator(
+        Expr::SimilarTo {
+            negated,
+            expr: value,
+            pattern,
+            ..
+        } => operator(
             if *negated { "not_similar" } else { "similar" },
             vec![take_box(value), take_box(pattern)],
         ),
-        Expr::Case { operand, conditions, else_result, .. } => {
+        Expr::Case {
+            operand,
+            conditions,
+            else_result,
+            ..
+        } => {
             let mut arguments = Vec::new();
             let name = format!("case {} {}", operand.is_some(), else_result.is_some());
             if let Some(operand) = operand {
@@ -662,23 +829,33 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             }
             operator(&name, arguments)
         }
-        Expr::AtTimeZone { timestamp, time_zone } => {
-            call("timezone", vec![take_box(time_zone), take_box(timestamp)])
-        }
-        Expr::Extract { field, expr: value, .. } => {
+        Expr::AtTimeZone {
+            timestamp,
+            time_zone,
+        } => call("timezone", vec![take_box(time_zone), take_box(timestamp)]),
+        Expr::Extract {
+            field, expr: value, ..
+        } => {
             let field = field.to_string().trim_matches('\'').to_ascii_lowercase();
             call("extract", vec![text(field), take_box(value)])
         }
-        Expr::Ceil { expr: value, field: CeilFloorKind::DateTimeField(_) } => {
-            call("ceil", vec![take_box(value)])
-        }
-        Expr::Floor { expr: value, field: CeilFloorKind::DateTimeField(_) } => {
-            call("floor", vec![take_box(value)])
-        }
+        Expr::Ceil {
+            expr: value,
+            field: CeilFloorKind::DateTimeField(_),
+        } => call("ceil", vec![take_box(value)]),
+        Expr::Floor {
+            expr: value,
+            field: CeilFloorKind::DateTimeField(_),
+        } => call("floor", vec![take_box(value)]),
         Expr::Position { expr: needle, r#in } => {
             call("position", vec![take_box(r#in), take_box(needle)])
         }
-        Expr::Substring { expr: value, substring_from, substring_for, .. } => {
+        Expr::Substring {
+            expr: value,
+            substring_from,
+            substring_for,
+            ..
+        } => {
             let mut arguments = vec![take_box(value)];
             match (substring_from, substring_for) {
                 (Some(from), length) => {
@@ -695,7 +872,12 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             }
             call("substring", arguments)
         }
-        Expr::Trim { trim_where, trim_what, expr: value, trim_characters } => {
+        Expr::Trim {
+            trim_where,
+            trim_what,
+            expr: value,
+            trim_characters,
+        } => {
             let mut arguments = vec![take_box(value)];
             if let Some(what) = trim_what {
                 arguments.push(take_box(what));
@@ -709,9 +891,17 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             };
             call(name, arguments)
         }
-        Expr::Overlay { expr: value, overlay_what, overlay_from, overlay_for } => {
-            let mut arguments =
-                vec![take_box(value), take_box(overlay_what), take_box(overlay_from)];
+        Expr::Overlay {
+            expr: value,
+            overlay_what,
+            overlay_from,
+            overlay_for,
+        } => {
+            let mut arguments = vec![
+                take_box(value),
+                take_box(overlay_what),
+                take_box(overlay_from),
+            ];
             if let Some(length) = overlay_for {
                 arguments.push(take_box(length));
             }
@@ -725,7 +915,11 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
                     AccessExpr::Subscript(Subscript::Index { index }) => {
                         operator("subscript", vec![value, index])
                     }
-                    AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, .. }) => {
+                    AccessExpr::Subscript(Subscript::Slice {
+                        lower_bound,
+                        upper_bound,
+                        ..
+                    }) => {
                         let bound = |bound: Option<Expr>| bound.unwrap_or_else(null);
                         operator("slice", vec![value, bound(lower_bound), bound(upper_bound)])
                     }
@@ -736,17 +930,28 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             }
             value
         }
-        Expr::AnyOp { left, compare_op, right, .. }
-            if !matches!(right.as_ref(), Expr::Subquery(_)) =>
-        {
-            operator(&format!("any {compare_op}"), vec![take_box(left), take_box(right)])
-        }
-        Expr::AllOp { left, compare_op, right }
-            if !matches!(right.as_ref(), Expr::Subquery(_)) =>
-        {
-            operator(&format!("all {compare_op}"), vec![take_box(left), take_box(right)])
-        }
-        Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), left, right } => {
+        Expr::AnyOp {
+            left,
+            compare_op,
+            right,
+            ..
+        } if !matches!(right.as_ref(), Expr::Subquery(_)) => operator(
+            &format!("any {compare_op}"),
+            vec![take_box(left), take_box(right)],
+        ),
+        Expr::AllOp {
+            left,
+            compare_op,
+            right,
+        } if !matches!(right.as_ref(), Expr::Subquery(_)) => operator(
+            &format!("all {compare_op}"),
+            vec![take_box(left), take_box(right)],
+        ),
+        Expr::BinaryOp {
+            op: BinaryOperator::PGCustomBinaryOperator(parts),
+            left,
+            right,
+        } => {
             let name = parts.last().cloned().unwrap_or_default();
             let Some(op) = typing::binary_operator(&name) else {
                 return Err(SqlError::new(
@@ -792,7 +997,10 @@ fn rewrite_call(
         ));
     }
     let arguments = argument_expressions(&mut function.args)?;
-    Ok(Some(operator(&format!("call@{position} {name}"), arguments)))
+    Ok(Some(operator(
+        &format!("call@{position} {name}"),
+        arguments,
+    )))
 }
 
 fn set_name(function: &mut Function, name: &str) {
@@ -831,7 +1039,11 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
         "min" | "max" | "first_value" | "last_value" | "any_value" | "nth_value" | "lag"
         | "lead" => {
             wrap_arguments(function, |index, expr| {
-                if index == 0 { operator("typed", vec![expr]) } else { expr }
+                if index == 0 {
+                    operator("typed", vec![expr])
+                } else {
+                    expr
+                }
             });
             // The type's own name is lost on the way through DataFusion's aggregate.
             let shape = first_argument(function);
@@ -842,9 +1054,7 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
                 _ => rebuilt(function),
             }
         }
-        "row_number" | "rank" | "dense_rank" => {
-            operator("cast bigint", vec![rebuilt(function)])
-        }
+        "row_number" | "rank" | "dense_rank" => operator("cast bigint", vec![rebuilt(function)]),
         "ntile" => operator("cast integer", vec![rebuilt(function)]),
         "grouping" => operator("cast integer", vec![rebuilt(function)]),
         "every" => {
@@ -860,13 +1070,21 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
             rebuilt(function)
         }
         "json_agg" | "jsonb_agg" => {
-            let json = if name == "json_agg" { "to_json" } else { "to_jsonb" };
+            let json = if name == "json_agg" {
+                "to_json"
+            } else {
+                "to_jsonb"
+            };
             set_name(function, "array_agg");
             wrap_arguments(function, |_, expr| call(json, vec![expr]));
             call(&format!("{name}_result"), vec![rebuilt(function)])
         }
         "json_object_agg" | "jsonb_object_agg" => {
-            let json = if name == "json_object_agg" { "to_json" } else { "to_jsonb" };
+            let json = if name == "json_object_agg" {
+                "to_json"
+            } else {
+                "to_jsonb"
+            };
             let mut keys = function.clone();
             set_name(&mut keys, "array_agg");
             keep_argument(&mut keys, 0);
@@ -874,7 +1092,10 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
             set_name(function, "array_agg");
             keep_argument(function, 1);
             wrap_arguments(function, |_, expr| call(json, vec![expr]));
-            call(&format!("{name}_result"), vec![Expr::Function(keys), rebuilt(function)])
+            call(
+                &format!("{name}_result"),
+                vec![Expr::Function(keys), rebuilt(function)],
+            )
         }
         "percentile_cont" | "stddev" | "stddev_pop" | "stddev_samp" | "variance" | "var_pop"
         | "var_samp" | "corr" | "covar_pop" | "covar_samp" | "regr_avgx" | "regr_avgy"
@@ -884,7 +1105,9 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
                 "variance" => set_name(function, "var_samp"),
                 _ => {}
             }
-            wrap_arguments(function, |_, expr| operator("cast double precision", vec![expr]));
+            wrap_arguments(function, |_, expr| {
+                operator("cast double precision", vec![expr])
+            });
             for item in &mut function.within_group {
                 let inner = take(&mut item.expr);
                 item.expr = operator("cast double precision", vec![inner]);
@@ -897,7 +1120,9 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
         "mode" | "percentile_disc" => {
             // The chosen value is one of the values: picked out of the sorted array of them.
             let Some(item) = function.within_group.pop() else {
-                return Err(SqlError::unsupported(format!("{name} without WITHIN GROUP")));
+                return Err(SqlError::unsupported(format!(
+                    "{name} without WITHIN GROUP"
+                )));
             };
             let fraction = argument_expressions(&mut function.args)?;
             let mut order = item.clone();
@@ -939,24 +1164,56 @@ fn keep_argument(function: &mut Function, index: usize) {
 /// `FROM f(...)` becomes `FROM LATERAL (SELECT f(...) AS column) AS f`.
 fn function_relation(factor: &mut TableFactor) -> Result<Option<TableFactor>, SqlError> {
     let (calls, alias, ordinality) = match factor {
-        TableFactor::Table { name, args: Some(arguments), alias, with_ordinality, .. } => {
+        TableFactor::Table {
+            name,
+            args: Some(arguments),
+            alias,
+            with_ordinality,
+            ..
+        } => {
             let arguments = take_arguments(std::mem::take(&mut arguments.args))?;
-            (vec![(function_name(name), arguments)], alias.take(), *with_ordinality)
+            (
+                vec![(function_name(name), arguments)],
+                alias.take(),
+                *with_ordinality,
+            )
         }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
+        TableFactor::Function {
+            name,
+            args,
+            alias,
+            with_ordinality,
+            ..
+        } => {
             let arguments = take_arguments(std::mem::take(args))?;
-            (vec![(function_name(name), arguments)], alias.take(), *with_ordinality)
+            (
+                vec![(function_name(name), arguments)],
+                alias.take(),
+                *with_ordinality,
+            )
         }
-        TableFactor::UNNEST { array_exprs, alias, with_ordinality, .. } => {
+        TableFactor::UNNEST {
+            array_exprs,
+            alias,
+            with_ordinality,
+            ..
+        } => {
             let calls = array_exprs
                 .drain(..)
                 .map(|array| ("unnest".to_owned(), vec![array]))
                 .collect::<Vec<_>>();
             (calls, alias.take(), *with_ordinality)
         }
-        TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
+        TableFactor::TableFunction {
+            expr: Expr::Function(function),
+            alias,
+        } => {
             let arguments = argument_expressions(&mut function.args)?;
-            (vec![(function_name(&function.name), arguments)], alias.take(), false)
+            (
+                vec![(function_name(&function.name), arguments)],
+                alias.take(),
+                false,
+            )
         }
         _ => return Ok(None),
     };
@@ -965,9 +1222,15 @@ fn function_relation(factor: &mut TableFactor) -> Result<Option<TableFactor>, Sq
         && name == "unnest"
         && arguments.len() > 1
     {
-        calls = arguments.iter().map(|array| ("unnest".to_owned(), vec![array.clone()])).collect();
+        calls = arguments
+            .iter()
+            .map(|array| ("unnest".to_owned(), vec![array.clone()]))
+            .collect();
     }
-    let relation_name = calls.first().map(|(name, _)| name.clone()).unwrap_or_default();
+    let relation_name = calls
+        .first()
+        .map(|(name, _)| name.clone())
+        .unwrap_or_default();
     let single = calls.len() == 1;
     let mut items: Vec<(Expr, String)> = Vec::new();
     for (name, arguments) in &calls {
@@ -990,9 +1253,14 @@ fn function_relation(factor: &mut TableFactor) -> Result<Option<TableFactor>, Sq
     }
     if ordinality {
         let (name, arguments) = calls.first().cloned().unwrap_or_default();
-        let function = set_returning::columns(&name).first().map_or(name.as_str(), |c| c.0);
+        let function = set_returning::columns(&name)
+            .first()
+            .map_or(name.as_str(), |c| c.0);
         let whole = plain_call(&format!("{function}{}", set_returning::WHOLE), arguments);
-        items.push((plain_call("array_ordinals", vec![whole]), "ordinality".to_owned()));
+        items.push((
+            plain_call("array_ordinals", vec![whole]),
+            "ordinality".to_owned(),
+        ));
     }
     let mut template = Select::clone(&EMPTY_SELECT);
     template.projection = items

@@ -16,9 +16,7 @@ use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::{DataFusionError, ParamValues, Result as DataFusionResult, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{
-    RecordBatchStream, SendableRecordBatchStream, SessionStateBuilder,
-};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
@@ -56,10 +54,13 @@ pub fn session_state(context: &QueryContext) -> Arc<SessionState> {
                 .build(),
         )
     };
-    let Ok(mut states) = STATES.lock() else { return make() };
+    let Ok(mut states) = STATES.lock() else {
+        return make();
+    };
     states.retain(|(weak, _)| weak.strong_count() > 0);
-    if let Some((_, state)) =
-        states.iter().find(|(weak, _)| std::ptr::eq(weak.as_ptr(), Arc::as_ptr(runtime)))
+    if let Some((_, state)) = states
+        .iter()
+        .find(|(weak, _)| std::ptr::eq(weak.as_ptr(), Arc::as_ptr(runtime)))
     {
         return Arc::clone(state);
     }
@@ -91,16 +92,19 @@ fn kept(context: &QueryContext, planned: &PlannedQuery) -> Result<Arc<Kept>, Sql
 
 /// Runs the optimizer.
 pub fn optimize(context: &QueryContext, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
-    session_state(context).optimize(&plan).map_err(from_datafusion)
+    session_state(context)
+        .optimize(&plan)
+        .map_err(from_datafusion)
 }
 
 /// The rows of `SELECT` over nothing, when every item is a constant.
-fn constant_rows(
-    plan: &LogicalPlan,
-    fields: &SchemaRef,
-) -> Result<Option<RecordBatch>, SqlError> {
-    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
-    let LogicalPlan::EmptyRelation(empty) = projection.input.as_ref() else { return Ok(None) };
+fn constant_rows(plan: &LogicalPlan, fields: &SchemaRef) -> Result<Option<RecordBatch>, SqlError> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return Ok(None);
+    };
+    let LogicalPlan::EmptyRelation(empty) = projection.input.as_ref() else {
+        return Ok(None);
+    };
     if !empty.produce_one_row {
         return Ok(None);
     }
@@ -110,7 +114,9 @@ fn constant_rows(
         while let Expr::Alias(alias) = item {
             item = &alias.expr;
         }
-        let Expr::Literal(value, _) = item else { return Ok(None) };
+        let Expr::Literal(value, _) = item else {
+            return Ok(None);
+        };
         columns.push(value.to_array().map_err(from_datafusion)?);
     }
     shape(columns, 1, fields).map(Some).map_err(from_datafusion)
@@ -161,7 +167,11 @@ fn parameter_values(types: &[ColumnType], values: &[ScalarValue]) -> ParamValues
             .zip(values)
             .map(|(column_type, value)| {
                 let metadata = FieldMetadata::new_from_field(&column_type.to_field("", true));
-                let metadata = if metadata.is_empty() { None } else { Some(metadata) };
+                let metadata = if metadata.is_empty() {
+                    None
+                } else {
+                    Some(metadata)
+                };
                 ScalarAndMetadata::new(value.clone(), metadata)
             })
             .collect(),
@@ -207,7 +217,10 @@ pub async fn execute(
         .await
         .map_err(from_datafusion)?;
     let stream = execute_stream(physical, state.task_ctx()).map_err(from_datafusion)?;
-    Ok(Box::pin(Shaped { inner: stream, fields }))
+    Ok(Box::pin(Shaped {
+        inner: stream,
+        fields,
+    }))
 }
 
 fn bind_parameters(
@@ -223,7 +236,10 @@ fn bind_parameters(
 }
 
 fn one_batch(rows: RecordBatch, fields: SchemaRef) -> SendableRecordBatchStream {
-    Box::pin(Once { rows: Some(rows), fields })
+    Box::pin(Once {
+        rows: Some(rows),
+        fields,
+    })
 }
 
 /// A stream of one batch.

@@ -23,11 +23,9 @@ use crate::function::scalar::external;
 pub fn join(plan: LogicalPlan, binder: &Binder) -> Result<LogicalPlan> {
     let mut number = 0;
     plan.transform_up(|node| match node {
-        LogicalPlan::Projection(projection)
-            if projection.expr.iter().any(has_candidate) =>
-        {
-            Ok(Transformed::yes(join_projection(projection, binder, &mut number)?))
-        }
+        LogicalPlan::Projection(projection) if projection.expr.iter().any(has_candidate) => Ok(
+            Transformed::yes(join_projection(projection, binder, &mut number)?),
+        ),
         LogicalPlan::Filter(filter) if has_candidate(&filter.predicate) => {
             Ok(Transformed::yes(join_filter(filter, binder, &mut number)?))
         }
@@ -50,8 +48,15 @@ fn candidate(subquery: &Subquery) -> Option<Candidate> {
     let LogicalPlan::Projection(Projection { expr, input, .. }) = subquery.subquery.as_ref() else {
         return None;
     };
-    let [value] = expr.as_slice() else { return None };
-    let LogicalPlan::Filter(Filter { predicate, input: source, .. }) = input.as_ref() else {
+    let [value] = expr.as_slice() else {
+        return None;
+    };
+    let LogicalPlan::Filter(Filter {
+        predicate,
+        input: source,
+        ..
+    }) = input.as_ref()
+    else {
         return None;
     };
     if value.contains_outer() || !source.all_out_ref_exprs().is_empty() {
@@ -89,12 +94,18 @@ fn join_expression(
     number: &mut usize,
 ) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
-        let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
-        let Some(found) = candidate(subquery) else { return Ok(Transformed::no(expr)) };
+        let Expr::ScalarSubquery(subquery) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let Some(found) = candidate(subquery) else {
+            return Ok(Transformed::no(expr));
+        };
         *number += 1;
         let (plan, value, count) = join_one(input.clone(), found, *number)?;
         *input = plan;
-        let value = binder.only_row(value, count, input.schema()).map_err(external)?;
+        let value = binder
+            .only_row(value, count, input.schema())
+            .map_err(external)?;
         Ok(Transformed::yes(value))
     })
 }
@@ -134,7 +145,9 @@ fn join_one(
         })
         .collect::<Vec<_>>();
     items.push(found.value.alias(label("value")));
-    let right = LogicalPlanBuilder::from(found.source.as_ref().clone()).project(items)?.build()?;
+    let right = LogicalPlanBuilder::from(found.source.as_ref().clone())
+        .project(items)?
+        .build()?;
     let condition = found
         .condition
         .transform_up(|expr| {

@@ -37,11 +37,15 @@ pub struct SessionInfo {
 impl SessionInfo {
     /// A setting's value as `SHOW` prints it.
     pub fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.get(&name.to_ascii_lowercase()).map(String::as_str)
+        self.settings
+            .get(&name.to_ascii_lowercase())
+            .map(String::as_str)
     }
 
     /// The session's `TimeZone`; UTC where it is unknown.
     pub fn time_zone(&self) -> chrono_tz::Tz {
-        self.setting("timezone").and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::UTC)
+        self.setting("timezone")
+            .and_then(|name| name.parse().ok())
+            .unwrap_or(chrono_tz::UTC)
     }
 }

@@ -54,7 +54,10 @@ pub fn written_type_name(text: &str) -> Option<Written> {
             break;
         }
     }
-    if let Some(element) = text.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')) {
+    if let Some(element) = text
+        .strip_prefix("array<")
+        .and_then(|rest| rest.strip_suffix('>'))
+    {
         text = element.to_owned();
         dimensions += 1;
     }
@@ -66,7 +69,10 @@ pub fn written_type_name(text: &str) -> Option<Written> {
                 .split(',')
                 .filter_map(|part| part.trim().parse::<i64>().ok())
                 .collect::<Vec<_>>();
-            (format!("{}{}", text[..open].trim_end(), &text[close + 1..]), modifiers)
+            (
+                format!("{}{}", text[..open].trim_end(), &text[close + 1..]),
+                modifiers,
+            )
         }
         _ => (text, Vec::new()),
     };
@@ -86,8 +92,10 @@ pub fn written_type_name(text: &str) -> Option<Written> {
     let element = match name.as_str() {
         "oid" | "xid" | "cid" | "regclass" | "regtype" | "regproc" => oid_type(),
         "name" | "char" if name == "name" => ColumnType::Text,
-        "cstring" | "pg_node_tree" | "pg_lsn" | "unknown" | "aclitem" | "anyelement" | "refcursor"
-        | "inet" | "cidr" | "xml" | "tsvector" | "tsquery" | "citext" => ColumnType::Text,
+        "cstring" | "pg_node_tree" | "pg_lsn" | "unknown" | "aclitem" | "anyelement"
+        | "refcursor" | "inet" | "cidr" | "xml" | "tsvector" | "tsquery" | "citext" => {
+            ColumnType::Text
+        }
         "int2vector" => ColumnType::Array(Box::new(ColumnType::SmallInt)),
         "oidvector" => ColumnType::Array(Box::new(oid_type())),
         "string" => return None,
@@ -152,7 +160,9 @@ pub fn type_of(expr: &Expr, schema: &DFSchema) -> Result<Option<ColumnType>, Sql
         }
         _ => {}
     }
-    let (_, field) = expr.to_field(schema).map_err(super::failure::from_datafusion)?;
+    let (_, field) = expr
+        .to_field(schema)
+        .map_err(super::failure::from_datafusion)?;
     if field.data_type().is_null() {
         return Ok(None);
     }
@@ -173,7 +183,14 @@ pub fn typed_literal(value: ScalarValue, column_type: &ColumnType) -> Expr {
     } else {
         metadata
     };
-    Expr::Literal(value, if metadata.is_empty() { None } else { Some(metadata) })
+    Expr::Literal(
+        value,
+        if metadata.is_empty() {
+            None
+        } else {
+            Some(metadata)
+        },
+    )
 }
 
 /// Says which type an expression has where Arrow alone does not.
@@ -183,9 +200,9 @@ pub fn retype(expr: Expr, column_type: &ColumnType, schema: &DFSchema) -> Expr {
         return typed_literal(value, column_type);
     }
     let current = expr.to_field(schema).ok();
-    let told = current.as_ref().is_some_and(|(_, field)| {
-        ColumnType::from_field(field) == *column_type
-    });
+    let told = current
+        .as_ref()
+        .is_some_and(|(_, field)| ColumnType::from_field(field) == *column_type);
     if told {
         return expr;
     }
@@ -248,12 +265,7 @@ impl Typist<'_> {
     }
 
     /// Brings an expression to a type, as an operator or a call needs it.
-    pub fn coerce(
-        &self,
-        expr: Expr,
-        to: &ColumnType,
-        schema: &DFSchema,
-    ) -> Result<Expr, SqlError> {
+    pub fn coerce(&self, expr: Expr, to: &ColumnType, schema: &DFSchema) -> Result<Expr, SqlError> {
         self.cast(expr, to, schema, Strictness::Explicit)
     }
 
@@ -282,7 +294,12 @@ impl Typist<'_> {
             Expr::Placeholder(Placeholder { id, field: None }) => {
                 let settled = parameter_number(id).and_then(|number| {
                     let mut parameters = self.parameters.lock().ok()?;
-                    Some(parameters.entry(number).or_insert_with(|| to.clone()).clone())
+                    Some(
+                        parameters
+                            .entry(number)
+                            .or_insert_with(|| to.clone())
+                            .clone(),
+                    )
                 });
                 let settled = settled.unwrap_or_else(|| to.clone());
                 let field = Arc::new(settled.to_field("", true));
@@ -322,7 +339,10 @@ impl Typist<'_> {
             if let Ok((_, source)) = expr.to_field(schema) {
                 field = field.with_nullable(source.is_nullable());
             }
-            return Ok(Expr::Cast(Cast::new_from_field(Box::new(expr), Arc::new(field))));
+            return Ok(Expr::Cast(Cast::new_from_field(
+                Box::new(expr),
+                Arc::new(field),
+            )));
         }
         if !cast::exists(&from, to) {
             return Err(SqlError::new(
@@ -357,7 +377,9 @@ impl Typist<'_> {
     ) -> Result<(Vec<Expr>, ColumnType), SqlError> {
         let mut common: Option<ColumnType> = None;
         for expression in &expressions {
-            let Some(given) = self.type_of(expression, schema)? else { continue };
+            let Some(given) = self.type_of(expression, schema)? else {
+                continue;
+            };
             common = Some(match common {
                 None => given,
                 Some(before) => common_type(&before, &given).ok_or_else(|| {
@@ -395,8 +417,14 @@ pub fn common_type(left: &ColumnType, right: &ColumnType) -> Option<ColumnType> 
     }
     match (left, right) {
         (
-            ColumnType::Numeric { precision: first, scale: a },
-            ColumnType::Numeric { precision: second, scale: b },
+            ColumnType::Numeric {
+                precision: first,
+                scale: a,
+            },
+            ColumnType::Numeric {
+                precision: second,
+                scale: b,
+            },
         ) => {
             return Some(widest_numeric(*first, *a, *second, *b));
         }
@@ -405,15 +433,19 @@ pub fn common_type(left: &ColumnType, right: &ColumnType) -> Option<ColumnType> 
             if is_integer(integer) =>
         {
             let digits = integer_digits(integer);
-            let ColumnType::Numeric { precision, scale } = numeric else { return None };
+            let ColumnType::Numeric { precision, scale } = numeric else {
+                return None;
+            };
             return Some(widest_numeric(*precision, *scale, Some(digits), 0));
         }
         _ => {}
     }
     if is_number(left) && is_number(right) {
-        return Some(
-            if distance(left, right).is_some() { right.clone() } else { left.clone() },
-        );
+        return Some(if distance(left, right).is_some() {
+            right.clone()
+        } else {
+            left.clone()
+        });
     }
     if distance(left, right).is_some() {
         return Some(right.clone());
@@ -441,13 +473,18 @@ pub fn widest_numeric(
     second_scale: i8,
 ) -> ColumnType {
     let scale = first_scale.max(second_scale);
-    let whole = |precision: Option<u8>, scale: i8| {
-        i16::from(precision.unwrap_or(38)) - i16::from(scale)
-    };
+    let whole =
+        |precision: Option<u8>, scale: i8| i16::from(precision.unwrap_or(38)) - i16::from(scale);
     let digits = whole(first, first_scale).max(whole(second, second_scale)) + i16::from(scale);
     let precision = u8::try_from(digits.clamp(1, 38)).unwrap_or(38);
     if first.is_none() && second.is_none() && first_scale == second_scale {
-        return ColumnType::Numeric { precision: None, scale };
+        return ColumnType::Numeric {
+            precision: None,
+            scale,
+        };
     }
-    ColumnType::Numeric { precision: Some(precision), scale }
+    ColumnType::Numeric {
+        precision: Some(precision),
+        scale,
+    }
 }

@@ -19,7 +19,11 @@ const INDEX_OFFSET: i64 = 32;
 pub enum Kind {
     Primary,
     Unique,
-    Foreign { schema: String, table: String, columns: Vec<String> },
+    Foreign {
+        schema: String,
+        table: String,
+        columns: Vec<String>,
+    },
     Check(String),
 }
 
@@ -78,11 +82,16 @@ pub fn of_table(table: &TableDefinition) -> Vec<Constraint> {
 
 /// Every constraint of every table.
 pub fn all(snapshot: &Snapshot) -> Vec<Constraint> {
-    snapshot.tables().flat_map(|table| of_table(table)).collect()
+    snapshot
+        .tables()
+        .flat_map(|table| of_table(table))
+        .collect()
 }
 
 pub fn by_oid(snapshot: &Snapshot, oid: i64) -> Option<Constraint> {
-    all(snapshot).into_iter().find(|constraint| constraint.oid == oid)
+    all(snapshot)
+        .into_iter()
+        .find(|constraint| constraint.oid == oid)
 }
 
 /// The key whose index has this OID.
@@ -122,15 +131,25 @@ impl Constraint {
         match &self.kind {
             Kind::Primary => format!("PRIMARY KEY ({})", list(&self.columns)),
             Kind::Unique => format!("UNIQUE ({})", list(&self.columns)),
-            Kind::Foreign { schema, table, columns } => {
+            Kind::Foreign {
+                schema,
+                table,
+                columns,
+            } => {
                 let target = if schema == "public" {
                     quote_identifier(table)
                 } else {
                     format!("{}.{}", quote_identifier(schema), quote_identifier(table))
                 };
-                let columns =
-                    if columns.is_empty() { String::new() } else { format!("({})", list(columns)) };
-                format!("FOREIGN KEY ({}) REFERENCES {target}{columns}", list(&self.columns))
+                let columns = if columns.is_empty() {
+                    String::new()
+                } else {
+                    format!("({})", list(columns))
+                };
+                format!(
+                    "FOREIGN KEY ({}) REFERENCES {target}{columns}",
+                    list(&self.columns)
+                )
             }
             Kind::Check(expression) => format!("CHECK ({expression})"),
         }
@@ -143,15 +162,21 @@ impl Constraint {
         format!(
             "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
             quote_identifier(&self.name),
-            schema.map(|schema| quote_identifier(&schema.name)).unwrap_or_default(),
-            table.map(|table| quote_identifier(&table.name)).unwrap_or_default(),
+            schema
+                .map(|schema| quote_identifier(&schema.name))
+                .unwrap_or_default(),
+            table
+                .map(|table| quote_identifier(&table.name))
+                .unwrap_or_default(),
             list(&self.columns)
         )
     }
 
     /// The table's column numbers of the constraint.
     pub fn numbers(&self, snapshot: &Snapshot) -> Vec<i64> {
-        let Some(table) = snapshot.table_by_id(self.table) else { return Vec::new() };
+        let Some(table) = snapshot.table_by_id(self.table) else {
+            return Vec::new();
+        };
         column_numbers(table, &self.columns)
     }
 }
@@ -166,5 +191,9 @@ pub fn column_numbers(table: &TableDefinition, columns: &[String]) -> Vec<i64> {
 }
 
 fn list(columns: &[String]) -> String {
-    columns.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .map(|name| quote_identifier(name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -71,7 +71,10 @@ static RELATIONS: LazyLock<HashMap<(&'static str, &'static str), (&'static Relat
             .chain(system::RELATIONS)
             .map(|relation| {
                 let relation: &'static Relation = relation;
-                ((relation.schema, relation.name), (relation, schema_of(relation)))
+                (
+                    (relation.schema, relation.name),
+                    (relation, schema_of(relation)),
+                )
             })
             .collect()
     });
@@ -111,12 +114,16 @@ pub fn exists(schema: &str, name: &str) -> bool {
 
 /// The OID of a system relation.
 pub fn oid(schema: &str, name: &str) -> Option<i64> {
-    RELATIONS.get(&(schema, name)).map(|(relation, _)| relation.oid)
+    RELATIONS
+        .get(&(schema, name))
+        .map(|(relation, _)| relation.oid)
 }
 
 /// The schema and name of a system relation.
 pub fn name_of(oid: i64) -> Option<(&'static str, &'static str)> {
-    all().find(|relation| relation.oid == oid).map(|relation| (relation.schema, relation.name))
+    all()
+        .find(|relation| relation.oid == oid)
+        .map(|relation| (relation.schema, relation.name))
 }
 
 /// The columns of a relation that never has rows.
@@ -215,23 +222,142 @@ pub struct ExtraType {
 
 /// Types of the system catalogs and pseudo-types.
 pub const EXTRA_TYPES: &[ExtraType] = &[
-    ExtraType { oid: 18, name: "char", array: 1002, length: 1, kind: "b", category: "Z" },
-    ExtraType { oid: 19, name: "name", array: 1003, length: 64, kind: "b", category: "S" },
-    ExtraType { oid: 22, name: "int2vector", array: 1006, length: -1, kind: "b", category: "A" },
-    ExtraType { oid: 24, name: "regproc", array: 1008, length: 4, kind: "b", category: "N" },
-    ExtraType { oid: 26, name: "oid", array: 1028, length: 4, kind: "b", category: "N" },
-    ExtraType { oid: 28, name: "xid", array: 1011, length: 4, kind: "b", category: "U" },
-    ExtraType { oid: 30, name: "oidvector", array: 1013, length: -1, kind: "b", category: "A" },
-    ExtraType { oid: 194, name: "pg_node_tree", array: 0, length: -1, kind: "b", category: "Z" },
-    ExtraType { oid: 705, name: "unknown", array: 0, length: -2, kind: "p", category: "X" },
-    ExtraType { oid: 1033, name: "aclitem", array: 1034, length: 12, kind: "b", category: "U" },
-    ExtraType { oid: 2205, name: "regclass", array: 2210, length: 4, kind: "b", category: "N" },
-    ExtraType { oid: 2206, name: "regtype", array: 2211, length: 4, kind: "b", category: "N" },
-    ExtraType { oid: 2249, name: "record", array: 2287, length: -1, kind: "p", category: "P" },
-    ExtraType { oid: 2276, name: "any", array: 0, length: 4, kind: "p", category: "P" },
-    ExtraType { oid: 2277, name: "anyarray", array: 0, length: -1, kind: "p", category: "P" },
-    ExtraType { oid: 2278, name: "void", array: 0, length: 4, kind: "p", category: "P" },
-    ExtraType { oid: 2283, name: "anyelement", array: 0, length: 4, kind: "p", category: "P" },
+    ExtraType {
+        oid: 18,
+        name: "char",
+        array: 1002,
+        length: 1,
+        kind: "b",
+        category: "Z",
+    },
+    ExtraType {
+        oid: 19,
+        name: "name",
+        array: 1003,
+        length: 64,
+        kind: "b",
+        category: "S",
+    },
+    ExtraType {
+        oid: 22,
+        name: "int2vector",
+        array: 1006,
+        length: -1,
+        kind: "b",
+        category: "A",
+    },
+    ExtraType {
+        oid: 24,
+        name: "regproc",
+        array: 1008,
+        length: 4,
+        kind: "b",
+        category: "N",
+    },
+    ExtraType {
+        oid: 26,
+        name: "oid",
+        array: 1028,
+        length: 4,
+        kind: "b",
+        category: "N",
+    },
+    ExtraType {
+        oid: 28,
+        name: "xid",
+        array: 1011,
+        length: 4,
+        kind: "b",
+        category: "U",
+    },
+    ExtraType {
+        oid: 30,
+        name: "oidvector",
+        array: 1013,
+        length: -1,
+        kind: "b",
+        category: "A",
+    },
+    ExtraType {
+        oid: 194,
+        name: "pg_node_tree",
+        array: 0,
+        length: -1,
+        kind: "b",
+        category: "Z",
+    },
+    ExtraType {
+        oid: 705,
+        name: "unknown",
+        array: 0,
+        length: -2,
+        kind: "p",
+        category: "X",
+    },
+    ExtraType {
+        oid: 1033,
+        name: "aclitem",
+        array: 1034,
+        length: 12,
+        kind: "b",
+        category: "U",
+    },
+    ExtraType {
+        oid: 2205,
+        name: "regclass",
+        array: 2210,
+        length: 4,
+        kind: "b",
+        category: "N",
+    },
+    ExtraType {
+        oid: 2206,
+        name: "regtype",
+        array: 2211,
+        length: 4,
+        kind: "b",
+        category: "N",
+    },
+    ExtraType {
+        oid: 2249,
+        name: "record",
+        array: 2287,
+        length: -1,
+        kind: "p",
+        category: "P",
+    },
+    ExtraType {
+        oid: 2276,
+        name: "any",
+        array: 0,
+        length: 4,
+        kind: "p",
+        category: "P",
+    },
+    ExtraType {
+        oid: 2277,
+        name: "anyarray",
+        array: 0,
+        length: -1,
+        kind: "p",
+        category: "P",
+    },
+    ExtraType {
+        oid: 2278,
+        name: "void",
+        array: 0,
+        length: 4,
+        kind: "p",
+        category: "P",
+    },
+    ExtraType {
+        oid: 2283,
+        name: "anyelement",
+        array: 0,
+        length: 4,
+        kind: "p",
+        category: "P",
+    },
 ];
 
 /// The OID of a type written in a relation's columns.
@@ -247,11 +373,14 @@ pub fn written_type_oid(written: &str) -> i64 {
 
 /// The name of a type by OID, where it is none a column can have.
 pub fn type_name(oid: i64) -> Option<&'static str> {
-    EXTRA_TYPES.iter().find(|extra| extra.oid == oid).map(|extra| match extra.name {
-        "char" => "\"char\"",
-        "any" => "\"any\"",
-        other => other,
-    })
+    EXTRA_TYPES
+        .iter()
+        .find(|extra| extra.oid == oid)
+        .map(|extra| match extra.name {
+            "char" => "\"char\"",
+            "any" => "\"any\"",
+            other => other,
+        })
 }
 
 /// A function as `pg_proc` lists it.
@@ -274,10 +403,15 @@ static PROCEDURES: LazyLock<Vec<Procedure>> = LazyLock::new(|| {
     use datafusion::logical_expr::Volatility;
     let mut procedures = registry::all()
         .filter(|overload| {
-            overload.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !["_of", "_result", "_name", "_oid", "_value", "_key", "_escape"]
-                    .iter()
-                    .any(|ending| overload.name.ends_with(ending))
+            overload
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && ![
+                    "_of", "_result", "_name", "_oid", "_value", "_key", "_escape",
+                ]
+                .iter()
+                .any(|ending| overload.name.ends_with(ending))
         })
         .map(|overload| {
             let arguments = overload
@@ -322,7 +456,8 @@ static PROCEDURES: LazyLock<Vec<Procedure>> = LazyLock::new(|| {
             variadic: false,
         }))
         .collect::<Vec<_>>();
-    procedures.sort_by(|left, right| (&left.name, &left.arguments).cmp(&(&right.name, &right.arguments)));
+    procedures
+        .sort_by(|left, right| (&left.name, &left.arguments).cmp(&(&right.name, &right.arguments)));
     for (index, procedure) in procedures.iter_mut().enumerate() {
         procedure.oid = FUNCTION_BASE + i64::try_from(index).unwrap_or(0);
     }
@@ -338,7 +473,10 @@ fn procedure(oid: i64) -> Option<&'static Procedure> {
 }
 
 pub fn function_oid(name: &str) -> Option<i64> {
-    PROCEDURES.iter().find(|procedure| procedure.name == name).map(|procedure| procedure.oid)
+    PROCEDURES
+        .iter()
+        .find(|procedure| procedure.name == name)
+        .map(|procedure| procedure.oid)
 }
 
 pub fn function_name(oid: i64) -> Option<&'static str> {
@@ -358,4 +496,3 @@ pub fn known_size(table: &TableDefinition) -> Option<i64> {
     let _ = table;
     None
 }
-

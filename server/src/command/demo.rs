@@ -57,7 +57,10 @@ async fn demonstrate(config: Config) -> Result<(), CommandError> {
         return Err("the demo wants a local folder as its lake".into());
     }
     let inbox = write_inbox(Path::new(&lake))?;
-    say(&format!("The lake is {lake}, the inbox {}.", inbox.display()));
+    say(&format!(
+        "The lake is {lake}, the inbox {}.",
+        inbox.display()
+    ));
     let engine = open_engine(&config, config.schedules).await?;
     ensure_password(&engine).await?;
     let server = Server::start(&config, Arc::clone(&engine)).await?;

@@ -54,7 +54,9 @@ fn cells(
         _ => None,
     };
     let octets = match column_type {
-        ColumnType::Varchar(Some(length)) | ColumnType::Char(length) => Some(i64::from(*length) * 4),
+        ColumnType::Varchar(Some(length)) | ColumnType::Char(length) => {
+            Some(i64::from(*length) * 4)
+        }
         ColumnType::Text | ColumnType::Varchar(None) => Some(1_073_741_824),
         _ => None,
     };
@@ -64,9 +66,14 @@ fn cells(
         ColumnType::BigInt => (Some(64), Some(2), Some(0)),
         ColumnType::Real => (Some(24), Some(2), None),
         ColumnType::Double => (Some(53), Some(2), None),
-        ColumnType::Numeric { precision: Some(precision), scale } => {
-            (Some(i64::from(*precision)), Some(10), Some(i64::from(*scale)))
-        }
+        ColumnType::Numeric {
+            precision: Some(precision),
+            scale,
+        } => (
+            Some(i64::from(*precision)),
+            Some(10),
+            Some(i64::from(*scale)),
+        ),
         ColumnType::Numeric { .. } => (None, Some(10), None),
         _ => (None, None, None),
     };

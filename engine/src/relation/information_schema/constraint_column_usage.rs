@@ -19,9 +19,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let mut rows = Vec::new();
     for (schema, table, one) in super::constraints(context) {
         let (target_schema, target, columns) = match &one.kind {
-            constraint::Kind::Foreign { schema, table, columns } => {
-                (schema.clone(), table.clone(), columns.clone())
-            }
+            constraint::Kind::Foreign {
+                schema,
+                table,
+                columns,
+            } => (schema.clone(), table.clone(), columns.clone()),
             _ => (schema.clone(), table.clone(), one.columns.clone()),
         };
         for column in columns {

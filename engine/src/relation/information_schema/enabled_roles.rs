@@ -17,7 +17,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     Ok(context
         .snapshot
         .roles()
-        .filter(|role| context.snapshot.inherits_from(context.session.role, role.id))
+        .filter(|role| {
+            context
+                .snapshot
+                .inherits_from(context.session.role, role.id)
+        })
         .map(|role| row![role.name.clone()])
         .collect())
 }

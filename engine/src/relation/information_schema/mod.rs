@@ -64,11 +64,11 @@ struct Visible {
 
 /// Whether the role owns an object or has any right on it.
 fn may_see(context: &QueryContext, object: ObjectRef) -> bool {
-    object
-        .kind
-        .privileges()
-        .iter()
-        .any(|privilege| context.snapshot.has_privilege(context.session.role, object, *privilege))
+    object.kind.privileges().iter().any(|privilege| {
+        context
+            .snapshot
+            .has_privilege(context.session.role, object, *privilege)
+    })
 }
 
 fn may_see_schema(context: &QueryContext, schema: ObjectId) -> bool {
@@ -138,5 +138,8 @@ fn constraints(context: &QueryContext) -> Vec<(String, String, Constraint)> {
 }
 
 fn role_name(context: &QueryContext, id: ObjectId) -> Option<String> {
-    context.snapshot.role_by_id(id).map(|role| role.name.clone())
+    context
+        .snapshot
+        .role_by_id(id)
+        .map(|role| role.name.clone())
 }

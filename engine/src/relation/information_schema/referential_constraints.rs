@@ -19,14 +19,22 @@ pub const RELATION: Relation = Relation {
 fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let mut rows = Vec::new();
     for (schema, _, one) in super::constraints(context) {
-        let constraint::Kind::Foreign { schema: target_schema, table, columns } = &one.kind else {
+        let constraint::Kind::Foreign {
+            schema: target_schema,
+            table,
+            columns,
+        } = &one.kind
+        else {
             continue;
         };
-        let key = context.snapshot.table(target_schema, table).and_then(|target| {
-            constraint::of_table(target)
-                .into_iter()
-                .find(|key| key.is_key() && key.columns == *columns)
-        });
+        let key = context
+            .snapshot
+            .table(target_schema, table)
+            .and_then(|target| {
+                constraint::of_table(target)
+                    .into_iter()
+                    .find(|key| key.is_key() && key.columns == *columns)
+            });
         let database = context.session.database.clone();
         rows.push(row![
             database.clone(),

@@ -23,14 +23,19 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         if !matches!(grant.object.kind, ObjectKind::Table | ObjectKind::View) {
             continue;
         }
-        let Some(relation) = context.snapshot.relation_by_id(grant.object.id) else { continue };
+        let Some(relation) = context.snapshot.relation_by_id(grant.object.id) else {
+            continue;
+        };
         let schema = context.snapshot.schema_by_id(relation.schema());
         let grantee = if grant.grantee == ObjectId::PUBLIC {
             Some("PUBLIC".to_owned())
         } else {
             role_name(context, grant.grantee)
         };
-        let owner = context.snapshot.owner(grant.object).and_then(|owner| role_name(context, owner));
+        let owner = context
+            .snapshot
+            .owner(grant.object)
+            .and_then(|owner| role_name(context, owner));
         rows.push(row![
             owner,
             grantee,
@@ -39,7 +44,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
             relation.name().to_owned(),
             grant.privilege.keyword(),
             if grant.grantable { "YES" } else { "NO" },
-            if grant.privilege == Privilege::Select { "YES" } else { "NO" },
+            if grant.privilege == Privilege::Select {
+                "YES"
+            } else {
+                "NO"
+            },
         ]);
     }
     Ok(rows)

@@ -32,7 +32,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
                 "NO",
                 "NO",
                 "YES",
-                if one.kind == constraint::Kind::Unique { Some("YES") } else { None },
+                if one.kind == constraint::Kind::Unique {
+                    Some("YES")
+                } else {
+                    None
+                },
             ]
         })
         .collect())

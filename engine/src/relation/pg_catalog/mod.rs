@@ -178,11 +178,17 @@ pub static RELATIONS: &[Relation] = &[
 ];
 
 fn schema_name(context: &QueryContext, id: ObjectId) -> Option<String> {
-    context.snapshot.schema_by_id(id).map(|schema| schema.name.clone())
+    context
+        .snapshot
+        .schema_by_id(id)
+        .map(|schema| schema.name.clone())
 }
 
 fn role_name(context: &QueryContext, id: ObjectId) -> Option<String> {
-    context.snapshot.role_by_id(id).map(|role| role.name.clone())
+    context
+        .snapshot
+        .role_by_id(id)
+        .map(|role| role.name.clone())
 }
 
 /// `ALTER ROLE ... SET` as an array.
@@ -190,8 +196,11 @@ fn settings(role: &RoleDefinition) -> Value<'static> {
     if role.settings.is_empty() {
         return Value::Null;
     }
-    let settings =
-        role.settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let settings = role
+        .settings
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>();
     Value::from(settings)
 }
 
@@ -203,9 +212,16 @@ fn access_list(context: &QueryContext, object: ObjectRef) -> Value<'static> {
         return Value::Null;
     }
     grants.sort_by_key(|grant| grant.grantee);
-    let owner = snapshot.owner(object).and_then(|owner| role_name(context, owner));
+    let owner = snapshot
+        .owner(object)
+        .and_then(|owner| role_name(context, owner));
     let owner = owner.unwrap_or_default();
-    let all = object.kind.privileges().iter().map(|privilege| privilege.letter()).collect::<String>();
+    let all = object
+        .kind
+        .privileges()
+        .iter()
+        .map(|privilege| privilege.letter())
+        .collect::<String>();
     let mut entries = vec![format!("{owner}={all}/{owner}")];
     let mut index = 0;
     while index < grants.len() {

@@ -15,5 +15,8 @@ pub const RELATION: Relation = Relation {
 
 fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let _ = context;
-    Ok(vec![row![2i64, "heap", 0i64, "t"], row![403i64, "btree", 0i64, "i"]])
+    Ok(vec![
+        row![2i64, "heap", 0i64, "t"],
+        row![403i64, "btree", 0i64, "i"],
+    ])
 }

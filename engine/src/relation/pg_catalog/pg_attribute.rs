@@ -35,7 +35,10 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
                 column.default.is_some(),
             ));
         }
-        for key in constraint::of_table(table).into_iter().filter(constraint::Constraint::is_key) {
+        for key in constraint::of_table(table)
+            .into_iter()
+            .filter(constraint::Constraint::is_key)
+        {
             for (index, name) in key.columns.iter().enumerate() {
                 if let Some(column) = table.column(name) {
                     let number = index as i64 + 1;
@@ -53,13 +56,30 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     }
     for view in context.snapshot.views() {
         for (index, (name, column_type)) in view.columns.iter().enumerate() {
-            rows.push(attribute(view.id.0, name, column_type, index as i64 + 1, false, false));
+            rows.push(attribute(
+                view.id.0,
+                name,
+                column_type,
+                index as i64 + 1,
+                false,
+                false,
+            ));
         }
     }
     for relation in crate::relation::all() {
         for (index, (name, written)) in crate::relation::columns_of(relation).enumerate() {
             let oid = crate::relation::written_type_oid(written);
-            rows.push(cells(relation.oid, name, oid, -1, -1, index as i64 + 1, false, false, 0));
+            rows.push(cells(
+                relation.oid,
+                name,
+                oid,
+                -1,
+                -1,
+                index as i64 + 1,
+                false,
+                false,
+                0,
+            ));
         }
     }
     Ok(rows)

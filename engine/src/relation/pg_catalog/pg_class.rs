@@ -41,7 +41,13 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     };
     let mut classes = Vec::new();
     for table in snapshot.tables() {
-        let mut one = class(table.id.0, table.name.clone(), table.schema.0, table.owner.0, "r");
+        let mut one = class(
+            table.id.0,
+            table.name.clone(),
+            table.schema.0,
+            table.owner.0,
+            "r",
+        );
         one.columns = table.columns.len() as i64;
         one.has_index = table.primary_key.is_some() || !table.unique_keys.is_empty();
         one.checks = table.checks.len() as i64;
@@ -49,20 +55,37 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         classes.push(one);
     }
     for view in snapshot.views() {
-        let mut one = class(view.id.0, view.name.clone(), view.schema.0, view.owner.0, "v");
+        let mut one = class(
+            view.id.0,
+            view.name.clone(),
+            view.schema.0,
+            view.owner.0,
+            "v",
+        );
         one.columns = view.columns.len() as i64;
         one.access = access_list(context, ObjectRef::new(ObjectKind::View, view.id));
         classes.push(one);
     }
-    for key in constraint::all(snapshot).into_iter().filter(constraint::Constraint::is_key) {
-        let owner = snapshot.table_by_id(key.table).map_or(10, |table| table.owner.0);
+    for key in constraint::all(snapshot)
+        .into_iter()
+        .filter(constraint::Constraint::is_key)
+    {
+        let owner = snapshot
+            .table_by_id(key.table)
+            .map_or(10, |table| table.owner.0);
         let mut one = class(key.index_oid, key.name.clone(), key.schema.0, owner, "i");
         one.columns = key.columns.len() as i64;
         classes.push(one);
     }
     for relation in crate::relation::all() {
-        let schema = snapshot.schema(relation.schema).map_or(11, |schema| schema.id.0);
-        let kind = if relation.schema == "pg_catalog" && relation.oid < 12_000 { "r" } else { "v" };
+        let schema = snapshot
+            .schema(relation.schema)
+            .map_or(11, |schema| schema.id.0);
+        let kind = if relation.schema == "pg_catalog" && relation.oid < 12_000 {
+            "r"
+        } else {
+            "v"
+        };
         let mut one = class(relation.oid, relation.name.to_owned(), schema, 10, kind);
         one.columns = crate::relation::columns_of(relation).count() as i64;
         classes.push(one);

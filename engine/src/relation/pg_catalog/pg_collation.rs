@@ -18,9 +18,22 @@ pub const RELATION: Relation = Relation {
 
 fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let _ = context;
-    let row = |oid: i64, name: &'static str, provider: &'static str, locale: Option<&'static str>| {
-        row![oid, name, 11i64, 10i64, provider, true, -1i64, locale, locale, Value::Null, Value::Null]
-    };
+    let row =
+        |oid: i64, name: &'static str, provider: &'static str, locale: Option<&'static str>| {
+            row![
+                oid,
+                name,
+                11i64,
+                10i64,
+                provider,
+                true,
+                -1i64,
+                locale,
+                locale,
+                Value::Null,
+                Value::Null
+            ]
+        };
     Ok(vec![
         row(100, "default", "d", None),
         row(950, "C", "c", Some("C")),

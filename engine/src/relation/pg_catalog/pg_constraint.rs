@@ -26,14 +26,17 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         .into_iter()
         .map(|one| {
             let (target, target_columns) = match &one.kind {
-                constraint::Kind::Foreign { schema, table, columns } => {
-                    match snapshot.table(schema, table) {
-                        Some(target) => {
-                            (target.id.0, Some(constraint::column_numbers(target, columns)))
-                        }
-                        None => (0, None),
-                    }
-                }
+                constraint::Kind::Foreign {
+                    schema,
+                    table,
+                    columns,
+                } => match snapshot.table(schema, table) {
+                    Some(target) => (
+                        target.id.0,
+                        Some(constraint::column_numbers(target, columns)),
+                    ),
+                    None => (0, None),
+                },
                 _ => (0, None),
             };
             let foreign = matches!(one.kind, constraint::Kind::Foreign { .. });

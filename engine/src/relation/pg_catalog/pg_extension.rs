@@ -17,5 +17,14 @@ pub const RELATION: Relation = Relation {
 
 fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let _ = context;
-    Ok(vec![row![13i64, "plpgsql", 10i64, 11i64, false, "1.0", Value::Null, Value::Null]])
+    Ok(vec![row![
+        13i64,
+        "plpgsql",
+        10i64,
+        11i64,
+        false,
+        "1.0",
+        Value::Null,
+        Value::Null
+    ]])
 }

@@ -23,7 +23,10 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         .map(|key| {
             row![
                 schema_name(context, key.schema),
-                context.snapshot.table_by_id(key.table).map(|table| table.name.clone()),
+                context
+                    .snapshot
+                    .table_by_id(key.table)
+                    .map(|table| table.name.clone()),
                 key.name.clone(),
                 Value::Null,
                 key.index_definition(&context.snapshot),

@@ -18,7 +18,27 @@ pub const RELATION: Relation = Relation {
 fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     let _ = context;
     Ok(vec![
-        row![12i64, "internal", 10i64, false, false, 0i64, 0i64, 0i64, Value::Null],
-        row![14i64, "sql", 10i64, false, true, 0i64, 0i64, 0i64, Value::Null],
+        row![
+            12i64,
+            "internal",
+            10i64,
+            false,
+            false,
+            0i64,
+            0i64,
+            0i64,
+            Value::Null
+        ],
+        row![
+            14i64,
+            "sql",
+            10i64,
+            false,
+            true,
+            0i64,
+            0i64,
+            0i64,
+            Value::Null
+        ],
     ])
 }

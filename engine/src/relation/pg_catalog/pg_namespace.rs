@@ -22,7 +22,12 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         .schemas()
         .map(|schema| {
             let object = ObjectRef::new(ObjectKind::Schema, schema.id);
-            row![schema.id.0, schema.name.clone(), schema.owner.0, access_list(context, object)]
+            row![
+                schema.id.0,
+                schema.name.clone(),
+                schema.owner.0,
+                access_list(context, object)
+            ]
         })
         .collect())
 }

@@ -37,7 +37,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
                 10i64,
                 12i64,
                 1.0f64,
-                if crate::function::set_returning::is_set_returning(&procedure.name) { 1000.0 } else { 0.0 },
+                if crate::function::set_returning::is_set_returning(&procedure.name) {
+                    1000.0
+                } else {
+                    0.0
+                },
                 if procedure.variadic { 2276i64 } else { 0 },
                 0i64,
                 procedure.kind,

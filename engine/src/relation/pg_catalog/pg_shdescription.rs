@@ -21,7 +21,11 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
         }
     }
     if let Some(comment) = context.snapshot.database_comment() {
-        rows.push(row![crate::function::system::DATABASE_OID, 1262i64, comment.to_owned()]);
+        rows.push(row![
+            crate::function::system::DATABASE_OID,
+            1262i64,
+            comment.to_owned()
+        ]);
     }
     Ok(rows)
 }

@@ -28,13 +28,37 @@ fn rows(context: &QueryContext) -> Result<Vec<Row>, SqlError> {
     for scalar in ColumnType::scalars() {
         let (oid, array) = (i64::from(scalar.oid()), i64::from(scalar.array_oid()));
         let name = scalar.internal_name();
-        rows.push(cells(oid, name, i64::from(scalar.type_length()), "b", &scalar.category().to_string(), 0, array));
+        rows.push(cells(
+            oid,
+            name,
+            i64::from(scalar.type_length()),
+            "b",
+            &scalar.category().to_string(),
+            0,
+            array,
+        ));
         rows.push(cells(array, &format!("_{name}"), -1, "b", "A", oid, 0));
     }
     for extra in crate::relation::EXTRA_TYPES {
-        rows.push(cells(extra.oid, extra.name, extra.length, extra.kind, extra.category, 0, extra.array));
+        rows.push(cells(
+            extra.oid,
+            extra.name,
+            extra.length,
+            extra.kind,
+            extra.category,
+            0,
+            extra.array,
+        ));
         if extra.array > 0 {
-            rows.push(cells(extra.array, &format!("_{}", extra.name), -1, "b", "A", extra.oid, 0));
+            rows.push(cells(
+                extra.array,
+                &format!("_{}", extra.name),
+                -1,
+                "b",
+                "A",
+                extra.oid,
+                0,
+            ));
         }
     }
     Ok(rows)
@@ -51,12 +75,15 @@ fn cells(
 ) -> Row {
     // Drivers pick a codec by the name of the input or receive function.
     let stem = match name {
-        "timestamptz" | "timestamp" | "time" | "date" | "interval" | "numeric" | "json" | "jsonb"
-        | "uuid" | "record" | "void" | "any" | "anyarray" => format!("{name}_"),
+        "timestamptz" | "timestamp" | "time" | "date" | "interval" | "numeric" | "json"
+        | "jsonb" | "uuid" | "record" | "void" | "any" | "anyarray" => format!("{name}_"),
         other if other.starts_with('_') => "array_".to_owned(),
         other => other.to_owned(),
     };
-    let preferred = matches!(name, "bool" | "text" | "float8" | "timestamptz" | "interval" | "oid");
+    let preferred = matches!(
+        name,
+        "bool" | "text" | "float8" | "timestamptz" | "interval" | "oid"
+    );
     let collatable = matches!(oid, 19 | 25 | 1042 | 1043);
     row![
         oid,

@@ -30,7 +30,13 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
     Ok(entries
         .into_iter()
         .map(|entry| {
-            row![entry.at, entry.role, entry.statement_kind, entry.statement, entry.outcome]
+            row![
+                entry.at,
+                entry.role,
+                entry.statement_kind,
+                entry.statement,
+                entry.outcome
+            ]
         })
         .collect())
 }

@@ -18,7 +18,12 @@ pub const RELATION: Relation = Relation {
 };
 
 async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
-    let files = context.engine.catalog.files().list(FileFilter::default()).await?;
+    let files = context
+        .engine
+        .catalog
+        .files()
+        .list(FileFilter::default())
+        .await?;
     Ok(files
         .into_iter()
         .filter(|record| super::may_see(&context, record.pipeline))

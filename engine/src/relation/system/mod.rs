@@ -52,5 +52,8 @@ fn pipelines(context: &QueryContext) -> Vec<Arc<PipelineDefinition>> {
 }
 
 fn pipeline_name(context: &QueryContext, id: ObjectId) -> Option<String> {
-    context.snapshot.pipeline_by_id(id).map(|pipeline| pipeline.name.clone())
+    context
+        .snapshot
+        .pipeline_by_id(id)
+        .map(|pipeline| pipeline.name.clone())
 }

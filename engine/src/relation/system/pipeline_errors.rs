@@ -17,7 +17,12 @@ pub const RELATION: Relation = Relation {
 };
 
 async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
-    let errors = context.engine.catalog.runs().errors(RunFilter::default()).await?;
+    let errors = context
+        .engine
+        .catalog
+        .runs()
+        .errors(RunFilter::default())
+        .await?;
     Ok(errors
         .into_iter()
         .filter(|error| super::may_see(&context, error.pipeline))

@@ -22,14 +22,23 @@ pub const RELATION: Relation = Relation {
 };
 
 async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
-    let runs = context.engine.catalog.runs().list(RunFilter::default()).await?;
+    let runs = context
+        .engine
+        .catalog
+        .runs()
+        .list(RunFilter::default())
+        .await?;
     Ok(runs
         .into_iter()
         .filter(|run| super::may_see(&context, run.pipeline))
         .map(|run| {
             let duration = run.finished_at.and_then(|end| {
                 let nanos = (end - run.started_at).num_nanoseconds()?;
-                Some(Value::Interval(IntervalMonthDayNano::new(0, 0, nanos / 1000 * 1000)))
+                Some(Value::Interval(IntervalMonthDayNano::new(
+                    0,
+                    0,
+                    nanos / 1000 * 1000,
+                )))
             });
             let error = run.error.unwrap_or_default();
             let filled = |text: String| if text.is_empty() { None } else { Some(text) };

@@ -18,7 +18,12 @@ pub const RELATION: Relation = Relation {
 };
 
 async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
-    let runs = context.engine.catalog.runs().list(RunFilter::default()).await?;
+    let runs = context
+        .engine
+        .catalog
+        .runs()
+        .list(RunFilter::default())
+        .await?;
     Ok(super::pipelines(&context)
         .into_iter()
         .map(|pipeline| {
@@ -28,7 +33,10 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
                 .max_by_key(|run| run.started_at);
             row![
                 pipeline.name.clone(),
-                context.snapshot.role_by_id(pipeline.owner).map(|role| role.name.clone()),
+                context
+                    .snapshot
+                    .role_by_id(pipeline.owner)
+                    .map(|role| role.name.clone()),
                 pipeline.paused,
                 pipeline.statement.clone(),
                 pipeline.comment.clone(),

@@ -22,7 +22,10 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
     let mut rows = Vec::new();
     for definition in context.snapshot.tables() {
         let object = ObjectRef::new(ObjectKind::Table, definition.id);
-        if !context.snapshot.has_privilege(context.session.role, object, Privilege::Select) {
+        if !context
+            .snapshot
+            .has_privilege(context.session.role, object, Privilege::Select)
+        {
             continue;
         }
         let schema = context.snapshot.schema_by_id(definition.schema);
@@ -33,7 +36,9 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
                 schema.clone(),
                 definition.name.clone(),
                 entry.version,
-                entry.timestamp.map(|millis| Value::Timestamp(millis * 1000)),
+                entry
+                    .timestamp
+                    .map(|millis| Value::Timestamp(millis * 1000)),
                 entry.operation,
                 entry.engine,
                 entry.rows_added,
