@@ -297,13 +297,6 @@ const SETTINGS: &[Setting] = &[
         Kind::Fixed,
         "the role that logged in",
     ),
-    reported(
-        "standard_conforming_strings",
-        "standard_conforming_strings",
-        "on",
-        Kind::Word(&["on"]),
-        "always on",
-    ),
     setting(
         "ssl",
         "off",
@@ -315,6 +308,13 @@ const SETTINGS: &[Setting] = &[
         "0",
         Kind::Integer(0, 0),
         "accepted for compatibility",
+    ),
+    reported(
+        "standard_conforming_strings",
+        "standard_conforming_strings",
+        "on",
+        Kind::Word(&["on"]),
+        "always on",
     ),
     setting(
         "statement_timeout",

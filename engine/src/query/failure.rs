@@ -224,7 +224,12 @@ fn from_plan(message: &str) -> SqlError {
             format!("missing FROM-clause entry for table \"{name}\""),
         );
     }
-    from_words(message)
+    // What the planner refuses is about the statement, whatever its words.
+    let mut error = from_words(message);
+    if error.state == SqlState::INTERNAL_ERROR {
+        error.state = SqlState("42000");
+    }
+    error
 }
 
 fn from_execution(message: &str) -> SqlError {
@@ -237,12 +242,7 @@ fn from_execution(message: &str) -> SqlError {
             "more than one row returned by a subquery used as an expression",
         );
     }
-    // What the planner refuses is about the statement, whatever its words.
-    let mut error = from_words(message);
-    if error.state == SqlState::INTERNAL_ERROR {
-        error.state = SqlState("42000");
-    }
-    error
+    from_words(message)
 }
 
 /// Tells by words what a kind of error does not tell.
