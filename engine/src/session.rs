@@ -101,6 +101,12 @@ impl Session {
         crate::execute::prepare(self, statement, parameter_types).await
     }
 
+    /// Whether `prepared` is a query whose plan can be used again for the same text, which spares
+    /// parsing and planning it: nothing it was planned with has changed since.
+    pub async fn is_reusable(&self, prepared: &Prepared) -> Result<bool, SqlError> {
+        crate::execute::is_reusable(self, prepared).await
+    }
+
     /// Runs a prepared statement once.
     pub async fn execute(
         &mut self,

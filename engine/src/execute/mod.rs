@@ -89,6 +89,20 @@ impl Prepared {
     }
 }
 
+/// See [`Session::is_reusable`].
+pub(crate) async fn is_reusable(session: &Session, prepared: &Prepared) -> Result<bool, SqlError> {
+    let PreparedPlan::Query(kept) = &prepared.plan else {
+        return Ok(false);
+    };
+    if !kept.is_reusable()
+        || session.transaction_status() == crate::session::TransactionStatus::Failed
+    {
+        return Ok(false);
+    }
+    kept.is_current(&session.state.query_context(&session.engine))
+        .await
+}
+
 /// Plans and describes one statement.
 pub(crate) async fn prepare(
     session: &mut Session,

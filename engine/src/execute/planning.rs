@@ -1,6 +1,6 @@
 //! What statements ask of the planner beyond rows: constants, checks, plans as text, files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,7 @@ pub(crate) struct KeptPlan {
     catalog_version: i64,
     role: ObjectId,
     search_path: Vec<String>,
+    settings: Arc<BTreeMap<String, String>>,
     versions: Vec<(ObjectId, i64)>,
     /// Reads files or system relations, which are as they were when it was planned: good once.
     once: bool,
@@ -67,10 +68,16 @@ impl KeptPlan {
             catalog_version: context.snapshot.version(),
             role: context.session.role,
             search_path: context.session.search_path.clone(),
+            settings: Arc::clone(&context.session.settings),
             versions,
             once,
             used: Arc::new(AtomicBool::new(false)),
         })
+    }
+
+    /// Whether the plan can hold for longer than one execution.
+    pub fn is_reusable(&self) -> bool {
+        !self.once
     }
 
     /// Whether planning again would give the same plan.
@@ -82,6 +89,8 @@ impl KeptPlan {
             || self.catalog_version != context.snapshot.version()
             || self.role != context.session.role
             || self.search_path != context.session.search_path
+            || !(Arc::ptr_eq(&self.settings, &context.session.settings)
+                || self.settings == context.session.settings)
         {
             return Ok(false);
         }

@@ -5,6 +5,7 @@
 //! and takes any text; any other unknown name is an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{SqlError, SqlState};
@@ -391,7 +392,8 @@ pub fn known() -> impl Iterator<Item = (&'static str, &'static str, &'static str
 /// One session's settings, with what a transaction has to undo.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    values: BTreeMap<String, String>,
+    /// Shared with the statements that run under them.
+    values: Arc<BTreeMap<String, String>>,
     /// What RESET goes back to: defaults, overlaid by the startup packet and the role.
     session_defaults: BTreeMap<String, String>,
     changed: Vec<String>,
@@ -405,7 +407,7 @@ impl Settings {
             .collect();
         Self {
             session_defaults: values.clone(),
-            values,
+            values: Arc::new(values),
             changed: Vec::new(),
         }
     }
@@ -424,7 +426,11 @@ impl Settings {
     pub fn force(&mut self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
         self.session_defaults.insert(name.to_owned(), value.clone());
-        if self.values.insert(name.to_owned(), value.clone()).as_ref() != Some(&value) {
+        if Arc::make_mut(&mut self.values)
+            .insert(name.to_owned(), value.clone())
+            .as_ref()
+            != Some(&value)
+        {
             self.changed.push(name.to_owned());
         }
     }
@@ -447,7 +453,7 @@ impl Settings {
         match self.session_defaults.get(&name).cloned() {
             Some(value) => self.store(name, value),
             None if name.contains('.') => {
-                self.values.remove(&name);
+                Arc::make_mut(&mut self.values).remove(&name);
             }
             None => return Err(unknown(&name)),
         }
@@ -456,7 +462,7 @@ impl Settings {
 
     pub fn reset_all(&mut self) {
         let defaults = self.session_defaults.clone();
-        self.values.retain(|name, _| defaults.contains_key(name));
+        Arc::make_mut(&mut self.values).retain(|name, _| defaults.contains_key(name));
         for (name, value) in defaults {
             if name != "transaction_isolation" && name != "transaction_read_only" {
                 self.store(name, value);
@@ -467,7 +473,7 @@ impl Settings {
     fn store(&mut self, name: String, value: String) {
         if self.values.get(&name) != Some(&value) {
             self.changed.push(name.clone());
-            self.values.insert(name, value);
+            Arc::make_mut(&mut self.values).insert(name, value);
         }
     }
 
@@ -479,13 +485,13 @@ impl Settings {
             .ok_or_else(|| unknown(&name))
     }
 
-    pub fn all(&self) -> &BTreeMap<String, String> {
+    pub fn all(&self) -> &Arc<BTreeMap<String, String>> {
         &self.values
     }
 
     /// Puts every value back to what it was in `earlier`.
     pub fn restore(&mut self, earlier: &BTreeMap<String, String>) {
-        self.values.retain(|name, _| earlier.contains_key(name));
+        Arc::make_mut(&mut self.values).retain(|name, _| earlier.contains_key(name));
         for (name, value) in earlier {
             self.store(name.clone(), value.clone());
         }

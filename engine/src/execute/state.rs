@@ -1,6 +1,6 @@
 //! What a session remembers between statements.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -201,7 +201,6 @@ impl SessionState {
             Block::Implicit(work) => (work.started_at, false),
             Block::None => (now, false),
         };
-        let settings: BTreeMap<String, String> = self.settings.all().clone();
         QueryContext {
             engine: Arc::clone(engine),
             snapshot: self.snapshot(engine),
@@ -212,7 +211,7 @@ impl SessionState {
                 role_name: self.role.name.clone(),
                 superuser: self.role.superuser,
                 search_path: split_names(self.settings.get("search_path").unwrap_or("public")),
-                settings,
+                settings: Arc::clone(self.settings.all()),
                 process_id: self.process_id,
                 client_address: self.client_address,
                 server_address: None,

@@ -39,7 +39,7 @@ pub(crate) struct SavedPoint {
     catalog: Option<Transaction>,
     tables: BTreeMap<ObjectId, TableWork>,
     dropped: Vec<Arc<TableDefinition>>,
-    settings: BTreeMap<String, String>,
+    settings: Arc<BTreeMap<String, String>>,
 }
 
 pub(crate) struct Work {
@@ -47,7 +47,7 @@ pub(crate) struct Work {
     pub started_at: i64,
     pub read_only: bool,
     pub savepoints: Vec<SavedPoint>,
-    pub settings_before: BTreeMap<String, String>,
+    pub settings_before: Arc<BTreeMap<String, String>>,
     /// Values that `SET LOCAL` replaced, to be put back at the end.
     pub local_settings: Vec<(String, String)>,
     catalog: Option<Transaction>,

@@ -32,7 +32,7 @@ pub(super) fn query_context(
         role_name: role.name.clone(),
         superuser: snapshot.is_superuser(owner),
         search_path: vec!["public".into()],
-        settings: BTreeMap::from([("timezone".into(), "UTC".into())]),
+        settings: Arc::new(BTreeMap::from([("timezone".into(), "UTC".into())])),
         process_id: 0,
         client_address: None,
         server_address: None,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use boathouse_catalog::definitions::ObjectId;
 
@@ -21,7 +22,7 @@ pub struct SessionInfo {
     /// As `SET search_path` gave it, `$user` not yet replaced.
     pub search_path: Vec<String>,
     /// Every run-time setting by its lower-case name, as `SHOW` prints it.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Arc<BTreeMap<String, String>>,
     pub process_id: i32,
     pub client_address: Option<SocketAddr>,
     pub server_address: Option<SocketAddr>,

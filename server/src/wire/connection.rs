@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathouse_engine::session::TransactionStatus;
+use boathouse_engine::session::{Prepared, TransactionStatus};
 use boathouse_engine::{Session, SqlError};
 use boathouse_sql::{ParsedStatement, Statement};
 use futures::FutureExt;
@@ -17,6 +17,7 @@ use super::extended::{Portal, PreparedStatement};
 use super::interrupt::{Interrupt, Reason};
 use super::message::frontend::Frontend;
 use super::message::{ProtocolError, Report, backend};
+use super::recent::RecentQueries;
 use super::startup::{going_down, say_goodbye};
 
 /// Why a message was not carried out.
@@ -65,6 +66,7 @@ pub struct Connection {
     pub(super) interrupt: Arc<Interrupt>,
     pub(super) statements: HashMap<String, PreparedStatement>,
     pub(super) portals: HashMap<String, Portal>,
+    recent: RecentQueries,
     /// After an error in the extended protocol, until Sync.
     pub(super) skipping: bool,
     /// Whether messages since the last Sync run in an implicit transaction.
@@ -139,6 +141,7 @@ impl Connection {
             interrupt,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            recent: RecentQueries::default(),
             skipping: false,
             implicit: false,
         }
@@ -342,6 +345,15 @@ impl Connection {
     }
 
     async fn simple_statements(&mut self, sql: &str, several: &mut bool) -> Result<(), Failure> {
+        if let Some(prepared) = self.recent.take(sql)
+            && self.session.is_reusable(&prepared).await?
+        {
+            let _running = self.begin_statement();
+            let tag = self.run_prepared(&prepared).await?;
+            self.recent.keep(sql, prepared);
+            self.end_simple_statement(tag);
+            return Ok(());
+        }
         let statements = self.session.parse(sql)?;
         if statements.is_empty() {
             backend::empty_query_response(&mut self.channel.out);
@@ -354,7 +366,8 @@ impl Connection {
         let last = statements.len() - 1;
         for (index, statement) in statements.into_iter().enumerate() {
             let start = statement.start;
-            let ran = self.simple_statement(statement).await;
+            let text = (last == 0).then_some(sql);
+            let ran = self.simple_statement(statement, text).await;
             let tag = ran.map_err(|failure| moved(failure, start))?;
             if *several && index == last {
                 // A commit that fails takes the place of the last statement's success.
@@ -366,19 +379,25 @@ impl Connection {
                 committed.await??;
                 *several = false;
             }
-            self.send_notices();
-            match tag {
-                Some(tag) => backend::command_complete(&mut self.channel.out, &tag),
-                None => backend::empty_query_response(&mut self.channel.out),
-            }
+            self.end_simple_statement(tag);
         }
         Ok(())
     }
 
-    /// Gives the command tag; `None` of an empty statement.
+    fn end_simple_statement(&mut self, tag: Option<String>) {
+        self.send_notices();
+        match tag {
+            Some(tag) => backend::command_complete(&mut self.channel.out, &tag),
+            None => backend::empty_query_response(&mut self.channel.out),
+        }
+    }
+
+    /// Gives the command tag; `None` of an empty statement. `text` is the query string when the
+    /// statement is all of it.
     async fn simple_statement(
         &mut self,
         statement: ParsedStatement,
+        text: Option<&str>,
     ) -> Result<Option<String>, Failure> {
         let _running = self.begin_statement();
         if let Some(tag) = self.forget_statements(&statement.statement) {
@@ -390,10 +409,20 @@ impl Connection {
             self.session.prepare(statement, &[]),
         )
         .await??;
+        let tag = self.run_prepared(&prepared).await?;
+        if let Some(text) = text
+            && self.session.is_reusable(&prepared).await?
+        {
+            self.recent.keep(text, prepared);
+        }
+        Ok(tag)
+    }
+
+    async fn run_prepared(&mut self, prepared: &Prepared) -> Result<Option<String>, Failure> {
         let outcome = watched(
             &mut self.channel,
             &self.interrupt,
-            self.session.execute(&prepared, &[]),
+            self.session.execute(prepared, &[]),
         )
         .await??;
         self.answer(outcome).await

@@ -24,6 +24,7 @@ pub mod interrupt;
 pub mod listener;
 pub mod message;
 pub mod parameter;
+mod recent;
 pub mod registry;
 pub mod reply;
 pub mod rows;
