@@ -17,8 +17,8 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    Between, Case, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Between, Case, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::rewrite::{LIST, PREFIX};
@@ -576,6 +576,35 @@ impl Binder {
         Ok((values, common))
     }
 
+    /// A column of function names compares with an oid as `regproc` does, by the function's name.
+    fn function_names(
+        &self,
+        left: Expr,
+        right: Expr,
+        schema: &DFSchema,
+    ) -> Result<(Expr, Expr), SqlError> {
+        let holds_names = |value: &Expr| {
+            matches!(value, Expr::Column(_))
+                && value.to_field(schema).is_ok_and(|(_, field)| {
+                    field
+                        .metadata()
+                        .contains_key(crate::relation::FUNCTION_NAME)
+                })
+        };
+        let named = |value: Expr| -> Result<Expr, SqlError> {
+            let given = self.typist().type_of(&value, schema)?;
+            if given.as_ref().is_some_and(is_integer) {
+                return self.call("regproc_name", vec![value], 0, schema);
+            }
+            Ok(value)
+        };
+        Ok(match (holds_names(&left), holds_names(&right)) {
+            (true, false) => (left, named(right)?),
+            (false, true) => (named(left)?, right),
+            _ => (left, right),
+        })
+    }
+
     /// A binary operator as it was written.
     fn binary(
         &self,
@@ -595,6 +624,7 @@ impl Binder {
             _ => None,
         };
         if let Some(operator) = comparison {
+            let (left, right) = self.function_names(left, right, schema)?;
             let (mut values, _) = self.comparable(vec![left, right], &symbol(op), schema)?;
             let right = values.swap_remove(1);
             let left = values.swap_remove(0);

@@ -88,6 +88,11 @@ pub fn columns_of(relation: &Relation) -> impl Iterator<Item = (&'static str, &'
         .map(|(name, written)| (name.trim(), written.trim()))
 }
 
+/// What a column of type `regproc` is written as that holds names rather than oids, for functions
+/// that have a name for clients to know them by and are no functions of ours. It compares with the
+/// oid 0, which is `-`, as `regproc` does.
+pub const FUNCTION_NAME: &str = "regproc_name";
+
 pub fn column_type(written: &str) -> ColumnType {
     match written_type_name(written) {
         Some(Written::Type(column_type)) => column_type,
@@ -98,7 +103,15 @@ pub fn column_type(written: &str) -> ColumnType {
 
 fn schema_of(relation: &Relation) -> SchemaRef {
     let fields = columns_of(relation)
-        .map(|(name, written)| column_type(written).to_field(name, true))
+        .map(|(name, written)| {
+            let field = column_type(written).to_field(name, true);
+            if written == FUNCTION_NAME {
+                let mut metadata = field.metadata().clone();
+                metadata.insert(FUNCTION_NAME.to_owned(), String::new());
+                return field.with_metadata(metadata);
+            }
+            field
+        })
         .collect::<Vec<_>>();
     Arc::new(Schema::new(fields))
 }

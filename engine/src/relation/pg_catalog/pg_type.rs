@@ -15,7 +15,8 @@ pub const RELATION: Relation = Relation {
     columns: "oid oid, typname name, typnamespace oid, typowner oid, typlen int2, typbyval bool, \
               typtype char(1), typcategory char(1), typispreferred bool, typisdefined bool, \
               typdelim char(1), typrelid oid, typsubscript regproc, typelem oid, typarray oid, \
-              typinput text, typoutput text, typreceive text, typsend text, typmodin regproc, \
+              typinput regproc_name, typoutput regproc_name, typreceive regproc_name, \
+              typsend regproc_name, typmodin regproc, \
               typmodout regproc, typanalyze regproc, typalign char(1), typstorage char(1), \
               typnotnull bool, typbasetype oid, typtypmod int4, typndims int4, typcollation oid, \
               typdefaultbin pg_node_tree, typdefault text, typacl text[]",
