@@ -4,6 +4,9 @@
 //! `BOATHOUSE_TEST_BINARY` names; `cargo build` makes it first. A server is ended by its process id when its
 //! [`Server`] is dropped. A test that cannot start it fails.
 
+pub mod fault_proxy;
+pub mod service;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,6 +63,8 @@ pub struct Server {
 /// What a server is started with beyond its lake.
 #[derive(Default)]
 pub struct ServerOptions {
+    /// Where its output goes; beside the lake's folder unless given.
+    pub log: Option<PathBuf>,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
 }
@@ -80,7 +85,10 @@ impl Server {
     pub fn spawn(folder: &Path, options: ServerOptions) -> Result<Self, Failure> {
         let port = free_port()?;
         let http_port = free_port()?;
-        let log = folder.with_extension("log");
+        let log = options
+            .log
+            .clone()
+            .unwrap_or_else(|| folder.with_extension("log"));
         let output = std::fs::File::options()
             .create(true)
             .append(true)

@@ -1,0 +1,107 @@
+//! Two servers on one PostgreSQL catalog and one lake load each file once, also when one of them is
+//! stopped in the middle and wakes up after the other took over.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service};
+use tokio_postgres::Client;
+
+const FILES: i64 = 30;
+
+fn signal(server: &Server, name: &str) -> Result<(), Failure> {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(server.process_id().to_string())
+        .status()?;
+    assert!(sent.success());
+    Ok(())
+}
+
+/// A database of its own on the shared PostgreSQL; gives its URL.
+async fn catalog() -> Result<String, Failure> {
+    let url = service::postgres()?;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let name = format!("servers_{}", uuid::Uuid::new_v4().simple());
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+    let (base, _) = url.rsplit_once('/').ok_or("the URL has no database")?;
+    Ok(format!("{base}/{name}"))
+}
+
+async fn wait_for(client: &Client, count: i64) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        let found = rows(client, "SELECT count(*) FROM loaded").await.unwrap_or_default();
+        if found == [count.to_string()] {
+            return Ok(());
+        }
+        if begin.elapsed() > Duration::from_secs(120) {
+            return Err(format!("{count} rows were awaited, {found:?} came").into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_load_each_file_once() -> Result<(), Failure> {
+    let catalog = catalog().await?;
+    let (folder, lake) = lake_folder()?;
+    let inbox = folder.path().join("inbox");
+    std::fs::create_dir(&inbox)?;
+    let key = folder.path().join("master.key");
+    let start = |name: &'static str| {
+        let options = ServerOptions {
+            log: Some(folder.path().join(name)),
+            environment: vec![
+                ("BOATHOUSE_CATALOG".to_owned(), catalog.clone()),
+                ("BOATHOUSE_MASTER_KEY_FILE".to_owned(), key.display().to_string()),
+            ],
+            ..ServerOptions::default()
+        };
+        let lake: &Path = &lake;
+        async move { Server::start_with(lake, options).await }
+    };
+    let first = start("first.log").await?;
+    let second = start("second.log").await?;
+    let on_first = first.connect().await?;
+    let on_second = second.connect().await?;
+    on_first
+        .batch_execute(&format!(
+            "CREATE CONNECTION inbox TO LOCAL WITH (path = '{}');
+             CREATE PIPELINE load FROM FILES inbox '*.csv' FORMAT CSV INTO loaded
+               WITH (settle = '0 s') SCHEDULE EVERY INTERVAL '1 second'",
+            inbox.display()
+        ))
+        .await?;
+    for file in 0..FILES {
+        // Whole before it has its name.
+        let part = inbox.join(format!("{file}.part"));
+        std::fs::write(&part, format!("id\n{}\n{}\n", file * 2, file * 2 + 1))?;
+        std::fs::rename(part, inbox.join(format!("{file}.csv")))?;
+        // Both are asked as well, so that they meet in the middle of files.
+        let (one, other) = tokio::join!(
+            rows(&on_first, "RUN PIPELINE load"),
+            rows(&on_second, "RUN PIPELINE load")
+        );
+        // Being told that the other one is at it is no failure.
+        for refused in [one.err(), other.err()].into_iter().flatten() {
+            assert!(refused.to_string().contains("running"), "{refused}");
+        }
+        // One falls asleep and wakes when the other has taken over.
+        if file == FILES / 2 {
+            signal(&first, "STOP")?;
+            wait_for(&on_second, file * 2 + 2).await?;
+            signal(&first, "CONT")?;
+        }
+    }
+    wait_for(&on_second, FILES * 2).await?;
+    let whole = "SELECT count(*), count(DISTINCT id), min(id), max(id) FROM loaded";
+    let expected = [format!("{0}|{0}|0|{1}", FILES * 2, FILES * 2 - 1)];
+    assert_eq!(rows(&on_first, whole).await?, expected);
+    assert_eq!(rows(&on_second, whole).await?, expected);
+    let ledger = rows(&on_second, "SELECT count(*), count(DISTINCT path) FROM system.files_loaded").await?;
+    assert_eq!(ledger, [format!("{FILES}|{FILES}")]);
+    Ok(())
+}
