@@ -23,6 +23,8 @@ pub enum FileState {
     Failed,
     /// Left alone on purpose, such as a changed file under a policy that ignores changes.
     Skipped,
+    /// Gone when a full refresh took its rows out of the table. Counts as never met.
+    Removed,
 }
 
 impl FileState {
@@ -31,11 +33,12 @@ impl FileState {
             Self::Loaded => "loaded",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
+            Self::Removed => "removed",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Failed, Self::Skipped]
+        [Self::Loaded, Self::Failed, Self::Skipped, Self::Removed]
             .into_iter()
             .find(|one| one.name() == name)
     }

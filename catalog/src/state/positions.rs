@@ -36,6 +36,8 @@ pub struct NewPosition<'a> {
     pub files: &'a [LedgerFile],
     pub quarantine: &'a [QuarantineFile],
     pub replays: &'a [ReplayMark],
+    /// Quarantined rows whose files the commit loads anew.
+    pub superseded: &'a [ReplayMark],
     /// The lease under which the pipeline runs; preparing fails when it was lost.
     pub lease: Option<&'a Lease>,
 }
@@ -100,6 +102,7 @@ impl Positions {
             sequence,
             position.quarantine,
             position.replays,
+            position.superseded,
         )
         .await?;
         writing.commit().await?;

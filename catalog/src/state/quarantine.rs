@@ -38,12 +38,14 @@ pub struct ReplayMark {
     pub row_id: i64,
 }
 
-/// A replayed row as it is on record.
+/// A row that waits no more, as it is on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayRecord {
     pub pipeline: ObjectId,
     pub mark: ReplayMark,
-    pub replayed_at: DateTime<Utc>,
+    /// Its file was loaded anew, so the row was judged again there; else a correction was loaded.
+    pub superseded: bool,
+    pub at: DateTime<Utc>,
 }
 
 /// The quarantine of all pipelines.
@@ -91,14 +93,14 @@ impl QuarantineLedger {
             .collect()
     }
 
-    /// The rows replayed so far.
+    /// The rows replayed or superseded so far.
     pub async fn replays(
         &self,
         pipeline: Option<ObjectId>,
     ) -> Result<Vec<ReplayRecord>, CatalogError> {
         let query = sqlx::query(
             "SELECT positions.pipeline_id, quarantine_replays.sequence, \
-             quarantine_replays.row_id, positions.prepared_at \
+             quarantine_replays.row_id, positions.prepared_at, quarantine_replays.superseded \
              FROM quarantine_replays JOIN positions \
              ON positions.pipeline_id = quarantine_replays.pipeline_id \
              AND positions.sequence = quarantine_replays.replayed_by \
@@ -119,7 +121,8 @@ impl QuarantineLedger {
                         sequence: row.try_get(1)?,
                         row_id: row.try_get(2)?,
                     },
-                    replayed_at: time(row.try_get(3)?).unwrap_or_default(),
+                    superseded: row.try_get::<i64, _>(4)? != 0,
+                    at: time(row.try_get(3)?).unwrap_or_default(),
                 })
             })
             .collect()
@@ -133,6 +136,7 @@ pub(super) async fn add(
     sequence: i64,
     files: &[QuarantineFile],
     replays: &[ReplayMark],
+    superseded: &[ReplayMark],
 ) -> Result<(), CatalogError> {
     for file in files {
         let query = sqlx::query(
@@ -146,16 +150,18 @@ pub(super) async fn add(
             .bind(file.rows);
         query.execute(&mut *connection).await?;
     }
-    for mark in replays {
+    let replays = replays.iter().map(|mark| (mark, 0_i64));
+    for (mark, superseded) in replays.chain(superseded.iter().map(|mark| (mark, 1))) {
         let query = sqlx::query(
-            "INSERT INTO quarantine_replays (pipeline_id, sequence, row_id, replayed_by) \
-             VALUES ($1, $2, $3, $4)",
+            "INSERT INTO quarantine_replays (pipeline_id, sequence, row_id, replayed_by, \
+             superseded) VALUES ($1, $2, $3, $4, $5)",
         );
         let query = query
             .bind(pipeline.0)
             .bind(mark.sequence)
             .bind(mark.row_id)
-            .bind(sequence);
+            .bind(sequence)
+            .bind(superseded);
         query.execute(&mut *connection).await?;
     }
     Ok(())

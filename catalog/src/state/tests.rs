@@ -39,6 +39,7 @@ fn position(pipeline: ObjectId, committed_sequence: i64) -> NewPosition<'static>
         files: &[],
         quarantine: &[],
         replays: &[],
+        superseded: &[],
         lease: None,
     }
 }
@@ -88,7 +89,14 @@ async fn check(catalog: &Catalog, pipeline: ObjectId, expected: Expect) {
             .await
             .unwrap()
             .iter()
-            .map(|one| format!("replayed row {} of {}", one.mark.row_id, one.mark.sequence)),
+            .map(|one| {
+                let what = if one.superseded {
+                    "superseded"
+                } else {
+                    "replayed"
+                };
+                format!("{what} row {} of {}", one.mark.row_id, one.mark.sequence)
+            }),
     );
     let text: String = lines
         .iter()

@@ -13,6 +13,7 @@ use boathouse_catalog::types::ColumnType;
 use boathouse_sql::statement::OnViolation;
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 
 use super::plan::PipelinePlan;
 use crate::error::{SqlError, SqlState};
@@ -20,6 +21,8 @@ use crate::query;
 
 struct Rule {
     name: String,
+    /// The column it is about, when it is about one.
+    column: Option<String>,
     expression: Arc<dyn PhysicalExpr>,
     on_violation: OnViolation,
     sqlstate: SqlState,
@@ -71,7 +74,14 @@ impl Checks {
                 .create_physical_expr(planned, &schema)
                 .map_err(query::failure)?;
             match compiled.data_type(schema.as_arrow()) {
-                Ok(DataType::Boolean | DataType::Null) => Ok(compiled),
+                Ok(DataType::Boolean | DataType::Null) => {
+                    let mut columns = collect_columns(&compiled).into_iter();
+                    let column = match (columns.next(), columns.next()) {
+                        (Some(only), None) => Some(only.name().to_owned()),
+                        _ => None,
+                    };
+                    Ok((compiled, column))
+                }
                 _ => Err(SqlError::new(
                     SqlState::DATATYPE_MISMATCH,
                     format!("argument of {what} must be type boolean"),
@@ -85,9 +95,11 @@ impl Checks {
         };
         let Some(target) = target else {
             for expectation in &plan.expectations {
+                let (expression, column) = compile(&expectation.check, "EXPECT")?;
                 checks.rules.push(Rule {
                     name: expectation.name.clone(),
-                    expression: compile(&expectation.check, "EXPECT")?,
+                    column,
+                    expression,
                     on_violation: expectation.on_violation,
                     sqlstate: SqlState::CHECK_VIOLATION,
                     message: format!("row violates expectation \"{}\"", expectation.name),
@@ -97,9 +109,11 @@ impl Checks {
         };
         for check in &target.checks {
             let parsed = boathouse_sql::parse_expression(&check.expression)?;
+            let (expression, column) = compile(&parsed, "CHECK")?;
             checks.rules.push(Rule {
                 name: check.name.clone(),
-                expression: compile(&parsed, "CHECK")?,
+                column,
+                expression,
                 on_violation: OnViolation::Quarantine,
                 sqlstate: SqlState::CHECK_VIOLATION,
                 message: format!(
@@ -124,19 +138,14 @@ impl Checks {
         self.rules.is_empty() && self.not_null.is_empty() && self.lengths.is_empty()
     }
 
-    pub fn judge(&self, batch: &RecordBatch) -> Result<Verdict, SqlError> {
+    pub fn judge(&self, batch: &RecordBatch) -> Verdict {
         let mut verdict = Verdict::default();
         if self.is_empty() || batch.num_rows() == 0 {
-            return Ok(verdict);
+            return verdict;
         }
         let mut keep = vec![true; batch.num_rows()];
         for rule in &self.rules {
-            let holds = rule
-                .expression
-                .evaluate(batch)
-                .and_then(|value| value.into_array(batch.num_rows()))
-                .map_err(query::failure)?;
-            verdict.apply(rule, &holds, &mut keep);
+            evaluate(rule, batch, 0, &mut verdict, &mut keep);
         }
         for (index, name) in &self.not_null {
             let column = batch.column(*index);
@@ -162,23 +171,73 @@ impl Checks {
         if keep.contains(&false) {
             verdict.keep = Some(BooleanArray::from(keep));
         }
-        Ok(verdict)
+        verdict
+    }
+}
+
+/// Holds rows to a rule. A row for which it cannot be evaluated, found by halving, breaks it and is
+/// set aside with the reason: whether it should be kept is not known.
+fn evaluate(
+    rule: &Rule,
+    rows: &RecordBatch,
+    first: usize,
+    verdict: &mut Verdict,
+    keep: &mut [bool],
+) {
+    let count = rows.num_rows();
+    let holds = rule
+        .expression
+        .evaluate(rows)
+        .and_then(|value| value.into_array(count));
+    match holds {
+        Ok(holds) => verdict.apply(rule, &holds, first, keep),
+        Err(error) if count <= 1 => {
+            if !keep[first] {
+                return;
+            }
+            let error = query::failure(error);
+            let violation = Violation {
+                row: first,
+                rule: Some(rule.name.clone()),
+                column: rule.column.clone(),
+                sqlstate: error.state,
+                reason: format!("\"{}\" cannot be evaluated: {}", rule.name, error.message),
+            };
+            if rule.on_violation == OnViolation::Fail {
+                verdict.failed.get_or_insert(violation);
+            } else {
+                keep[first] = false;
+                verdict.quarantined.push(violation);
+            }
+        }
+        Err(_) => {
+            let half = count / 2;
+            evaluate(rule, &rows.slice(0, half), first, verdict, keep);
+            evaluate(
+                rule,
+                &rows.slice(half, count - half),
+                first + half,
+                verdict,
+                keep,
+            );
+        }
     }
 }
 
 impl Verdict {
-    fn apply(&mut self, rule: &Rule, holds: &ArrayRef, keep: &mut [bool]) {
+    fn apply(&mut self, rule: &Rule, holds: &ArrayRef, first: usize, keep: &mut [bool]) {
         let Some(holds) = holds.as_boolean_opt() else {
             return;
         };
-        for row in 0..holds.len() {
-            if holds.is_null(row) || holds.value(row) || !keep[row] {
+        for index in 0..holds.len() {
+            let row = first + index;
+            if holds.is_null(index) || holds.value(index) || !keep[row] {
                 continue;
             }
             let violation = || Violation {
                 row,
                 rule: Some(rule.name.clone()),
-                column: None,
+                column: rule.column.clone(),
                 sqlstate: rule.sqlstate,
                 reason: rule.message.clone(),
             };

@@ -54,12 +54,12 @@ pub(super) async fn discover(
     for entry in stable_files(plan).await? {
         let known = ledger
             .get(&entry.path)
-            .filter(|_| trigger != Trigger::FullRefresh);
+            .filter(|known| trigger != Trigger::FullRefresh && known.state != FileState::Removed);
         match known {
             None => found.to_load.push((entry, Reason::New)),
             Some(known) if same_content(&entry, known) => match known.state {
                 FileState::Loaded if plan.options.move_to.is_some() => found.to_move.push(entry),
-                FileState::Loaded | FileState::Skipped => {}
+                FileState::Loaded | FileState::Skipped | FileState::Removed => {}
                 // A person who says RUN wants it tried again.
                 FileState::Failed if trigger == Trigger::Manual => {
                     found.to_load.push((entry, Reason::New));
@@ -68,7 +68,7 @@ pub(super) async fn discover(
             },
             Some(known) => {
                 let reason = match known.state {
-                    FileState::Failed => Reason::New,
+                    FileState::Failed | FileState::Removed => Reason::New,
                     // Its namesake was moved away, so this is another file.
                     _ if plan.options.move_to.is_some() => Reason::New,
                     FileState::Loaded | FileState::Skipped => Reason::Changed,
@@ -82,7 +82,12 @@ pub(super) async fn discover(
 
 async fn stable_files(plan: &PipelinePlan) -> Result<Vec<FileEntry>, SqlError> {
     let settle = chrono::Duration::from_std(plan.options.settle).unwrap_or_default();
-    let first = plan.store.list(&plan.patterns).await?;
+    let mut first = plan.store.list(&plan.patterns).await?;
+    if let Some(folder) = &plan.options.move_to {
+        // What was loaded and moved is not new.
+        let below = format!("{}/", folder.trim_matches('/'));
+        first.retain(|entry| !entry.path.starts_with(&below));
+    }
     let now = chrono::Utc::now();
     let settled = |entry: &FileEntry| {
         entry.etag.is_some()

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_catalog::state::{
     FileState, LedgerFile, QuarantineFile, RunCounters, RunId, RunMessage, Severity,
 };
+use boathouse_connectors::format::METADATA_COLUMNS;
 use boathouse_connectors::{FileEntry, FormatError, LocalFile};
 use boathouse_sql::statement::{OnChangedFile, OnSchemaChange};
 
@@ -22,9 +23,9 @@ use super::decode::Decoding;
 use super::discover::ledger_file;
 use super::failpoint;
 use super::plan::{PipelinePlan, infer_file};
-use super::quarantine::{QuarantineWriter, Rejected};
+use super::quarantine::{QuarantineWriter, Rejected, RowIds};
 use super::schema::SourceSchema;
-use super::target::Target;
+use super::target::{Misfit, Target};
 use super::transform::{Transform, adds_columns};
 use crate::error::{SqlError, SqlState};
 use crate::lake::{AppendWriter, WriterOptions, WrittenFile};
@@ -101,7 +102,7 @@ pub(super) struct Batch {
     /// The files loaded, to be moved after the commit.
     pub loaded: Vec<FileEntry>,
     pub shared: Option<AppendWriter>,
-    pub next_row_id: i64,
+    pub row_ids: RowIds,
 }
 
 /// Loads the files of one run.
@@ -118,7 +119,7 @@ pub(super) struct Loader<'a> {
 
 /// Everything planned for the source's present columns.
 pub(super) struct Ready {
-    pub transform: Transform,
+    pub transform: Arc<Transform>,
     pub expectations: Checks,
     pub constraints: Checks,
     pub target: Target,
@@ -148,10 +149,22 @@ impl<'a> Loader<'a> {
 
     /// Plans for the source's present columns, making or widening the target as needed.
     pub async fn prepare(&mut self) -> Result<(), SqlError> {
-        let transform = Transform::plan(self.plan, &self.source).await?;
-        let mut target = match self.ready.take() {
-            Some(ready) => ready.target,
-            None => Target::find_or_create(self.plan, transform.fields()).await?,
+        let known = match self.ready.take() {
+            Some(ready) => Some(ready.target),
+            None => Target::find(self.plan).await?,
+        };
+        // A table made by hand need not have the columns of ours.
+        let left_out: Vec<&str> = match &known {
+            Some(target) if !adds_columns(self.plan.on_schema_change) => METADATA_COLUMNS
+                .into_iter()
+                .filter(|name| target.definition.column(name).is_none())
+                .collect(),
+            _ => Vec::new(),
+        };
+        let transform = Arc::new(Transform::plan(self.plan, &self.source, &left_out).await?);
+        let mut target = match known {
+            Some(target) => target,
+            None => Target::create(self.plan, transform.fields()).await?,
         };
         let added = target.widen(transform.fields())?;
         if !added.is_empty() && !adds_columns(self.plan.on_schema_change) {
@@ -208,10 +221,22 @@ impl<'a> Loader<'a> {
                         ));
                     }
                     _ => {
-                        self.source = wider;
                         // What was written so far has the narrower schema.
                         self.close_shared(batch).await?;
-                        self.prepare().await?;
+                        let narrower = std::mem::replace(&mut self.source, wider);
+                        if let Err(error) = self.prepare().await {
+                            // Columns the target cannot have are the file's affair.
+                            self.source = narrower;
+                            if !self.source.is_empty() {
+                                self.prepare().await?;
+                            }
+                            return Err(match error.state.0.get(..2) {
+                                Some("42") if !self.source.is_empty() => {
+                                    file_failure(&file.name, &error)
+                                }
+                                _ => error.into(),
+                            });
+                        }
                     }
                 }
             }
@@ -222,17 +247,23 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Loads one file row by row.
+    /// Whether the query needs all rows at once.
+    pub fn is_whole(&self) -> bool {
+        self.ready
+            .as_ref()
+            .is_some_and(|ready| !ready.transform.is_row_wise())
+    }
+
+    /// Loads one file, whose columns were [met](Self::meet), row by row.
     pub async fn load(
         &mut self,
         batch: &mut Batch,
         entry: &FileEntry,
         file: LocalFile,
     ) -> Result<(), Failure> {
-        self.meet(batch, &file).await?;
         let lake = Arc::clone(&self.plan.engine().lake);
         let mut quarantine =
-            QuarantineWriter::new(&lake, self.pipeline, self.run, batch.next_row_id);
+            QuarantineWriter::new(&lake, self.pipeline, self.run, batch.row_ids.clone());
         let before = self.counters;
         let own_files = self.ready()?.policy == OnChangedFile::Reload;
         let mut rows = HeldRows::new(own_files);
@@ -244,7 +275,6 @@ impl<'a> Loader<'a> {
                 if let Some(rejected) = quarantine.finish().await? {
                     batch.quarantine.push(rejected);
                 }
-                batch.next_row_id += written;
                 let mut ledger = ledger_file(entry, self.run, FileState::Loaded);
                 ledger.rows = out;
                 ledger.rows_quarantined = written;
@@ -316,6 +346,11 @@ impl<'a> Loader<'a> {
         .map_err(|error| {
             SqlError::internal("decoded rows are not of the source's columns").caused_by(error)
         })?;
+        let (source, unfit) = without_unfit(&ready.transform, source)?;
+        for rejected in unfit {
+            counters.rows_quarantined += 1;
+            quarantine.write(rejected).await?;
+        }
         let (parts, failed) = ready.transform.apply(&source);
         for failed in failed {
             let row = failed.row as usize;
@@ -326,22 +361,22 @@ impl<'a> Loader<'a> {
         }
         let mut kept = Vec::with_capacity(parts.len());
         for part in parts {
-            let judged = judge(&ready.expectations, part.output, part.rows, &source)?;
+            let judged = judge(&ready.expectations, part.output, part.rows, &source);
             let (output, origin) = judged
                 .settle(&mut counters, &mut messages, quarantine)
                 .await?;
             let mut conformed = Vec::new();
             let mut misfits = Vec::new();
             conform(ready, &output, &origin, &mut conformed, &mut misfits);
-            for (row, reason) in misfits {
+            for (row, misfit) in misfits {
                 let state = SqlState::INVALID_TEXT_REPRESENTATION;
+                let mut rejected = Rejected::of_row(&source, row as usize, state, misfit.reason);
+                rejected.column = misfit.column;
                 counters.rows_quarantined += 1;
-                quarantine
-                    .write(Rejected::of_row(&source, row as usize, state, reason))
-                    .await?;
+                quarantine.write(rejected).await?;
             }
             for (rows, origin) in conformed {
-                let judged = judge(&ready.constraints, rows, origin, &source)?;
+                let judged = judge(&ready.constraints, rows, origin, &source);
                 let (rows, _) = judged
                     .settle(&mut counters, &mut messages, quarantine)
                     .await?;
@@ -350,8 +385,21 @@ impl<'a> Loader<'a> {
             }
         }
         self.counters = counters;
-        self.messages.extend(messages);
+        self.add_warnings(messages);
         Ok(kept)
+    }
+
+    /// Keeps the first warning of each rule and file.
+    pub fn add_warnings(&mut self, messages: Vec<RunMessage>) {
+        for message in messages {
+            let known = self
+                .messages
+                .iter()
+                .any(|known| known.message == message.message && known.file == message.file);
+            if !known {
+                self.messages.push(message);
+            }
+        }
     }
 
     /// Hands the rows of a file that was read to its end to the batch.
@@ -472,14 +520,38 @@ pub(super) fn judge<'s>(
     rows: RecordBatch,
     origin: UInt32Array,
     source: &'s RecordBatch,
-) -> Result<Judged<'s>, Failure> {
-    let verdict = checks.judge(&rows)?;
-    Ok(Judged {
+) -> Judged<'s> {
+    let verdict = checks.judge(&rows);
+    Judged {
         rows,
         origin,
         verdict,
         source,
-    })
+    }
+}
+
+/// The rows of the source that can be taken, and those that cannot.
+pub(super) fn without_unfit(
+    transform: &Transform,
+    source: RecordBatch,
+) -> Result<(RecordBatch, Vec<Rejected>), SqlError> {
+    let unfit = transform.unfit(&source);
+    if unfit.is_empty() {
+        return Ok((source, Vec::new()));
+    }
+    let mut keep = vec![true; source.num_rows()];
+    let mut rejected = Vec::with_capacity(unfit.len());
+    for row in unfit {
+        if let Some(keep) = keep.get_mut(row.row) {
+            *keep = false;
+        }
+        let mut one = Rejected::of_row(&source, row.row, row.sqlstate, row.reason);
+        one.column = Some(row.column);
+        rejected.push(one);
+    }
+    let kept = filter_record_batch(&source, &BooleanArray::from(keep))
+        .map_err(|error| SqlError::internal("could not filter rows").caused_by(error))?;
+    Ok((kept, rejected))
 }
 
 impl Judged<'_> {
@@ -567,12 +639,12 @@ impl Judged<'_> {
 }
 
 /// Turns output rows into rows of the table; rows that do not fit are found by halving.
-fn conform(
+pub(super) fn conform(
     ready: &Ready,
     output: &RecordBatch,
     origin: &UInt32Array,
     conformed: &mut Vec<(RecordBatch, UInt32Array)>,
-    misfits: &mut Vec<(u32, String)>,
+    misfits: &mut Vec<(u32, Misfit)>,
 ) {
     let rows = output.num_rows();
     if rows == 0 {
@@ -580,7 +652,7 @@ fn conform(
     }
     match ready.target.conform(output, &ready.schema) {
         Ok(table_rows) => conformed.push((table_rows, origin.clone())),
-        Err(error) if rows == 1 => misfits.push((origin.value(0), error.to_string())),
+        Err(misfit) if rows == 1 => misfits.push((origin.value(0), misfit)),
         Err(_) => {
             let half = rows / 2;
             let (first, second) = (origin.slice(0, half), origin.slice(half, rows - half));

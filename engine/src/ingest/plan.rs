@@ -7,7 +7,7 @@
 //! | `settle` | `'2 s'` | a file younger than this must keep its size for that long before it is read |
 //! | `batch_files` | 500 | files of one commit at most |
 //! | `batch_bytes` | 8589934592 | bytes of source files of one commit at most (one larger file is a commit of its own) |
-//! | `move_to` | | folder a file is moved to once its rows are committed |
+//! | `move_to` | | folder a file is moved to once its rows are committed; what is below it is never loaded |
 //! | `sample_files` | 8 | files looked at before the first load to infer the columns |
 //!
 //! A file that was loaded and has changed follows `ON CHANGED FILE`: `RELOAD` (the default) replaces
@@ -66,6 +66,10 @@ pub(super) struct PipelinePlan {
     pub format_name: String,
     /// Declared with COLUMNS; the source's columns are then not inferred.
     pub declared: Option<SourceSchema>,
+    /// Declared columns that must not be NULL.
+    pub not_null: Vec<String>,
+    /// Tells when the columns found so far were found under another FORMAT, and count no more.
+    pub format_stamp: String,
     pub query: Option<Box<ast::Query>>,
     pub expectations: Vec<Expectation>,
     pub on_schema_change: OnSchemaChange,
@@ -137,8 +141,17 @@ impl PipelinePlan {
             );
         }
         let options = parse_options(&statement.options)?;
+        if let Some(folder) = &options.move_to {
+            refuse_circle(folder, patterns)?;
+        }
         let store = open_store(&context, connection).await?;
+        let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
         let (format, format_name) = open_format(format.as_ref(), patterns)?;
+        let not_null = columns
+            .iter()
+            .filter(|column| column.not_null)
+            .map(|column| column.name.clone())
+            .collect();
         let declared = (!columns.is_empty()).then(|| SourceSchema {
             columns: columns
                 .iter()
@@ -153,6 +166,8 @@ impl PipelinePlan {
             format,
             format_name,
             declared,
+            not_null,
+            format_stamp,
             query: statement.query.clone(),
             expectations: statement.expectations.clone(),
             on_schema_change: statement
@@ -164,6 +179,15 @@ impl PipelinePlan {
             target_name,
             options,
         })
+    }
+
+    /// Whether its files consist of sheets, or may be archives of several members.
+    pub fn has_parts(&self) -> bool {
+        self.format_name == "EXCEL"
+            || self
+                .patterns
+                .iter()
+                .any(|pattern| pattern.to_ascii_lowercase().contains("zip"))
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -198,7 +222,7 @@ pub async fn plan_pipeline(
     if source.is_empty() {
         return Ok(PlannedPipeline { columns: None });
     }
-    let transform = Transform::plan(&plan, &source).await?;
+    let transform = Transform::plan(&plan, &source, &[]).await?;
     plan.changed_file_policy(transform.is_row_wise())?;
     super::check::Checks::plan(&plan, transform.fields(), None)?;
     Ok(PlannedPipeline {
@@ -223,15 +247,22 @@ pub(super) async fn infer_source(
     } else {
         entries
     };
+    let spool = super::discover::spool(plan.engine())?;
     let mut source = SourceSchema::default();
-    for entry in entries.iter().take(plan.options.sample_files) {
-        let file = plan
-            .store
-            .fetch(entry, &super::discover::spool(plan.engine())?)
-            .await?;
-        // A file that cannot be read says so when it is loaded.
-        if let Ok(found) = infer_file(plan, file).await {
+    let mut looked_at = 0;
+    for entry in entries {
+        // A file that cannot be fetched or read says so when it is loaded.
+        let Ok(file) = plan.store.fetch(entry, &spool).await else {
+            continue;
+        };
+        if let Ok(found) = infer_file(plan, file).await
+            && !found.is_empty()
+        {
             source.join(&found);
+            looked_at += 1;
+        }
+        if looked_at == plan.options.sample_files {
+            break;
         }
     }
     Ok(source)
@@ -355,6 +386,19 @@ fn connector_option(option: &SqlOption) -> Result<ConnectorOption, SqlError> {
         }
         OptionValue::Secret(_) => return Err(secret_refused(&option.name)),
     })
+}
+
+/// What was moved is not looked at again, so patterns below that folder would find nothing.
+fn refuse_circle(folder: &str, patterns: &[String]) -> Result<(), SqlError> {
+    let below = format!("{}/", folder.trim_matches('/'));
+    match patterns.iter().find(|pattern| pattern.starts_with(&below)) {
+        None => Ok(()),
+        Some(pattern) => Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option \"move_to\" names a folder that the pattern '{pattern}' looks in"),
+        )
+        .hint("move files to a folder beside the one they come from")),
+    }
 }
 
 fn secret_refused(option: &str) -> SqlError {

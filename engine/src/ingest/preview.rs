@@ -37,7 +37,7 @@ async fn plan(
         )
         .hint("CHECK CONNECTION tells whether the source is reachable"));
     }
-    let transform = Transform::plan(&plan, &source).await?;
+    let transform = Transform::plan(&plan, &source, &[]).await?;
     Ok((plan, transform))
 }
 
@@ -85,7 +85,7 @@ pub async fn test_pipeline(
             )
             .map_err(unexpected)?;
             for part in transform.apply(&source).0 {
-                let kept = match checks.judge(&part.output)?.keep {
+                let kept = match checks.judge(&part.output).keep {
                     Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
                     None => part.output,
                 };

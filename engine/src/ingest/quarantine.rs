@@ -7,16 +7,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
     TimestampMicrosecondArray,
 };
+use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
 };
 use boathouse_catalog::definitions::ObjectId;
-use boathouse_catalog::state::{QuarantineFile, ReplayMark, RunId};
+use boathouse_catalog::state::{QuarantineFile, ReplayMark, ReplayRecord, RunId};
 use boathouse_connectors::RejectedRow;
 use boathouse_connectors::format::{FILE, METADATA_COLUMNS, RESCUED, ROW, SHEET};
 use chrono::{DateTime, Utc};
@@ -31,8 +34,21 @@ use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{Lake, LakeError, PRIVATE_FOLDER};
 
-/// Rows encoded at once.
+/// Rows encoded at once, and bytes of raw content at which fewer are.
 const BATCH_ROWS: usize = 4096;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Numbers the rows quarantined with one sequence; shared by all writers of a batch.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RowIds(Arc<AtomicI64>);
+
+impl RowIds {
+    /// Takes this many numbers; gives the first.
+    fn take(&self, count: usize) -> i64 {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.fetch_add(count, Ordering::Relaxed)
+    }
+}
 
 /// A row about to be set aside.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +81,17 @@ pub struct QuarantinedRow {
     pub sqlstate: String,
     pub reason: String,
     pub raw: String,
+    /// When a correction of it was loaded.
     pub replayed_at: Option<DateTime<Utc>>,
+    /// When its file was loaded anew, and this row judged again with it.
+    pub superseded_at: Option<DateTime<Utc>>,
+}
+
+impl QuarantinedRow {
+    /// Whether it can still be replayed.
+    pub fn is_waiting(&self) -> bool {
+        self.replayed_at.is_none() && self.superseded_at.is_none()
+    }
 }
 
 impl Rejected {
@@ -109,7 +135,7 @@ impl Rejected {
 /// The source's cells of a row as a JSON object. A cell that did not fit its column is in it as it
 /// was written.
 fn raw_of(source: &RecordBatch, row: usize) -> String {
-    let slice = source.slice(row, 1);
+    let slice = exact(&source.slice(row, 1));
     let mut encoded = Vec::new();
     let mut writer = arrow_json::LineDelimitedWriter::new(&mut encoded);
     let written = writer.write(&slice).and_then(|()| writer.finish());
@@ -128,6 +154,44 @@ fn raw_of(source: &RecordBatch, row: usize) -> String {
         object.extend(rescued);
     }
     Value::Object(object).to_string()
+}
+
+/// The cells that JSON has no exact value for, as the text that is read back as the same value.
+fn exact(cells: &RecordBatch) -> RecordBatch {
+    let text = |column: &ArrayRef| -> Option<ArrayRef> {
+        let text = match column.data_type() {
+            DataType::Decimal128(..) | DataType::Decimal256(..) => {
+                return cast(column, &DataType::Utf8).ok();
+            }
+            DataType::Binary => column
+                .as_binary::<i32>()
+                .iter()
+                .next()
+                .flatten()
+                .map(|bytes| {
+                    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                    format!("\\x{digits}")
+                }),
+            DataType::Float64 => {
+                let value = column.as_primitive::<Float64Type>().iter().next().flatten();
+                Some(value.filter(|value| !value.is_finite())?.to_string())
+            }
+            DataType::Float32 => {
+                let value = column.as_primitive::<Float32Type>().iter().next().flatten();
+                Some(value.filter(|value| !value.is_finite())?.to_string())
+            }
+            _ => return None,
+        };
+        Some(Arc::new(StringArray::from(vec![text])))
+    };
+    let mut fields = Vec::with_capacity(cells.num_columns());
+    let mut columns = Vec::with_capacity(cells.num_columns());
+    for (field, column) in cells.schema().fields().iter().zip(cells.columns()) {
+        let column = text(column).unwrap_or_else(|| Arc::clone(column));
+        fields.push(Field::new(field.name(), column.data_type().clone(), true));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap_or_else(|_| cells.clone())
 }
 
 fn file_schema() -> SchemaRef {
@@ -157,14 +221,15 @@ pub(super) struct QuarantineWriter {
     path: Path,
     writer: Option<AsyncArrowWriter<BufWriter>>,
     waiting: Vec<Rejected>,
-    first_row_id: i64,
+    waiting_bytes: usize,
+    row_ids: RowIds,
     rows: i64,
     run: RunId,
 }
 
 impl QuarantineWriter {
-    /// `first_row_id` is the number of the first row among those of the coming sequence.
-    pub fn new(lake: &Lake, pipeline: ObjectId, run: RunId, first_row_id: i64) -> Self {
+    /// `row_ids` numbers the rows of the coming sequence.
+    pub fn new(lake: &Lake, pipeline: ObjectId, run: RunId, row_ids: RowIds) -> Self {
         let path = Path::from(format!(
             "{PRIVATE_FOLDER}/quarantine/{pipeline}/{}.parquet",
             uuid::Uuid::now_v7()
@@ -174,7 +239,8 @@ impl QuarantineWriter {
             path,
             writer: None,
             waiting: Vec::new(),
-            first_row_id,
+            waiting_bytes: 0,
+            row_ids,
             rows: 0,
             run,
         }
@@ -185,17 +251,13 @@ impl QuarantineWriter {
     }
 
     pub async fn write(&mut self, row: Rejected) -> Result<(), SqlError> {
+        self.waiting_bytes += row.raw.len() + row.reason.len();
         self.waiting.push(row);
-        if self.waiting.len() >= BATCH_ROWS {
+        if self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES {
             self.flush().await
         } else {
             Ok(())
         }
-    }
-
-    /// The rows that are in no file yet, given back.
-    pub fn take_waiting(&mut self) -> Vec<Rejected> {
-        std::mem::take(&mut self.waiting)
     }
 
     async fn flush(&mut self) -> Result<(), SqlError> {
@@ -203,7 +265,8 @@ impl QuarantineWriter {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.waiting);
-        let batch = encode(&rows, self.first_row_id + self.rows, self.run)?;
+        self.waiting_bytes = 0;
+        let batch = encode(&rows, self.row_ids.take(rows.len()), self.run)?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
@@ -270,17 +333,17 @@ fn encode(rows: &[Rejected], first_row_id: i64, run: RunId) -> Result<RecordBatc
         .map_err(|error| SqlError::internal("could not form quarantined rows").caused_by(error))
 }
 
-/// The rows set aside by one pipeline or all, oldest first, replayed ones included.
+/// The rows set aside by one pipeline or all, oldest first, replayed and superseded ones included.
 pub async fn quarantined_rows(
     engine: &Engine,
     pipeline: Option<ObjectId>,
 ) -> Result<Vec<QuarantinedRow>, SqlError> {
     let ledger = engine.catalog.quarantine();
-    let replayed: HashMap<(ObjectId, ReplayMark), DateTime<Utc>> = ledger
+    let settled: HashMap<(ObjectId, ReplayMark), ReplayRecord> = ledger
         .replays(pipeline)
         .await?
         .into_iter()
-        .map(|record| ((record.pipeline, record.mark), record.replayed_at))
+        .map(|record| ((record.pipeline, record.mark), record))
         .collect();
     let mut rows = Vec::new();
     for record in ledger.files(pipeline).await? {
@@ -305,7 +368,7 @@ pub async fn quarantined_rows(
                 &batch,
                 record.pipeline,
                 record.sequence,
-                &replayed,
+                &settled,
                 &mut rows,
             )
             .ok_or_else(|| failed("read", &path, "it is not a file of rejected rows"))?;
@@ -318,7 +381,7 @@ fn append_rows(
     batch: &RecordBatch,
     pipeline: ObjectId,
     sequence: i64,
-    replayed: &HashMap<(ObjectId, ReplayMark), DateTime<Utc>>,
+    settled: &HashMap<(ObjectId, ReplayMark), ReplayRecord>,
     rows: &mut Vec<QuarantinedRow>,
 ) -> Option<()> {
     let numbers = |name: &str| batch.column_by_name(name)?.as_primitive_opt::<Int64Type>();
@@ -337,6 +400,11 @@ fn append_rows(
             sequence,
             row_id: ids.value(row),
         };
+        let settled = settled.get(&(pipeline, mark));
+        let at = |superseded: bool| {
+            let found = settled.filter(|record| record.superseded == superseded)?;
+            Some(found.at)
+        };
         rows.push(QuarantinedRow {
             pipeline,
             sequence,
@@ -351,7 +419,8 @@ fn append_rows(
             sqlstate: states.value(row).to_owned(),
             reason: reasons.value(row).to_owned(),
             raw: raws.value(row).to_owned(),
-            replayed_at: replayed.get(&(pipeline, mark)).copied(),
+            replayed_at: at(false),
+            superseded_at: at(true),
         });
     }
     Some(())

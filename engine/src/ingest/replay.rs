@@ -15,24 +15,25 @@ use arrow::array::{
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Int64Type, Schema};
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::ReplayMark;
 use boathouse_catalog::types::ColumnType;
-use boathouse_connectors::format::{self, FILE, RESCUED, ROW, SHEET};
+use boathouse_connectors::format::{self, FILE, METADATA_COLUMNS, RESCUED, ROW, SHEET};
 use boathouse_connectors::{LocalFile, Options};
-use boathouse_sql::statement::ReplayQuarantine;
+use boathouse_sql::statement::{OnChangedFile, ReplayQuarantine};
 use datafusion::common::DFSchema;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::decode::Decoding;
 use super::discover;
-use super::load::{Batch, Loader, PIPELINE_TAG, Ready, count};
+use super::load::{Batch, Loader, PIPELINE_TAG, Ready, SOURCE_TAG, conform, count};
 use super::plan::PipelinePlan;
 use super::quarantine::{QuarantinedRow, quarantined_rows};
-use super::run::{CommitBatch, OpenRun, commit_batch, settle};
+use super::run::{CommitBatch, OpenRun, commit_batch, position_of, settle};
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
+use crate::lake::{AppendWriter, WrittenFile};
 use crate::query;
 
 /// Columns a filter may name beside those of the source.
@@ -63,7 +64,7 @@ async fn replay(
     let waiting: Vec<QuarantinedRow> = quarantined_rows(engine, Some(pipeline.id))
         .await?
         .into_iter()
-        .filter(|row| row.replayed_at.is_none())
+        .filter(QuarantinedRow::is_waiting)
         .collect();
     if waiting.is_empty() {
         return Ok(());
@@ -79,7 +80,7 @@ async fn replay(
     }
     let corrections = Corrections::plan(&plan, ready, statement)?;
     let mut decoding = decode(engine, ready, &waiting)?;
-    let mut writer = ready.writer()?;
+    let mut files = ReplayedFiles::new(pipeline.id, ready.policy == OnChangedFile::Reload);
     let mut marks = Vec::new();
     let mut selected = 0;
     while let Some(decoded) = decoding.batches.recv().await {
@@ -88,14 +89,16 @@ async fn replay(
         };
         selected += batch.rows.num_rows();
         for (rows, origin) in judge_again(ready, &batch.rows)? {
-            writer.write(&rows).await?;
             open.counters.rows_out += count(rows.num_rows());
-            for row in origin.values() {
+            for (index, row) in origin.values().iter().enumerate() {
                 let quarantined = &waiting[batch.numbers[*row as usize]];
                 marks.push(ReplayMark {
                     sequence: quarantined.sequence,
                     row_id: quarantined.row_id,
                 });
+                files
+                    .write(ready, quarantined.file.as_deref(), &rows.slice(index, 1))
+                    .await?;
             }
         }
     }
@@ -104,17 +107,14 @@ async fn replay(
     })?;
     open.counters.rows_in = count(selected);
     open.counters.rows_quarantined = open.counters.rows_in - count(marks.len());
-    let mut adds = writer.finish().await?;
+    let adds = files.finish().await?;
     if marks.is_empty() {
         return Ok(());
-    }
-    for file in &mut adds {
-        file.set_tag(PIPELINE_TAG, &pipeline.id.to_string());
     }
     // A row that became several output rows is one row of the quarantine.
     marks.sort_unstable();
     marks.dedup();
-    let position = json!({ "format": 1, "source": loader.source.to_json() });
+    let position = position_of(&plan, &loader.source);
     let ready = loader.ready()?;
     let mut batch = Batch {
         adds,
@@ -131,11 +131,77 @@ async fn replay(
             batch: &mut batch,
             removes: Vec::new(),
             replays: &marks,
+            superseded: &[],
         },
         &mut ready.target,
     )
     .await?;
     Ok(())
+}
+
+/// The data files of replayed rows. Where a changed file replaces its rows, no data file holds rows of
+/// two source files; rows of one file come together.
+struct ReplayedFiles {
+    pipeline: String,
+    by_source: bool,
+    open: Option<(Option<String>, AppendWriter)>,
+    finished: Vec<WrittenFile>,
+}
+
+impl ReplayedFiles {
+    fn new(pipeline: ObjectId, by_source: bool) -> Self {
+        Self {
+            pipeline: pipeline.to_string(),
+            by_source,
+            open: None,
+            finished: Vec::new(),
+        }
+    }
+
+    async fn write(
+        &mut self,
+        ready: &Ready,
+        file: Option<&str>,
+        rows: &RecordBatch,
+    ) -> Result<(), SqlError> {
+        let source = file.filter(|_| self.by_source);
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|(open, _)| open.as_deref() != source)
+        {
+            self.close().await?;
+        }
+        let (_, writer) = match &mut self.open {
+            Some(open) => open,
+            none => none.insert((source.map(str::to_owned), ready.writer()?)),
+        };
+        Ok(writer.write(rows).await?)
+    }
+
+    async fn close(&mut self) -> Result<(), SqlError> {
+        let Some((source, writer)) = self.open.take() else {
+            return Ok(());
+        };
+        for mut file in writer.finish().await? {
+            file.set_tag(PIPELINE_TAG, &self.pipeline);
+            if let Some(source) = &source {
+                file.set_tag(SOURCE_TAG, source);
+            }
+            self.finished.push(file);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<WrittenFile>, SqlError> {
+        self.close().await?;
+        Ok(self.finished)
+    }
+}
+
+/// Whether the row has cells. The raw content of a record that could not be split has none.
+fn has_cells(row: &QuarantinedRow) -> bool {
+    matches!(serde_json::from_str(&row.raw), Ok(Value::Object(_)))
 }
 
 /// The raw cells, one object a line, through the decoder of such files.
@@ -172,6 +238,8 @@ struct Corrections {
     filter: Option<Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
     assignments: BTreeMap<usize, Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
     schema: Arc<Schema>,
+    /// Every column of the source is given, so that a record without cells becomes a row.
+    complete: bool,
 }
 
 /// Corrected source rows and which quarantined row each one is.
@@ -219,10 +287,14 @@ impl Corrections {
             let wanted = ColumnType::from_field(source.field(index));
             assignments.insert(index, compile(expression, &wanted)?);
         }
+        let complete = source.fields().iter().enumerate().all(|(index, field)| {
+            assignments.contains_key(&index) || METADATA_COLUMNS.contains(&field.name().as_str())
+        });
         Ok(Self {
             filter,
             assignments,
             schema,
+            complete,
         })
     }
 
@@ -265,6 +337,19 @@ impl Corrections {
         columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
         columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
         let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
+        if !self.complete {
+            // It would become a row of NULLs, and be gone from the quarantine.
+            let usable: BooleanArray = numbers
+                .iter()
+                .map(|number| Some(row(number).is_some_and(has_cells)))
+                .collect();
+            numbers = numbers
+                .into_iter()
+                .zip(usable.values().iter())
+                .filter_map(|(number, usable)| usable.then_some(number))
+                .collect();
+            batch = filter_record_batch(&batch, &usable).map_err(failed)?;
+        }
         if let Some(filter) = &self.filter {
             let selected = filter
                 .evaluate(&batch)
@@ -342,31 +427,37 @@ fn judge_again(
         }
     };
     let mut passed = Vec::new();
-    for part in ready.transform.apply(corrected).0 {
-        let verdict = ready.expectations.judge(&part.output)?;
+    // What is still not of its column's type was told apart by its place; rows keep theirs here.
+    let unfit: Vec<usize> = ready
+        .transform
+        .unfit(corrected)
+        .iter()
+        .map(|row| row.row)
+        .collect();
+    let fits: BooleanArray = (0..corrected.num_rows())
+        .map(|row| Some(!unfit.contains(&row)))
+        .collect();
+    let every =
+        UInt32Array::from_iter_values(0..u32::try_from(corrected.num_rows()).unwrap_or(u32::MAX));
+    let (corrected, places) = keep(corrected.clone(), every, Some(fits))?;
+    for part in ready.transform.apply(&corrected).0 {
+        let verdict = ready.expectations.judge(&part.output);
         if let Some(violation) = verdict.failed {
             return Err(SqlError::new(violation.sqlstate, violation.reason));
         }
         let (output, origin) = keep(part.output, part.rows, verdict.keep)?;
-        // One by one where a row does not fit its column: the others may.
-        let fitting: Vec<(RecordBatch, UInt32Array)> =
-            match ready.target.conform(&output, &ready.schema) {
-                Ok(rows) => vec![(rows, origin)],
-                Err(_) => (0..output.num_rows())
-                    .filter_map(|row| {
-                        let rows = ready
-                            .target
-                            .conform(&output.slice(row, 1), &ready.schema)
-                            .ok()?;
-                        Some((rows, origin.slice(row, 1)))
-                    })
-                    .collect(),
-            };
+        // A row that does not fit its column stays; the others may fit.
+        let mut fitting = Vec::new();
+        conform(ready, &output, &origin, &mut fitting, &mut Vec::new());
         for (rows, origin) in fitting {
-            let verdict = ready.constraints.judge(&rows)?;
+            let verdict = ready.constraints.judge(&rows);
             let (rows, origin) = keep(rows, origin, verdict.keep)?;
             if rows.num_rows() > 0 {
-                passed.push((rows, origin));
+                let origin = origin
+                    .values()
+                    .iter()
+                    .map(|row| places.value(*row as usize));
+                passed.push((rows, UInt32Array::from_iter_values(origin)));
             }
         }
     }

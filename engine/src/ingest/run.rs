@@ -25,6 +25,7 @@ use super::discover::{self, Reason, ledger_file};
 use super::lease::{self, LEASE_TTL};
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
 use super::plan::{PipelinePlan, infer_source};
+use super::quarantine::quarantined_rows;
 use super::schema::SourceSchema;
 use super::target::Target;
 use super::whole::load_whole;
@@ -251,8 +252,15 @@ pub(super) async fn settle(plan: &PipelinePlan, pipeline: ObjectId) -> Result<Se
     };
     let resolved = positions.resolve(pipeline, mark.unwrap_or(0)).await?;
     let source = match positions.last_committed(pipeline).await? {
-        Some(position) => SourceSchema::from_json(&position.position["source"]),
-        None => SourceSchema::default(),
+        // Columns found under another FORMAT say nothing about what is found under this one.
+        Some(position)
+            if position.position["stamp"]
+                .as_str()
+                .is_none_or(|stamp| stamp == plan.format_stamp) =>
+        {
+            SourceSchema::from_json(&position.position["source"])
+        }
+        _ => SourceSchema::default(),
     };
     Ok(Settled {
         source,
@@ -274,14 +282,29 @@ async fn attempt(
         open.add_messages(vec![unknown_past(&plan)]).await?;
     }
     let ledger = engine.catalog.files().committed(pipeline.id).await?;
+    if let Some(folder) = plan.options.move_to.as_ref()
+        && trigger == Trigger::FullRefresh
+    {
+        return Err(not_refreshed(
+            "files that were loaded have been moved away and would be missing",
+        )
+        .hint(format!(
+            "load them anew through a pipeline that reads from \"{folder}\""
+        )));
+    }
     let found = discover::discover(&plan, &ledger, trigger).await?;
     move_files(open, &plan, &found.to_move).await?;
     if found.to_load.is_empty() {
+        if trigger == Trigger::FullRefresh {
+            return Err(not_refreshed("no file matches the patterns")
+                .hint("CHECK CONNECTION tells whether the source is reachable"));
+        }
         return Ok(());
     }
 
     let mut source = match &plan.declared {
         Some(declared) => declared.clone(),
+        None if trigger == Trigger::FullRefresh => SourceSchema::default(),
         None => settled.source,
     };
     if source.is_empty() {
@@ -296,10 +319,7 @@ async fn attempt(
     if !loader.source.is_empty() {
         loader.prepare().await?;
     }
-    let whole = loader
-        .ready
-        .as_ref()
-        .is_some_and(|ready| !ready.transform.is_row_wise());
+    let whole = loader.is_whole();
     let policy = match &loader.ready {
         Some(ready) => ready.policy,
         None => plan.changed_file_policy(true)?,
@@ -310,24 +330,33 @@ async fn attempt(
         loader.counters.files_done + i64::try_from(to_load.len()).unwrap_or(i64::MAX);
     open.counters = loader.counters;
     let mut mark = settled.mark;
-    let mut loaded_paths = Vec::new();
     for files in discover::batches(&plan, to_load, whole || trigger == Trigger::FullRefresh) {
         let mut work = RunBatch {
             batch: Batch::default(),
             failed: Vec::new(),
+            unfetched: Vec::new(),
             reasons: HashMap::new(),
         };
-        work.load(&mut loader, files, whole).await?;
+        work.load(&mut loader, files).await?;
         open.add_messages(std::mem::take(&mut loader.messages))
             .await?;
-        let stop = work.record_failures(open, &plan, pipeline.id).await?;
-        if stop && plan.on_error == OnError::Stop {
+        let missing = (trigger == Trigger::FullRefresh)
+            .then(|| work.missing(&ledger))
+            .flatten();
+        let failed = work.record_failures(open, &plan, pipeline.id).await?;
+        let refusal = match missing {
+            Some(path) => Some(
+                not_refreshed(&format!("\"{path}\" could not be loaded"))
+                    .hint("see system.pipeline_errors"),
+            ),
+            None => (failed && plan.on_error == OnError::Stop).then(stopped),
+        };
+        if let Some(error) = refusal {
             if let Some(ready) = &loader.ready {
                 ready.target.table.discard(work.batch.adds).await;
             }
-            return Err(stopped());
+            return Err(error);
         }
-        loaded_paths.extend(work.batch.loaded.iter().map(|entry| entry.path.clone()));
         mark = work
             .commit(&mut loader, open, mark, trigger, &ledger)
             .await?;
@@ -339,21 +368,6 @@ async fn attempt(
             .await?;
         move_files(open, &plan, &work.batch.loaded).await?;
     }
-    if trigger == Trigger::FullRefresh {
-        // Files that are gone have no rows any more; should they return they are new.
-        let gone: Vec<String> = ledger
-            .keys()
-            .filter(|path| !loaded_paths.contains(path))
-            .cloned()
-            .collect();
-        if !gone.is_empty() {
-            engine
-                .catalog
-                .files()
-                .forget(pipeline.id, Some(&gone))
-                .await?;
-        }
-    }
     Ok(())
 }
 
@@ -361,6 +375,8 @@ async fn attempt(
 struct RunBatch {
     batch: Batch,
     failed: Vec<(FileEntry, RunMessage)>,
+    /// Paths of files that could not be brought here, through no fault of theirs.
+    unfetched: Vec<String>,
     reasons: HashMap<String, Reason>,
 }
 
@@ -369,7 +385,6 @@ impl RunBatch {
         &mut self,
         loader: &mut Loader<'_>,
         files: Vec<(FileEntry, Reason)>,
-        whole: bool,
     ) -> Result<(), SqlError> {
         for (entry, reason) in &files {
             self.reasons.insert(entry.path.clone(), *reason);
@@ -391,25 +406,21 @@ impl RunBatch {
             let file = match file {
                 Ok(file) => file,
                 Err(error) => {
+                    // Not the file's fault: it stays unknown and the next run takes it.
                     let error = SqlError::from(error);
                     let message = message_of(Severity::Error, Some(&entry.path), &error);
-                    if error.retryable {
-                        // Not the file's fault: it stays unknown and the next run takes it.
-                        loader.messages.push(message);
-                    } else {
-                        self.failed.push((entry, message));
-                    }
+                    loader.messages.push(message);
+                    self.unfetched.push(entry.path);
                     continue;
                 }
             };
-            let outcome = if whole {
-                let met = loader.meet(&mut self.batch, &file).await;
-                if met.is_ok() {
+            let outcome = match loader.meet(&mut self.batch, &file).await {
+                Ok(()) if loader.is_whole() => {
                     together.push((entry.clone(), file));
+                    Ok(())
                 }
-                met
-            } else {
-                loader.load(&mut self.batch, &entry, file).await
+                Ok(()) => loader.load(&mut self.batch, &entry, file).await,
+                Err(failure) => Err(failure),
             };
             self.note(entry, outcome)?;
             if !self.failed.is_empty() && loader.plan.on_error == OnError::Stop {
@@ -417,7 +428,7 @@ impl RunBatch {
             }
         }
         drop(fetched);
-        if whole {
+        if !together.is_empty() {
             for bad in load_whole(loader, &mut self.batch, together).await? {
                 self.note(bad.entry, Err(bad.failure))?;
             }
@@ -425,6 +436,21 @@ impl RunBatch {
         loader.close_shared(&mut self.batch).await?;
         failpoint::hit("after_data_files");
         Ok(())
+    }
+
+    /// A file that has rows in the table and could not be loaded anew, or could not be fetched.
+    fn missing(&self, ledger: &HashMap<String, LedgerFile>) -> Option<String> {
+        let loaded_before = |path: &&String| {
+            ledger
+                .get(*path)
+                .is_some_and(|known| known.state == FileState::Loaded)
+        };
+        let failed = self.failed.iter().map(|(entry, _)| &entry.path);
+        self.unfetched
+            .iter()
+            .chain(failed.filter(loaded_before))
+            .next()
+            .cloned()
     }
 
     fn note(&mut self, entry: FileEntry, outcome: Result<(), Failure>) -> Result<(), SqlError> {
@@ -447,7 +473,7 @@ impl RunBatch {
         pipeline: ObjectId,
     ) -> Result<bool, SqlError> {
         if self.failed.is_empty() {
-            return Ok(false);
+            return Ok(!self.unfetched.is_empty());
         }
         let mut ledger = Vec::with_capacity(self.failed.len());
         let mut messages = Vec::with_capacity(self.failed.len());
@@ -479,10 +505,12 @@ impl RunBatch {
             return Ok(mark);
         }
         let plan = loader.plan;
-        let (pipeline, position) = (
-            loader.pipeline,
-            json!({ "format": 1, "source": loader.source.to_json() }),
-        );
+        let pipeline = loader.pipeline;
+        let position = position_of(plan, &loader.source);
+        if trigger == Trigger::FullRefresh {
+            self.remove_missing(ledger, open.run);
+        }
+        let superseded = self.superseded(plan, pipeline, trigger).await?;
         let ready = loader.ready()?;
         let removes = self
             .removes(
@@ -504,11 +532,53 @@ impl RunBatch {
                 batch: &mut self.batch,
                 removes,
                 replays: &[],
+                superseded: &superseded,
             },
             &mut ready.target,
         )
         .await?;
         Ok(Some(committed))
+    }
+
+    /// Puts on record that files which are gone have no rows any more; should they return they are new.
+    fn remove_missing(&mut self, ledger: &HashMap<String, LedgerFile>, run: RunId) {
+        let gone: Vec<LedgerFile> = ledger
+            .values()
+            .filter(|known| matches!(known.state, FileState::Loaded | FileState::Skipped))
+            .filter(|known| !self.reasons.contains_key(&known.path))
+            .map(|known| LedgerFile {
+                state: FileState::Removed,
+                rows: 0,
+                rows_quarantined: 0,
+                run: Some(run),
+                ..known.clone()
+            })
+            .collect();
+        self.batch.ledger.extend(gone);
+    }
+
+    /// Waiting rows of the quarantine that came from files this batch loads anew: they were judged
+    /// again with their file, and replaying them as well would double them.
+    async fn superseded(
+        &self,
+        plan: &PipelinePlan,
+        pipeline: ObjectId,
+        trigger: Trigger,
+    ) -> Result<Vec<ReplayMark>, SqlError> {
+        let changed = |path: &str| self.reasons.get(path) == Some(&Reason::Changed);
+        let all = trigger == Trigger::FullRefresh;
+        if !all && !self.batch.loaded.iter().any(|entry| changed(&entry.path)) {
+            return Ok(Vec::new());
+        }
+        let rows = quarantined_rows(plan.engine(), Some(pipeline)).await?;
+        Ok(rows
+            .iter()
+            .filter(|row| row.is_waiting() && (all || row.file.as_deref().is_some_and(changed)))
+            .map(|row| ReplayMark {
+                sequence: row.sequence,
+                row_id: row.row_id,
+            })
+            .collect())
     }
 
     /// The data files that the batch replaces.
@@ -575,6 +645,12 @@ pub(super) struct CommitBatch<'a> {
     pub batch: &'a mut Batch,
     pub removes: Vec<String>,
     pub replays: &'a [ReplayMark],
+    pub superseded: &'a [ReplayMark],
+}
+
+/// What a commit remembers of the source.
+pub(super) fn position_of(plan: &PipelinePlan, source: &SourceSchema) -> serde_json::Value {
+    json!({ "format": 1, "source": source.to_json(), "stamp": plan.format_stamp })
 }
 
 /// Prepare, commit, resolve. Gives the sequence, which is where the mark stands then.
@@ -594,6 +670,7 @@ pub(super) async fn commit_batch(
             files: &work.batch.ledger,
             quarantine: &work.batch.quarantine,
             replays: work.replays,
+            superseded: work.superseded,
             lease: Some(work.lease),
         })
         .await;
@@ -687,6 +764,13 @@ async fn move_files(
         }
     }
     Ok(())
+}
+
+fn not_refreshed(reason: &str) -> SqlError {
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the table was left as it is: {reason}"),
+    )
 }
 
 fn stopped() -> SqlError {

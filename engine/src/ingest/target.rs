@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::kernels::cmp::neq;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 use boathouse_catalog::definitions::{
     ColumnDefinition, ObjectKind, ObjectRef, Privilege, TableDefinition,
 };
@@ -79,11 +82,8 @@ impl Target {
         self.store_definition(plan).await
     }
 
-    /// The table, made with these columns when it does not exist.
-    pub async fn find_or_create(plan: &PipelinePlan, fields: &SchemaRef) -> Result<Self, SqlError> {
-        if let Some(found) = Self::find(plan).await? {
-            return Ok(found);
-        }
+    /// The table, made with these columns.
+    pub async fn create(plan: &PipelinePlan, fields: &SchemaRef) -> Result<Self, SqlError> {
         let catalog = &plan.engine().catalog;
         let snapshot = catalog.snapshot();
         let schema = snapshot.schema(&plan.target_schema).ok_or_else(|| {
@@ -134,8 +134,7 @@ impl Target {
                     self.changed = true;
                 }
                 Some(column) => {
-                    let wanted = column.column_type.arrow();
-                    if !can_cast_types(field.data_type(), &wanted) {
+                    if !assignable(&ColumnType::from_field(field), &column.column_type) {
                         return Err(SqlError::new(
                             SqlState::DATATYPE_MISMATCH,
                             format!(
@@ -165,25 +164,23 @@ impl Target {
     }
 
     /// Output rows as rows of the table. Columns the output lacks are NULL.
-    pub fn conform(
-        &self,
-        output: &RecordBatch,
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let strict = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
+    pub fn conform(&self, output: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Misfit> {
         let columns = schema
             .fields()
             .iter()
             .map(|field| match output.column_by_name(field.name()) {
                 None => Ok(new_null_array(field.data_type(), output.num_rows())),
                 Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-                Some(column) => cast_with_options(column, field.data_type(), &strict),
+                Some(column) => assign(column, field.data_type()).map_err(|reason| Misfit {
+                    column: Some(field.name().clone()),
+                    reason,
+                }),
             })
             .collect::<Result<Vec<ArrayRef>, _>>()?;
-        RecordBatch::try_new(Arc::clone(schema), columns)
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| Misfit {
+            column: None,
+            reason: error.to_string(),
+        })
     }
 
     /// What the next commit has to say of the columns.
@@ -209,6 +206,63 @@ impl Target {
         catalog.commit(transaction).await?;
         Ok(())
     }
+}
+
+/// Why rows do not fit the table.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub column: Option<String>,
+    pub reason: String,
+}
+
+/// Whether values of one type can be put into a column of another without being said so: what
+/// PostgreSQL assigns, and texts, which are read.
+fn assignable(from: &ColumnType, to: &ColumnType) -> bool {
+    use ColumnType as T;
+    let number = |one: &T| {
+        matches!(
+            one,
+            T::SmallInt | T::Integer | T::BigInt | T::Numeric { .. } | T::Real | T::Double
+        )
+    };
+    let text = |one: &T| matches!(one, T::Text | T::Varchar(_) | T::Char(_));
+    let time = |one: &T| matches!(one, T::Date | T::Timestamp | T::TimestampTz);
+    let kin = from.arrow() == to.arrow()
+        || text(from)
+        || text(to)
+        || (number(from) && number(to))
+        || (time(from) && time(to))
+        || matches!((from, to), (T::Array(_), T::Array(_)));
+    kin && can_cast_types(&from.arrow(), &to.arrow())
+}
+
+/// Casts values to the type of their column. A number with a fraction is no whole number.
+fn assign(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let cast = cast_with_options(column, wanted, &strict).map_err(|error| match error {
+        ArrowError::CastError(reason) => reason,
+        error => error.to_string(),
+    })?;
+    let loses_fractions = wanted.is_integer()
+        && matches!(
+            column.data_type(),
+            DataType::Float32 | DataType::Float64 | DataType::Decimal128(..)
+        );
+    if loses_fractions {
+        let back = cast_with_options(&cast, column.data_type(), &strict)
+            .map_err(|error| error.to_string())?;
+        let changed = neq(&back, column).map_err(|error| error.to_string())?;
+        if let Some(row) =
+            (0..changed.len()).find(|row| changed.is_valid(*row) && changed.value(*row))
+        {
+            let value = array_value_to_string(column, row).unwrap_or_default();
+            return Err(format!("{value} is not a whole number"));
+        }
+    }
+    Ok(cast)
 }
 
 fn columns_of(fields: &SchemaRef) -> Result<Vec<ColumnDefinition>, SqlError> {

@@ -21,6 +21,7 @@ use boathouse_sql::ast::{self, Expr as SqlExpr, GroupByExpr, Ident, SelectItem, 
 use boathouse_sql::statement::OnSchemaChange;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
@@ -40,6 +41,20 @@ pub(super) struct Transform {
     source: SchemaRef,
     fields: SchemaRef,
     kind: Kind,
+    /// Columns whose misfits nobody would see: the query reads them and not `_rescued`.
+    unrescued: Vec<String>,
+    /// Whatever is rescued would be lost: the target has no `_rescued` and must not get one.
+    loses_rescued: bool,
+    /// Declared NOT NULL.
+    not_null: Vec<String>,
+}
+
+/// A source row that cannot be taken, whatever the query makes of it.
+pub(super) struct UnfitRow {
+    pub row: usize,
+    pub column: String,
+    pub sqlstate: SqlState,
+    pub reason: String,
 }
 
 enum Kind {
@@ -70,7 +85,12 @@ pub(super) struct FailedRow {
 }
 
 impl Transform {
-    pub async fn plan(plan: &PipelinePlan, source: &SourceSchema) -> Result<Self, SqlError> {
+    /// `left_out` names metadata columns that a pipeline without a query does not give.
+    pub async fn plan(
+        plan: &PipelinePlan,
+        source: &SourceSchema,
+        left_out: &[&str],
+    ) -> Result<Self, SqlError> {
         let columns = source.arrow();
         let decode = DecodeSchema {
             columns,
@@ -80,8 +100,10 @@ impl Transform {
         let Some(query) = &plan.query else {
             let keep: Vec<usize> = (0..source.fields().len())
                 .filter(|index| {
-                    // Only sheets have names.
-                    source.field(*index).name() != SHEET || plan.format_name == "EXCEL"
+                    let name = source.field(*index).name().as_str();
+                    !left_out.contains(&name)
+                        // Only sheets and members of archives have names.
+                        && (name != SHEET || plan.has_parts())
                 })
                 .collect();
             let fields = Arc::new(source.project(&keep).map_err(internal)?);
@@ -90,6 +112,9 @@ impl Transform {
                 source,
                 fields,
                 kind: Kind::Columns(keep),
+                unrescued: Vec::new(),
+                loses_rescued: left_out.contains(&RESCUED),
+                not_null: plan.not_null.clone(),
             });
         };
         if let Some(extended) = with_rescued(query)
@@ -117,16 +142,78 @@ impl Transform {
         }
         let fields = plain(&planned.fields);
         let optimized = query::optimize(&context, planned.plan.clone())?;
+        let read = columns_read(&optimized, source);
         let kind = match compile(&context, &optimized, source)? {
             Some((scanned, steps)) => Kind::RowWise { scanned, steps },
             None => Kind::Whole(Box::new(query.clone())),
+        };
+        let unrescued = if read.iter().any(|name| name == RESCUED) {
+            Vec::new()
+        } else {
+            read
         };
         Ok(Self {
             decode: decode.clone(),
             source: Arc::clone(source),
             fields,
             kind,
+            unrescued,
+            loses_rescued: false,
+            not_null: plan.not_null.clone(),
         })
+    }
+
+    /// Rows of the source that must be set aside before the query: a cell that is not of its column's
+    /// type would become a NULL without a trace, or a declared column would be NULL against its word.
+    pub fn unfit(&self, source: &RecordBatch) -> Vec<UnfitRow> {
+        let mut unfit = Vec::new();
+        let rescued = source
+            .column_by_name(RESCUED)
+            .and_then(|column| column.as_string_opt::<i32>());
+        if let Some(rescued) = rescued.filter(|column| column.null_count() < column.len())
+            && (self.loses_rescued || !self.unrescued.is_empty())
+        {
+            for (row, text) in rescued.iter().enumerate() {
+                let object = text.and_then(|text| {
+                    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok()
+                });
+                let misfit = object
+                    .iter()
+                    .flatten()
+                    .find(|(name, _)| self.loses_rescued || self.unrescued.contains(name));
+                if let Some((name, value)) = misfit {
+                    unfit.push(UnfitRow {
+                        row,
+                        column: name.clone(),
+                        sqlstate: SqlState::INVALID_TEXT_REPRESENTATION,
+                        reason: match source.column_by_name(name) {
+                            Some(_) => format!("{value} is not of the type of column \"{name}\""),
+                            None => format!("there is no column for \"{name}\", which is {value}"),
+                        },
+                    });
+                }
+            }
+        }
+        for name in &self.not_null {
+            let Some(column) = source.column_by_name(name) else {
+                continue;
+            };
+            if column.null_count() == 0 {
+                continue;
+            }
+            for row in (0..column.len()).filter(|row| column.is_null(*row)) {
+                if unfit.iter().any(|known| known.row == row) {
+                    continue;
+                }
+                unfit.push(UnfitRow {
+                    row,
+                    column: name.clone(),
+                    sqlstate: SqlState::NOT_NULL_VIOLATION,
+                    reason: format!("column \"{name}\" is declared NOT NULL and has no value"),
+                });
+            }
+        }
+        unfit
     }
 
     pub fn decode_schema(&self) -> &DecodeSchema {
@@ -308,6 +395,25 @@ fn with_rescued(query: &ast::Query) -> Option<ast::Query> {
     let item = SelectItem::UnnamedExpr(SqlExpr::Identifier(Ident::new(RESCUED)));
     select.projection.push(item);
     Some(query)
+}
+
+/// The source's columns that a plan reads. A scan without a projection reads all.
+fn columns_read(plan: &LogicalPlan, source: &SchemaRef) -> Vec<String> {
+    let mut read = Vec::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.source.schema() == *source
+        {
+            let all = || (0..source.fields().len()).collect();
+            for index in scan.projection.clone().unwrap_or_else(all) {
+                read.push(source.field(index).name().clone());
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    // The visitor itself never fails.
+    let _ = visited;
+    read
 }
 
 type Compiled = Option<(Vec<usize>, Vec<Step>)>;

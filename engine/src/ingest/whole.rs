@@ -24,10 +24,10 @@ use tokio::sync::mpsc;
 
 use super::decode::Decoding;
 use super::discover::ledger_file;
-use super::load::{Batch, Failure, Loader, PIPELINE_TAG, count, judge};
+use super::load::{Batch, Failure, Loader, PIPELINE_TAG, conform, count, judge, without_unfit};
 use super::quarantine::{QuarantineWriter, Rejected};
-use super::transform::with_source;
-use crate::error::SqlError;
+use super::transform::{Transform, with_source};
+use crate::error::{SqlError, SqlState};
 use crate::query;
 
 const QUEUE_BATCHES_MAX: usize = 4;
@@ -95,29 +95,30 @@ async fn attempt(
         &loader.plan.engine().lake,
         loader.pipeline,
         loader.run,
-        batch.next_row_id,
+        batch.row_ids.clone(),
+    );
+    let of_output = QuarantineWriter::new(
+        &loader.plan.engine().lake,
+        loader.pipeline,
+        loader.run,
+        batch.row_ids.clone(),
     );
     let ready = loader.ready()?;
     let Some(whole) = ready.transform.whole_query().cloned() else {
         return Err(SqlError::internal("the query is row by row").into());
     };
     let source = Arc::clone(ready.transform.source());
-    let decode_schema = ready.transform.decode_schema().clone();
+    let transform = Arc::clone(&ready.transform);
     let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
     let format = Arc::clone(&loader.plan.format);
     let local: Vec<LocalFile> = files.iter().map(|(_, file)| file.clone()).collect();
-    let feeding = tokio::spawn(feed(
-        format,
-        local,
-        decode_schema,
-        Arc::clone(&source),
-        sender,
-        quarantine,
-    ));
+    let feeding = tokio::spawn(feed(format, local, transform, sender, quarantine));
 
     let provider = source_table(&source, receiver)?;
     let context = with_source(&loader.plan.context, provider);
-    let outcome = run_query(loader, &context, &whole).await;
+    let outcome = run_query(loader, &context, &whole, of_output).await;
+    // A query that does not read its source to the end, or at all, must not hold up the reading.
+    drop(context);
     let fed = feeding
         .await
         .map_err(|error| SqlError::internal("reading the files ended early").caused_by(error))??;
@@ -127,21 +128,17 @@ async fn attempt(
         }
         return Ok(Some((index, error.into())));
     }
-    let (writer, rejected, counters) = outcome?;
-    let mut quarantine = fed.quarantine;
-    for row in rejected {
-        quarantine.write(row).await?;
-    }
-    let written = quarantine.rows();
+    let (writer, of_output, counters) = outcome?;
     let mut adds = writer.finish().await?;
     for file in &mut adds {
         file.set_tag(PIPELINE_TAG, &loader.pipeline.to_string());
     }
     batch.adds.extend(adds);
-    if let Some(file) = quarantine.finish().await? {
-        batch.quarantine.push(file);
+    for quarantine in [fed.quarantine, of_output] {
+        if let Some(file) = quarantine.finish().await? {
+            batch.quarantine.push(file);
+        }
     }
-    batch.next_row_id += written;
     loader.counters = counters;
     for ((entry, _), read) in files.iter().zip(fed.files) {
         loader.counters.rows_in += read.rows + read.rows_rejected;
@@ -158,21 +155,19 @@ async fn attempt(
     Ok(None)
 }
 
-type Written = (crate::lake::AppendWriter, Vec<Rejected>, RunCounters);
+type Written = (crate::lake::AppendWriter, QuarantineWriter, RunCounters);
 
 /// Runs the query to its end into a writer.
 async fn run_query(
     loader: &mut Loader<'_>,
     context: &query::QueryContext,
     whole: &boathouse_sql::ast::Query,
+    mut quarantine: QuarantineWriter,
 ) -> Result<Written, Failure> {
     let planned = query::plan_query(context, whole, &[]).await?;
     let mut stream = query::execute_query(context, &planned, &[]).await?;
     let mut counters = loader.counters;
     let mut messages = Vec::new();
-    let mut waiting =
-        QuarantineWriter::new(&loader.plan.engine().lake, loader.pipeline, loader.run, 0);
-    let mut rejected = Vec::new();
     let ready = loader.ready()?;
     let mut writer = ready.writer()?;
     while let Some(output) = stream.next().await {
@@ -181,7 +176,11 @@ async fn run_query(
             Err(error) => {
                 let error = query::failure(error);
                 writer.abandon().await;
-                return Err(super::load::file_failure("", &error));
+                return Err(if is_of_the_data(&error) {
+                    super::load::file_failure("", &error)
+                } else {
+                    error.into()
+                });
             }
         };
         let output = RecordBatch::try_new(
@@ -192,59 +191,76 @@ async fn run_query(
         let rows = u32::try_from(output.num_rows()).unwrap_or(u32::MAX);
         let origin = UInt32Array::from_iter_values(0..rows);
         let whole_output = output.clone();
-        let judged = judge(&ready.expectations, output, origin, &whole_output)?;
-        let (kept, _) = judged
-            .settle(&mut counters, &mut messages, &mut waiting)
+        let judged = judge(&ready.expectations, output, origin, &whole_output);
+        let (kept, origin) = judged
+            .settle(&mut counters, &mut messages, &mut quarantine)
             .await?;
-        let table_rows = ready
-            .target
-            .conform(&kept, &ready.schema)
-            .map_err(|error| {
-                let error = SqlError::new(
-                    crate::error::SqlState::INVALID_TEXT_REPRESENTATION,
-                    error.to_string(),
-                );
-                super::load::file_failure("", &error)
-            })?;
-        let origin =
-            UInt32Array::from_iter_values(0..u32::try_from(kept.num_rows()).unwrap_or(u32::MAX));
-        let judged = judge(&ready.constraints, table_rows, origin, &kept)?;
-        let (table_rows, _) = judged
-            .settle(&mut counters, &mut messages, &mut waiting)
-            .await?;
-        counters.rows_out += count(table_rows.num_rows());
-        writer.write(&table_rows).await?;
-        rejected.extend(waiting.take_waiting());
+        let (mut conformed, mut misfits) = (Vec::new(), Vec::new());
+        conform(ready, &kept, &origin, &mut conformed, &mut misfits);
+        for (row, misfit) in misfits {
+            let state = SqlState::INVALID_TEXT_REPRESENTATION;
+            let mut rejected = Rejected::of_row(&whole_output, row as usize, state, misfit.reason);
+            rejected.column = misfit.column;
+            counters.rows_quarantined += 1;
+            quarantine.write(rejected).await?;
+        }
+        for (table_rows, origin) in conformed {
+            let judged = judge(&ready.constraints, table_rows, origin, &whole_output);
+            let (table_rows, _) = judged
+                .settle(&mut counters, &mut messages, &mut quarantine)
+                .await?;
+            counters.rows_out += count(table_rows.num_rows());
+            writer.write(&table_rows).await?;
+        }
     }
-    loader.messages.extend(messages);
-    Ok((writer, rejected, counters))
+    loader.add_warnings(messages);
+    Ok((writer, quarantine, counters))
+}
+
+/// Whether a query failed at what is in the files, and not for want of memory, disk or storage.
+fn is_of_the_data(error: &SqlError) -> bool {
+    !error.retryable
+        && matches!(
+            error.state.0.get(..2),
+            Some("22" | "23" | "42" | "0A" | "21")
+        )
 }
 
 /// Decodes the files one after the other into the query's source.
 async fn feed(
     format: Arc<dyn boathouse_connectors::FileFormat>,
     files: Vec<LocalFile>,
-    decode_schema: boathouse_connectors::DecodeSchema,
-    source: SchemaRef,
+    transform: Arc<Transform>,
     sender: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
     mut quarantine: QuarantineWriter,
 ) -> Result<Fed, SqlError> {
     let mut read = Vec::with_capacity(files.len());
     for (index, file) in files.into_iter().enumerate() {
         let name = file.name.clone();
-        let mut decoding = Decoding::start(Arc::clone(&format), file, decode_schema.clone());
+        let mut decoding =
+            Decoding::start(Arc::clone(&format), file, transform.decode_schema().clone());
         let mut rows = 0;
         let mut rows_rejected = 0;
         while let Some(decoded) = decoding.batches.recv().await {
             super::failpoint::hit("after_read");
-            rows += count(decoded.batch.num_rows());
             rows_rejected += count(decoded.rejected.len());
             for row in decoded.rejected {
                 quarantine.write(Rejected::of_record(&name, row)).await?;
             }
-            let typed = RecordBatch::try_new(Arc::clone(&source), decoded.batch.columns().to_vec())
-                .map_err(DataFusionError::from);
-            if sender.send(typed).await.is_err() {
+            let typed = RecordBatch::try_new(
+                Arc::clone(transform.source()),
+                decoded.batch.columns().to_vec(),
+            )
+            .map_err(|error| {
+                SqlError::internal("decoded rows are not of the source's columns").caused_by(error)
+            })?;
+            let (typed, unfit) = without_unfit(&transform, typed)?;
+            rows += count(typed.num_rows());
+            rows_rejected += count(unfit.len());
+            for row in unfit {
+                quarantine.write(row).await?;
+            }
+            if sender.send(Ok(typed)).await.is_err() {
                 // The query ended before its source did, as with LIMIT; the rest is read unseen.
                 continue;
             }

@@ -344,6 +344,13 @@ fn parse_except(input: &mut Input) -> Result<Vec<String>, ParseError> {
     }
 }
 
+impl fmt::Display for FormatClause {
+    /// Its canonical text, as in `SHOW CREATE PIPELINE`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(format_text(Some(self)).trim())
+    }
+}
+
 impl FormatClause {
     /// `FORMAT name [(...)]` if it comes next.
     fn parse(input: &mut Input) -> Result<Option<Self>, ParseError> {

@@ -56,9 +56,14 @@ fn files_and_quarantine_become_true_with_their_sequence() {
             sequence: first,
             row_id: 1,
         }];
+        let superseded = [ReplayMark {
+            sequence: first,
+            row_id: 0,
+        }];
         let second = NewPosition {
             files: &changed,
             replays: &replays,
+            superseded: &superseded,
             ..position(pipeline, first)
         };
         let second = positions.prepare(second).await.unwrap();
@@ -71,6 +76,7 @@ fn files_and_quarantine_become_true_with_their_sequence() {
             a.csv loaded rows=5
             b.csv loaded rows=4
             quarantine of 1: q/1.parquet rows=2
+            superseded row 0 of 1
             replayed row 1 of 1
         "#]],
         )

@@ -11,7 +11,7 @@ pub const RELATION: Relation = Relation {
     oid: 14005,
     columns: "pipeline text, sequence bigint, row_id bigint, run_id bigint, \
               quarantined_at timestamptz, file text, sheet text, row_number bigint, column_name text, \
-              rule text, sqlstate text, reason text, raw jsonb, replayed_at timestamptz",
+              rule text, sqlstate text, reason text, raw jsonb, replayed_at timestamptz, superseded_at timestamptz",
     rows: Rows::Later(|context| Box::pin(rows(context))),
 };
 
@@ -39,6 +39,7 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
                 one.reason,
                 raw,
                 one.replayed_at,
+                one.superseded_at,
             ]);
         }
     }
