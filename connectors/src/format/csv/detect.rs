@@ -103,14 +103,15 @@ fn lay_out(
     values: &ValueFormat,
     skip_to: (usize, usize),
 ) -> Layout {
-    let width = usual_width(records);
-    // Titles above a table have fewer cells than the table.
-    let first = match shape.header_row {
-        Some(_) => 0,
-        None => records
+    let width = usual_width(records, |record| record.cells.len());
+    let first = match (shape.header_row, shape.header) {
+        // Rows without a header are all data.
+        (Some(_), _) | (None, Some(false)) => 0,
+        (None, Some(true)) => records
             .iter()
-            .position(|record| filled(record) * 2 > width && record.cells.len() >= width)
+            .position(|record| filled(record) > 0)
             .unwrap_or(0),
+        (None, None) => header_place(records, width),
     };
     let Some(record) = records.get(first) else {
         let (data_start, line) = skip_to;
@@ -124,6 +125,11 @@ fn lay_out(
     let has_header = shape.header.unwrap_or_else(|| {
         shape.header_row.is_some() || looks_like_header(&records[first..], values)
     });
+    // What was taken for a title above a header is a row when there is none.
+    let (first, record) = match (has_header, records.first()) {
+        (false, Some(record)) => (0, record),
+        _ => (first, record),
+    };
     let (names, offset, line) = if has_header {
         let mut header = record.cells.clone();
         // A delimiter at the end of the header line is no column, unless rows have it filled.
@@ -143,15 +149,13 @@ fn lay_out(
             record.next_line,
         )
     } else {
-        let columns = records[first..]
+        let columns = records
             .iter()
             .map(|row| row.cells.len())
             .max()
             .unwrap_or(0);
         let unnamed = vec![""; columns.min(width.max(record.cells.len()))];
-        let before = first.checked_sub(1).and_then(|index| records.get(index));
-        let (next, next_line) = before.map_or((0, 0), |row| (row.next, row.next_line));
-        (unique_names(&unnamed, shape.column_names), next, next_line)
+        (unique_names(&unnamed, shape.column_names), 0, 0)
     };
     Layout {
         dialect,
@@ -257,12 +261,22 @@ fn cell_text(text: &str, cell: Cell, dialect: &Dialect) -> String {
     unescaped
 }
 
-fn usual_width(records: &[Record]) -> usize {
+/// Titles above a table have fewer cells than the table. Rows may end with a delimiter more than
+/// the header, so empty cells at the end do not count.
+fn header_place(records: &[Record], width: usize) -> usize {
+    let width_filled = usual_width(records, filled_width);
+    records
+        .iter()
+        .position(|record| filled(record) * 2 > width && filled_width(record) >= width_filled)
+        .unwrap_or(0)
+}
+
+fn usual_width(records: &[Record], width: impl Fn(&Record) -> usize) -> usize {
     // How often each width occurs, and where first: of two as frequent the earlier wins.
     let mut counts: HashMap<usize, (usize, Reverse<usize>)> = HashMap::new();
     for (index, record) in records.iter().enumerate() {
         counts
-            .entry(record.cells.len())
+            .entry(width(record))
             .or_insert((0, Reverse(index)))
             .0 += 1;
     }
@@ -280,8 +294,17 @@ fn filled(record: &Record) -> usize {
         .count()
 }
 
+/// Without the empty cells at the end.
+fn filled_width(record: &Record) -> usize {
+    record
+        .cells
+        .iter()
+        .rposition(|cell| !cell.trim().is_empty())
+        .map_or(0, |last| last + 1)
+}
+
 fn score(records: &[Record]) -> f64 {
-    let width = usual_width(records);
+    let width = usual_width(records, |record| record.cells.len());
     if records.is_empty() || width < 2 {
         return 0.0;
     }
@@ -447,6 +470,48 @@ mod tests {
                 ..shape()
             },
             "',' Some('\"') None column_1 column_2 line 1: \"a,b\\n\"",
+        );
+    }
+
+    #[test]
+    fn a_delimiter_at_the_end_of_rows_does_not_cost_the_header() {
+        let text = "sku,qty,price\na,1,2,\nb,3,4,\nc,5,6,\n";
+        let expected = "',' Some('\"') None sku qty price line 2: \"a,1,2,\\nb,3,4,\\nc,5,6,\\n\"";
+        check(text, &shape(), expected);
+        check(
+            text,
+            &Shape {
+                header: Some(true),
+                ..shape()
+            },
+            expected,
+        );
+    }
+
+    #[test]
+    fn a_header_that_is_given_is_the_first_line_whatever_its_width() {
+        check(
+            "\nid\n1,2\n3,4\n",
+            &Shape {
+                header: Some(true),
+                ..shape()
+            },
+            "',' Some('\"') None id line 3: \"1,2\\n3,4\\n\"",
+        );
+    }
+
+    #[test]
+    fn no_row_is_passed_over_when_there_is_no_header() {
+        let text = "a,,,\nb,1,2,3\nc,4,5,6\n";
+        let expected = "',' Some('\"') None column_1 column_2 column_3 column_4 line 1: \"a,,,\\nb,1,2,3\\nc,4,5,6\\n\"";
+        check(text, &shape(), expected);
+        check(
+            text,
+            &Shape {
+                header: Some(false),
+                ..shape()
+            },
+            expected,
         );
     }
 }
