@@ -18,18 +18,28 @@ use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook, XlsxError};
 use zip::write::SimpleFileOptions;
 
 fn read(path: &Path, options: &[(&str, &str)]) -> Result<String, FormatError> {
+    read_as(path, options, &InferenceLimits::default(), true)
+}
+
+fn read_as(
+    path: &Path,
+    options: &[(&str, &str)],
+    limits: &InferenceLimits,
+    inferred: bool,
+) -> Result<String, FormatError> {
     set_excel_reader(env!("CARGO_BIN_EXE_boathouse-excel-reader"));
     let mut options = Options::new("format \"EXCEL\"", options.iter().copied());
     let format = format("EXCEL").unwrap().configure(&mut options).unwrap();
     options.finish().unwrap();
     let file = LocalFile::in_place(path, "in/book", fs::metadata(path).unwrap().len());
-    let columns = format.infer(&file, &InferenceLimits::default())?;
+    let columns = format.infer(&file, limits)?;
     let types: Vec<String> = columns
         .fields()
         .iter()
         .map(|f| format!("{} {}", f.name(), f.data_type()))
         .collect();
-    let schema = DecodeSchema::new(columns);
+    let mut schema = DecodeSchema::new(columns);
+    schema.inferred = inferred;
     let mut batches = Vec::new();
     format.read(&file, &schema, &mut |decoded| {
         batches.push(decoded.batch);
@@ -215,6 +225,42 @@ fn error_cells_and_late_types_are_rescued() {
             +-------+------+-----------------+--------+-------+
         "##]],
     );
+}
+
+#[test]
+fn identifiers_do_not_fit_a_column_found_to_be_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("book.xlsx");
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    sheet.write(0, 0, "code").unwrap();
+    sheet.write(1, 0, 101).unwrap();
+    sheet.write(2, 0, "007").unwrap();
+    book.save(&path).unwrap();
+    let limits = InferenceLimits {
+        rows: 1,
+        ..InferenceLimits::default()
+    };
+    expect![[r#"
+        code Int64
+        +------+----------------+--------+------+
+        | code | _rescued       | _sheet | _row |
+        +------+----------------+--------+------+
+        | 101  |                | Sheet1 | 2    |
+        |      | {"code":"007"} | Sheet1 | 3    |
+        +------+----------------+--------+------+
+    "#]]
+    .assert_eq(&read_as(&path, &[], &limits, true).unwrap());
+    expect![[r#"
+        code Int64
+        +------+----------+--------+------+
+        | code | _rescued | _sheet | _row |
+        +------+----------+--------+------+
+        | 101  |          | Sheet1 | 2    |
+        | 7    |          | Sheet1 | 3    |
+        +------+----------+--------+------+
+    "#]]
+    .assert_eq(&read_as(&path, &[], &limits, false).unwrap());
 }
 
 #[test]

@@ -87,13 +87,19 @@ pub const METADATA_COLUMNS: [&str; 4] = [RESCUED, FILE, SHEET, ROW];
 pub struct DecodeSchema {
     pub columns: SchemaRef,
     pub keep_unknown: bool,
+    /// The types were judged by a sample, not declared by somebody. What the judgement would not
+    /// have taken for a number, such as `007`, then does not fit a column of numbers, wherever it
+    /// comes: it is an identifier, and its zeros must not be lost.
+    pub inferred: bool,
 }
 
 impl DecodeSchema {
+    /// Columns as they were inferred.
     pub fn new(columns: SchemaRef) -> Self {
         Self {
             columns,
             keep_unknown: true,
+            inferred: true,
         }
     }
 

@@ -34,6 +34,7 @@ enum TextRule {
 pub struct ColumnBuilder {
     values: Values,
     nulls: NullBufferBuilder,
+    inferred: bool,
 }
 
 enum Values {
@@ -67,8 +68,9 @@ pub enum Native<'a> {
 }
 
 impl ColumnBuilder {
-    /// Refuses Arrow types no text is read into.
-    pub fn new(field: &Field, capacity: usize) -> Result<Self, ArrowError> {
+    /// Refuses Arrow types no text is read into. `inferred` is that of
+    /// [`DecodeSchema`](crate::format::DecodeSchema).
+    pub fn new(field: &Field, capacity: usize, inferred: bool) -> Result<Self, ArrowError> {
         let values = match field.data_type() {
             DataType::Null => Values::Null,
             DataType::Boolean => Values::Boolean(BooleanBufferBuilder::new(capacity)),
@@ -108,6 +110,7 @@ impl ColumnBuilder {
         Ok(Self {
             values,
             nulls: NullBufferBuilder::new(capacity),
+            inferred,
         })
     }
 
@@ -259,6 +262,7 @@ pub fn append_column<'a>(
     mismatched: impl FnMut(usize),
 ) -> Option<Mismatch> {
     let nulls = &mut builder.nulls;
+    let inferred = builder.inferred;
     let simple = format.decimal == b'.' && format.thousands.is_none();
     match &mut builder.values {
         Values::Null => fill(nulls, cells, mismatched, |_| Some(()), |_| {}),
@@ -275,49 +279,49 @@ pub fn append_column<'a>(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format).and_then(|value| i16::try_from(value).ok()),
+            |text| integer(text, format, inferred).and_then(|value| i16::try_from(value).ok()),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int32(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format).and_then(|value| i32::try_from(value).ok()),
+            |text| integer(text, format, inferred).and_then(|value| i32::try_from(value).ok()),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int64(values) if simple => fill(
             nulls,
             cells,
             mismatched,
-            |text| number::parse_i64(text.as_bytes()),
+            |text| plain_integer(text.as_bytes(), inferred),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int64(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format),
+            |text| integer(text, format, inferred),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Float32(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| float(text, format).map(|value| value as f32),
+            |text| float(text, format, inferred).map(|value| value as f32),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Float64(values) if simple => fill(
             nulls,
             cells,
             mismatched,
-            |text| number::parse_f64(text.as_bytes()),
+            |text| plain_float(text.as_bytes(), inferred),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Float64(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| float(text, format),
+            |text| float(text, format, inferred),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Decimal(values, precision, scale) => fill(
@@ -327,6 +331,12 @@ pub fn append_column<'a>(
             |text| {
                 let mut buffer = [0; 64];
                 let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+                if inferred
+                    && (number::is_identifier(plain)
+                        || !number::fits_decimal(plain, *precision, *scale))
+                {
+                    return None;
+                }
                 number::parse_decimal(plain, *precision, *scale)
             },
             |value| values.push(value.unwrap_or(0)),
@@ -471,14 +481,33 @@ fn whole(value: f64) -> Result<i64, ()> {
     }
 }
 
-fn integer(text: &str, format: &ValueFormat) -> Option<i64> {
+fn integer(text: &str, format: &ValueFormat, inferred: bool) -> Option<i64> {
     let mut buffer = [0; 64];
-    number::parse_i64(number::normalize(text.as_bytes(), format, &mut buffer)?)
+    let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+    plain_integer(plain, inferred)
 }
 
-fn float(text: &str, format: &ValueFormat) -> Option<f64> {
+fn float(text: &str, format: &ValueFormat, inferred: bool) -> Option<f64> {
     let mut buffer = [0; 64];
-    number::parse_f64(number::normalize(text.as_bytes(), format, &mut buffer)?)
+    let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+    plain_float(plain, inferred)
+}
+
+#[inline]
+fn plain_integer(text: &[u8], inferred: bool) -> Option<i64> {
+    if inferred && number::is_identifier(text) {
+        return None;
+    }
+    number::parse_i64(text)
+}
+
+#[inline]
+fn plain_float(text: &[u8], inferred: bool) -> Option<f64> {
+    let value = number::parse_f64(text)?;
+    if inferred && (number::is_identifier(text) || !number::is_exact(text, value)) {
+        return None;
+    }
+    Some(value)
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -569,8 +598,12 @@ mod tests {
     use arrow::util::display::{ArrayFormatter, FormatOptions};
 
     fn check(data_type: DataType, cells: &[&str], expected: &[&str]) {
+        check_column(data_type, false, cells, expected);
+    }
+
+    fn check_column(data_type: DataType, inferred: bool, cells: &[&str], expected: &[&str]) {
         let field = Field::new("c", data_type, true);
-        let mut builder = ColumnBuilder::new(&field, 0).unwrap();
+        let mut builder = ColumnBuilder::new(&field, 0, inferred).unwrap();
         let format = ValueFormat::default();
         let mut wrong = Vec::new();
         append_column(
@@ -620,10 +653,62 @@ mod tests {
     }
 
     #[test]
+    fn what_inference_takes_for_no_number_fits_only_a_declared_column() {
+        let cells = ["7", "0", "-0.5", "007", "-07", "+62812"];
+        check_column(
+            DataType::Int64,
+            true,
+            &cells,
+            &["7", "0", "!NULL", "!NULL", "!NULL", "!NULL"],
+        );
+        check(
+            DataType::Int64,
+            &cells,
+            &["7", "0", "!NULL", "7", "-7", "62812"],
+        );
+        check_column(
+            DataType::Float64,
+            true,
+            &cells,
+            &["7.0", "0.0", "-0.5", "!NULL", "!NULL", "!NULL"],
+        );
+        check_column(
+            DataType::Decimal128(38, 1),
+            true,
+            &cells,
+            &["7.0", "0.0", "-0.5", "!NULL", "!NULL", "!NULL"],
+        );
+    }
+
+    #[test]
+    fn a_number_that_would_lose_digits_fits_only_a_declared_column() {
+        let cells = ["9007199254740993", "0.30000000000000004", "1e400"];
+        check_column(
+            DataType::Float64,
+            true,
+            &cells,
+            &["!NULL", "0.30000000000000004", "!NULL"],
+        );
+        check(
+            DataType::Float64,
+            &cells,
+            &["9007199254740992.0", "0.30000000000000004", "inf"],
+        );
+        let cells = ["0.125", "0.120"];
+        check_column(
+            DataType::Decimal128(38, 2),
+            true,
+            &cells,
+            &["!NULL", "0.12"],
+        );
+        check(DataType::Decimal128(38, 2), &cells, &["0.13", "0.12"]);
+    }
+
+    #[test]
     fn a_text_that_is_no_uuid_no_json_or_too_long_does_not_fit() {
         let accepted = |column_type: ColumnType, text: &str| {
             let field = column_type.to_field("c", true);
-            let mut builder = ColumnBuilder::new(&field, 0).unwrap();
+            let mut builder = ColumnBuilder::new(&field, 0, false).unwrap();
             builder.append_text(text, &ValueFormat::default()).is_ok()
         };
         assert!(accepted(
@@ -640,7 +725,7 @@ mod tests {
     #[test]
     fn typed_cells_convert_where_nothing_is_lost() {
         let field = Field::new("c", DataType::Int64, true);
-        let mut builder = ColumnBuilder::new(&field, 0).unwrap();
+        let mut builder = ColumnBuilder::new(&field, 0, false).unwrap();
         let format = ValueFormat::default();
         assert_eq!(builder.append_native(Native::Float(3.0), &format), Ok(()));
         assert_eq!(
@@ -649,7 +734,7 @@ mod tests {
         );
         assert_eq!(builder.append_native(Native::Text("7"), &format), Ok(()));
         let text = Field::new("c", DataType::Utf8, true);
-        let mut builder = ColumnBuilder::new(&text, 0).unwrap();
+        let mut builder = ColumnBuilder::new(&text, 0, false).unwrap();
         for native in [
             Native::Float(7.0),
             Native::Float(0.1),

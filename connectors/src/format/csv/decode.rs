@@ -216,7 +216,7 @@ impl Decoder {
                 columns.push(arrow::array::new_null_array(field.data_type(), rows));
                 continue;
             };
-            let mut builder = ColumnBuilder::new(field, rows).map_err(arrow)?;
+            let mut builder = ColumnBuilder::new(field, rows, self.schema.inferred).map_err(arrow)?;
             let is_text = field.data_type() == &DataType::Utf8;
             append_column(
                 &mut builder,

@@ -232,6 +232,39 @@ fn a_type_that_changes_behind_the_sample_is_rescued() {
 }
 
 #[test]
+fn identifiers_do_not_fit_a_column_found_to_be_numbers() {
+    let file = spool(b"code\n007\n+62812\n7\n");
+    let format = configure(&[]);
+    let columns = Arc::new(Schema::new(vec![Field::new(
+        "code",
+        arrow::datatypes::DataType::Int64,
+        true,
+    )]));
+    let mut schema = DecodeSchema::new(columns);
+    expect![[r#"
+        +------+-------------------+------+
+        | code | _rescued          | _row |
+        +------+-------------------+------+
+        |      | {"code":"007"}    | 2    |
+        |      | {"code":"+62812"} | 3    |
+        | 7    |                   | 4    |
+        +------+-------------------+------+
+    "#]]
+    .assert_eq(&read_all(&*format, &file, &schema));
+    schema.inferred = false;
+    expect![[r#"
+        +-------+----------+------+
+        | code  | _rescued | _row |
+        +-------+----------+------+
+        | 7     |          | 2    |
+        | 62812 |          | 3    |
+        | 7     |          | 4    |
+        +-------+----------+------+
+    "#]]
+    .assert_eq(&read_all(&*format, &file, &schema));
+}
+
+#[test]
 fn compressed_files_and_archives() {
     let text = "a,b\n1,x\n2,y\n";
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -228,7 +228,7 @@ fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, FormatError> {
         .fields()
         .iter()
         .map(|field| {
-            ColumnBuilder::new(field, 1024).map_err(|error| {
+            ColumnBuilder::new(field, 1024, schema.inferred).map_err(|error| {
                 FormatError::new(sqlstate::FEATURE_NOT_SUPPORTED, error.to_string())
             })
         })
