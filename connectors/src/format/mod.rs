@@ -54,6 +54,19 @@ pub trait FileFormat: Send + Sync {
     ) -> Result<FileStatistics, FormatError>;
 }
 
+/// Cells in memory at once for one batch, whatever its shape: each takes eight bytes or more even
+/// when it is empty.
+const CELLS_MAX: usize = 4 << 20;
+
+/// Rows a batch of `columns` columns may have.
+fn rows_max(columns: usize) -> usize {
+    (CELLS_MAX / columns.max(1)).max(1)
+}
+
+/// Default of the option `max_columns`: a delimiter taken for another, or data where keys belong,
+/// makes columns without end.
+const COLUMNS_MAX: usize = 2_000;
+
 /// How much of a file [`FileFormat::infer`] may look at.
 #[derive(Debug, Clone)]
 pub struct InferenceLimits {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use memchr::{memchr, memchr_iter, memmem};
 
+use crate::error::{FormatError, sqlstate};
 use crate::format::names::{NameStyle, unique_names};
 use crate::value::ValueFormat;
 use crate::value::infer::TypeSample;
@@ -28,6 +29,8 @@ pub struct Shape {
     /// Lines before anything else.
     pub skip_rows: usize,
     pub column_names: NameStyle,
+    /// More are refused.
+    pub columns_max: usize,
 }
 
 /// How a text is written.
@@ -52,7 +55,12 @@ struct Record {
     next_line: usize,
 }
 
-pub fn detect(sample: &str, at_end: bool, shape: &Shape, values: &ValueFormat) -> Layout {
+pub fn detect(
+    sample: &str,
+    at_end: bool,
+    shape: &Shape,
+    values: &ValueFormat,
+) -> Result<Layout, FormatError> {
     let terminator = terminator(sample.as_bytes());
     let skipped = line_starts(sample, terminator, shape.skip_rows);
     let skip_to = match shape.header_row {
@@ -102,7 +110,7 @@ fn lay_out(
     shape: &Shape,
     values: &ValueFormat,
     skip_to: (usize, usize),
-) -> Layout {
+) -> Result<Layout, FormatError> {
     let width = usual_width(records, |record| record.cells.len());
     let first = match (shape.header_row, shape.header) {
         // Rows without a header are all data.
@@ -115,12 +123,12 @@ fn lay_out(
     };
     let Some(record) = records.get(first) else {
         let (data_start, line) = skip_to;
-        return Layout {
+        return Ok(Layout {
             dialect,
             names: Vec::new(),
             data_start,
             data_line: line as i64 + 1,
-        };
+        });
     };
     let has_header = shape.header.unwrap_or_else(|| {
         shape.header_row.is_some() || looks_like_header(&records[first..], values)
@@ -130,7 +138,7 @@ fn lay_out(
         (false, Some(record)) => (0, record),
         _ => (first, record),
     };
-    let (names, offset, line) = if has_header {
+    let (header, offset, line) = if has_header {
         let mut header = record.cells.clone();
         // A delimiter at the end of the header line is no column, unless rows have it filled.
         while header.len() > 1
@@ -143,26 +151,30 @@ fn lay_out(
         {
             header.pop();
         }
-        (
-            unique_names(&header, shape.column_names),
-            record.next,
-            record.next_line,
-        )
+        (header, record.next, record.next_line)
     } else {
-        let columns = records
-            .iter()
-            .map(|row| row.cells.len())
-            .max()
-            .unwrap_or(0);
-        let unnamed = vec![""; columns.min(width.max(record.cells.len()))];
-        (unique_names(&unnamed, shape.column_names), 0, 0)
+        let columns = records.iter().map(|row| row.cells.len()).max().unwrap_or(0);
+        let unnamed = vec![String::new(); columns.min(width.max(record.cells.len()))];
+        (unnamed, 0, 0)
     };
-    Layout {
+    if header.len() > shape.columns_max {
+        return Err(too_many_columns(header.len(), shape.columns_max));
+    }
+    Ok(Layout {
         dialect,
-        names,
+        names: unique_names(&header, shape.column_names),
         data_start: skip_to.0 + offset,
         data_line: (skip_to.1 + line) as i64 + 1,
-    }
+    })
+}
+
+/// More columns than may be.
+pub fn too_many_columns(columns: usize, columns_max: usize) -> FormatError {
+    FormatError::new(
+        sqlstate::LIMIT_EXCEEDED,
+        format!("the file has {columns} columns; more than {columns_max} are refused"),
+    )
+    .hint("give the right delimiter and header_row, or raise max_columns")
 }
 
 /// Old files end lines by `\r` alone.
@@ -275,10 +287,7 @@ fn usual_width(records: &[Record], width: impl Fn(&Record) -> usize) -> usize {
     // How often each width occurs, and where first: of two as frequent the earlier wins.
     let mut counts: HashMap<usize, (usize, Reverse<usize>)> = HashMap::new();
     for (index, record) in records.iter().enumerate() {
-        counts
-            .entry(width(record))
-            .or_insert((0, Reverse(index)))
-            .0 += 1;
+        counts.entry(width(record)).or_insert((0, Reverse(index))).0 += 1;
     }
     counts
         .into_iter()
@@ -379,11 +388,12 @@ mod tests {
             header_row: None,
             skip_rows: 0,
             column_names: NameStyle::Snake,
+            columns_max: 4,
         }
     }
 
     fn check(text: &str, shape: &Shape, expected: &str) {
-        let layout = detect(text, true, shape, &ValueFormat::default());
+        let layout = detect(text, true, shape, &ValueFormat::default()).unwrap();
         let shown = format!(
             "{:?} {:?} {:?} {} line {}: {:?}",
             char::from(layout.dialect.delimiter),
@@ -512,6 +522,18 @@ mod tests {
                 ..shape()
             },
             expected,
+        );
+    }
+
+    #[test]
+    fn columns_without_end_are_refused() {
+        let error = detect("a,b,c,d,e\n", true, &shape(), &ValueFormat::default()).unwrap_err();
+        assert_eq!(
+            (error.to_string(), error.sqlstate),
+            (
+                "the file has 5 columns; more than 4 are refused".to_owned(),
+                "54000"
+            )
         );
     }
 }

@@ -30,7 +30,8 @@ use crate::value::infer::TypeSample;
 use crate::value::{ValueFormat, take_character};
 
 use super::{
-    DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
+    COLUMNS_MAX, DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits,
+    NameStyle, rows_max,
 };
 use detect::{Layout, Shape};
 use source::{Compression, Member, Text};
@@ -68,8 +69,8 @@ pub struct CsvFormat {
 
 impl CsvFormat {
     /// Options `delimiter`, `quote`, `escape`, `header`, `header_row`, `skip_rows`, `comment`,
-    /// `encoding`, `compression`, `ragged`, `skip_footer`, `footer`, `column_names`, and those of
-    /// [`ValueFormat::take`].
+    /// `encoding`, `compression`, `ragged`, `skip_footer`, `footer`, `column_names`,
+    /// `max_columns`, and those of [`ValueFormat::take`].
     pub fn take(options: &mut Options) -> Result<Self, ConnectorError> {
         let quote = match options.take_text("quote")?.as_deref() {
             None => None,
@@ -116,6 +117,7 @@ impl CsvFormat {
                 header_row: options.take_number("header_row")?,
                 skip_rows: options.take_number("skip_rows")?.unwrap_or(0),
                 column_names: take_name_style(options)?,
+                columns_max: take_columns_max(options)?,
             },
             values: ValueFormat::take(options)?,
             encoding,
@@ -274,6 +276,10 @@ impl FileFormat for CsvFormat {
                     }
                 }
             }
+            let columns_max = self.shape.columns_max;
+            if names.len() > columns_max {
+                return Err(named(detect::too_many_columns(names.len(), columns_max)));
+            }
         }
         if names.is_empty() {
             return Err(named(FormatError::malformed("the file is empty")));
@@ -308,10 +314,12 @@ impl FileFormat for CsvFormat {
                 file.name.clone(),
                 member.name.clone(),
             );
+            let columns = opened.layout.names.len().max(schema.columns.fields().len());
             let cutter = cut::Cutter::new(
                 std::io::Cursor::new(opened.sample).chain(opened.text),
                 opened.layout.dialect,
                 self.chunk_bytes,
+                rows_max(columns),
                 opened.layout.data_line,
             );
             let flow = pipeline::run(cutter, &decoder, self.skip_footer, &mut statistics, sink)
@@ -332,6 +340,11 @@ pub(super) fn take_name_style(options: &mut Options) -> Result<NameStyle, Connec
             _ => NameStyle::Snake,
         },
     )
+}
+
+/// Option `max_columns`.
+pub(super) fn take_columns_max(options: &mut Options) -> Result<usize, ConnectorError> {
+    Ok(options.take_number("max_columns")?.unwrap_or(COLUMNS_MAX))
 }
 
 /// Option `footer`: a rule for rows that are no data, tried on the first cell that is not empty.
