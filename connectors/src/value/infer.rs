@@ -257,13 +257,14 @@ mod tests {
     #[test]
     fn no_digit_of_a_number_is_lost() {
         let numeric = DataType::Decimal128(38, 10);
-        // As pandas writes doubles: each is the shortest text of its value.
+        // As programs write doubles: as the shortest text of the value, or with 17 digits.
         check(
             &[
                 "0.30000000000000004",
-                "1.2345678901234567e-05",
+                "1.2345678901234568e-05",
+                "0.10000000000000001",
                 "0.000000000001234567",
-                "1234567.1234567891",
+                "1234567.1234567892",
             ],
             DataType::Float64,
         );

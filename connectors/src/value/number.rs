@@ -109,23 +109,30 @@ pub fn fits_decimal(text: &[u8], precision: u8, scale: i8) -> bool {
         && parse_decimal(text, precision, scale).is_some()
 }
 
-/// Whether `value` says all the digits of `text`, from which it was parsed.
+/// Whether `value`, parsed from `text`, gives its digits again when it is written in one of the two
+/// ways doubles are: as the shortest text that is read as the same value, or with 17 digits.
 pub fn is_exact(text: &[u8], value: f64) -> bool {
     // So few digits come out of a double as they went in, unless an exponent takes it to the edge
     // of what there is.
     if text.len() <= DOUBLE_DIGITS && (value.is_normal() || find_exponent(text).is_none()) {
         return true;
     }
-    let mut shortest = [0; 32];
-    let mut rest = &mut shortest[..];
-    if !value.is_finite() || write!(rest, "{value:e}").is_err() {
+    value.is_finite()
+        && (is_written_as(text, format_args!("{value:e}"))
+            || is_written_as(text, format_args!("{value:.16e}")))
+}
+
+fn is_written_as(text: &[u8], written: std::fmt::Arguments<'_>) -> bool {
+    let mut buffer = [0; 32];
+    let mut rest = &mut buffer[..];
+    if rest.write_fmt(written).is_err() {
         return false;
     }
     let free = rest.len();
-    let shortest = &shortest[..shortest.len() - free];
-    match (Significand::of(text), Significand::of(shortest)) {
-        (Some(text), Some(shortest)) => {
-            text.point == shortest.point && text.digits().eq(shortest.digits())
+    let written = &buffer[..buffer.len() - free];
+    match (Significand::of(text), Significand::of(written)) {
+        (Some(text), Some(written)) => {
+            text.point == written.point && text.digits().eq(written.digits())
         }
         _ => false,
     }
@@ -353,11 +360,12 @@ mod tests {
     }
 
     #[test]
-    fn a_double_is_exact_when_its_shortest_text_has_the_same_digits() {
+    fn a_double_is_exact_when_it_is_written_with_the_same_digits() {
         let exact = |text: &str| is_exact(text.as_bytes(), parse_f64(text.as_bytes()).unwrap());
         for text in [
             "0.30000000000000004",
-            "1.2345678901234567e-05",
+            "1.2345678901234568e-05",
+            "0.10000000000000001",
             "-12345678901234567000.0",
             "1e22",
             "0.00000000000000000000",
