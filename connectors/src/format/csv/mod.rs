@@ -15,6 +15,7 @@ mod pipeline;
 mod scan;
 pub(super) mod source;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -138,14 +139,20 @@ impl CsvFormat {
             .take(1 << 18)
             .read_to_end(&mut head)
             .map_err(source::read_error)?;
+        let whole = head.len() < 1 << 18;
         let (encoding, mark) = match self.encoding {
             Some(encoding) => {
                 let mark = Encoding::for_bom(&head).filter(|(found, _)| *found == encoding);
                 (encoding, mark.map_or(0, |(_, mark)| mark))
             }
-            None => source::detect_encoding(&head, head.len() < 1 << 18),
+            None => source::detect_encoding(&head, whole),
         };
-        let mut text = Text::new(head, mark, bytes, encoding);
+        let says_nothing = self.encoding.is_none() && encoding == encoding_rs::UTF_8;
+        let mut text = if says_nothing && !whole && head.is_ascii() {
+            Text::undecided(head, bytes)
+        } else {
+            Text::new(head, mark, bytes, encoding)
+        };
         let mut sample = Vec::new();
         let mut at_end = false;
         sample.resize(SAMPLE_BYTES, 0);
@@ -163,20 +170,15 @@ impl CsvFormat {
             }
         }
         sample.truncate(length);
-        let whole = String::from_utf8_lossy(&sample);
-        // With replaced characters offsets would not be those of the text.
-        let ascii: String;
-        let shown: &str = match &whole {
-            std::borrow::Cow::Borrowed(text) => text,
-            std::borrow::Cow::Owned(_) => {
-                ascii = sample
-                    .iter()
-                    .map(|b| if b.is_ascii() { char::from(*b) } else { '?' })
-                    .collect();
-                &ascii
-            }
+        // Replaced byte by byte, or offsets would not be those of the text.
+        let mut shown = Cow::Borrowed(sample.as_slice());
+        if std::str::from_utf8(&shown).is_err() {
+            source::blank_invalid(shown.to_mut());
+        }
+        let layout = {
+            let text = std::str::from_utf8(&shown).unwrap_or("");
+            detect::detect(text, at_end, &self.shape, &self.values)?
         };
-        let layout = detect::detect(shown, at_end, &self.shape, &self.values);
         sample.drain(..layout.data_start.min(sample.len()));
         Ok(Opened {
             layout,
@@ -313,6 +315,7 @@ impl FileFormat for CsvFormat {
                 self.footer.clone(),
                 file.name.clone(),
                 member.name.clone(),
+                opened.text.written_in(),
             );
             let columns = opened.layout.names.len().max(schema.columns.fields().len());
             let cutter = cut::Cutter::new(
