@@ -38,7 +38,15 @@ pub trait FileStore: Send + Sync {
     /// Moves the file into the folder `target_dir` (relative to the root, made when missing)
     /// under its own name and answers with its new path. A file of that name already there is
     /// not overwritten: the moved one gets a number before its extension.
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError>;
+    ///
+    /// `None`: the file is another one than was listed, by size, time or etag, and stays where it
+    /// is, because nobody has read it yet. This is looked at as late as the system allows, but a
+    /// system without a conditional move leaves a moment between the look and the move.
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError>;
 
     /// Tries the connection step by step. Never fails as a whole: what failed is in the list.
     async fn check(&self) -> Vec<Check>;
@@ -52,6 +60,21 @@ pub struct FileEntry {
     pub size: u64,
     pub etag: Option<String>,
     pub modified: Option<DateTime<Utc>>,
+}
+
+impl FileEntry {
+    /// Whether `now`, listed under the same path, is the same file. What either of them does not
+    /// say is not compared.
+    pub fn is_same(&self, now: &Self) -> bool {
+        fn agree<T: PartialEq>(before: &Option<T>, now: &Option<T>) -> bool {
+            before.is_none() || now.is_none() || before == now
+        }
+        self.size == now.size
+            && match (&self.etag, &now.etag) {
+                (Some(before), Some(now)) => before == now,
+                _ => agree(&self.modified, &now.modified),
+            }
+    }
 }
 
 /// A file on the local disk. A fetched copy is removed when the last clone is dropped.

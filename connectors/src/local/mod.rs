@@ -125,12 +125,7 @@ impl LocalStore {
                     && patterns.matches(&path)
                     && self.resolve(&root, &path).is_ok()
                 {
-                    found.push(FileEntry {
-                        path,
-                        size: metadata.len(),
-                        etag: None,
-                        modified: metadata.modified().ok().map(DateTime::<Utc>::from),
-                    });
+                    found.push(entry_of(path, &metadata));
                 }
             }
         }
@@ -142,9 +137,7 @@ impl LocalStore {
         let root = self.real_root()?;
         let real = self.resolve(&root, &entry.path)?;
         let metadata = fs::metadata(&real).map_err(|error| self.error(&entry.path, error))?;
-        let modified = metadata.modified().ok().map(DateTime::<Utc>::from);
-        if metadata.len() != entry.size || (entry.modified.is_some() && modified != entry.modified)
-        {
+        if !entry.is_same(&entry_of(entry.path.clone(), &metadata)) {
             return Err(ConnectorError::new(
                 sqlstate::IO_ERROR,
                 format!("file \"{}\" has changed since it was listed", entry.path),
@@ -158,7 +151,7 @@ impl LocalStore {
         &self,
         entry: &FileEntry,
         target_dir: &str,
-    ) -> Result<String, ConnectorError> {
+    ) -> Result<Option<String>, ConnectorError> {
         let root = self.real_root()?;
         // The entry itself is moved, not what a link points to; its folder must be inside.
         let from = root.join(relative(&entry.path)?);
@@ -171,6 +164,13 @@ impl LocalStore {
             .ok_or_else(|| outside(&entry.path))?
             .to_owned();
         let from = folder.join(&name);
+        let is_same = || {
+            let metadata = fs::metadata(&from).map_err(|error| self.error(&entry.path, error))?;
+            Ok::<_, ConnectorError>(entry.is_same(&entry_of(entry.path.clone(), &metadata)))
+        };
+        if !is_same()? {
+            return Ok(None);
+        }
         let target = root.join(relative(target_dir)?);
         fs::create_dir_all(&target).map_err(|error| self.error(target_dir, error))?;
         let target = self.resolve(&root, target_dir)?;
@@ -181,8 +181,13 @@ impl LocalStore {
             // A hard link fails when the name is taken, a rename would overwrite.
             match fs::hard_link(&from, &to) {
                 Ok(()) => {
+                    // Whoever writes a new file meanwhile writes it under the old name.
+                    if !is_same()? {
+                        fs::remove_file(&to).map_err(|error| self.error(&candidate, error))?;
+                        return Ok(None);
+                    }
                     fs::remove_file(&from).map_err(|error| self.error(&entry.path, error))?;
-                    return Ok(joined(target_dir, &candidate));
+                    return Ok(Some(joined(target_dir, &candidate)));
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 // File systems without hard links.
@@ -193,7 +198,7 @@ impl LocalStore {
                     ) && !to.exists() =>
                 {
                     fs::rename(&from, &to).map_err(|error| self.error(&entry.path, error))?;
-                    return Ok(joined(target_dir, &candidate));
+                    return Ok(Some(joined(target_dir, &candidate)));
                 }
                 Err(error) => return Err(self.error(&entry.path, error)),
             }
@@ -231,7 +236,11 @@ impl FileStore for LocalStore {
             .await
     }
 
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError> {
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError> {
         let (entry, target_dir) = (entry.clone(), target_dir.to_owned());
         self.blocking(move |store| store.rename_blocking(&entry, &target_dir))
             .await
@@ -260,6 +269,15 @@ impl FileStore for LocalStore {
                 vec![Check::failed("folder can be read", &error)]
             }
         }
+    }
+}
+
+fn entry_of(path: String, metadata: &fs::Metadata) -> FileEntry {
+    FileEntry {
+        path,
+        size: metadata.len(),
+        etag: None,
+        modified: metadata.modified().ok().map(DateTime::<Utc>::from),
     }
 }
 
@@ -367,10 +385,22 @@ mod tests {
         let store = LocalStore::new(folder.path());
         let found = store.list(&["in/*".to_owned()]).await.unwrap();
         assert_eq!(
-            store.rename(&found[0], "done").await.unwrap(),
-            "done/a_1.csv"
+            store.rename(&found[0], "done").await.unwrap().as_deref(),
+            Some("done/a_1.csv")
         );
         assert!(store.list(&["in/*".to_owned()]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_replaced_is_not_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "in/a.csv");
+        let store = LocalStore::new(folder.path());
+        let found = store.list(&["in/*".to_owned()]).await.unwrap();
+        fs::write(folder.path().join("in/a.csv"), "new").unwrap();
+        assert_eq!(store.rename(&found[0], "done").await.unwrap(), None);
+        let found = store.list(&["**".to_owned()]).await.unwrap();
+        assert_eq!(paths(&found), ["in/a.csv"]);
     }
 
     #[tokio::test]
