@@ -382,6 +382,29 @@ fn a_protected_a_truncated_and_a_false_workbook_are_one_clear_error() {
     "#]],
     );
 
+    // ODS says in its manifest which parts are encrypted.
+    let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    let manifest = r#"<?xml version="1.0"?><manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"><manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml" manifest:size="9"><manifest:encryption-data manifest:checksum="x"/></manifest:file-entry></manifest:manifest>"#;
+    for (name, text) in [
+        ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
+        ("META-INF/manifest.xml", manifest),
+        ("content.xml", "encrypted"),
+    ] {
+        archive
+            .start_file(name, SimpleFileOptions::default())
+            .unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    check_refused(
+        &path,
+        &[],
+        expect![[r#"
+        [22P04] file "in/book": the workbook is protected by a password
+        save it without a password
+    "#]],
+    );
+
     let mut book = Workbook::new();
     book.add_worksheet().write(0, 0, "a").unwrap();
     let whole = book.save_to_buffer().unwrap();
