@@ -85,6 +85,8 @@ pub struct LocalFile {
     /// What `_file` says: the path of the entry it was fetched from.
     pub name: String,
     pub size: u64,
+    /// When it was last written, where others may write to it.
+    modified: Option<DateTime<Utc>>,
     _temporary: Option<Arc<TempPath>>,
 }
 
@@ -95,8 +97,27 @@ impl LocalFile {
             path: path.into(),
             name: name.into(),
             size,
+            modified: None,
             _temporary: None,
         }
+    }
+
+    /// The same, of somebody who may write to it meanwhile.
+    pub fn last_modified(mut self, modified: Option<DateTime<Utc>>) -> Self {
+        self.modified = modified;
+        self
+    }
+
+    /// Whether it was written to since it was handed over. Never of a copy of our own, and not
+    /// when it is gone: what was open to be read is as it was.
+    pub fn has_changed(&self) -> bool {
+        let Some(modified) = self.modified else {
+            return false;
+        };
+        std::fs::metadata(&self.path).is_ok_and(|now| {
+            let now_modified = now.modified().ok().map(DateTime::<Utc>::from);
+            now.len() != self.size || now_modified != Some(modified)
+        })
     }
 
     /// A copy that goes away with the last clone of this value.
@@ -105,6 +126,7 @@ impl LocalFile {
             path: path.to_path_buf(),
             name: name.into(),
             size,
+            modified: None,
             _temporary: Some(Arc::new(path)),
         }
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::error::{ConnectorError, FormatError};
+use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::file::LocalFile;
 use crate::options::Options;
 
@@ -45,8 +45,33 @@ pub trait FileFormat: Send + Sync {
     /// Hands every row of `file` to `sink` in the order of the file, in bounded memory whatever
     /// the size of the file. Uses up to three threads besides the calling one. When `sink` breaks,
     /// reading stops and the statistics so far are returned. After an error the batches already
-    /// handed over are not to be used.
+    /// handed over are not to be used. A file that somebody wrote to meanwhile is a retryable
+    /// error: what was read may be half of the old and half of the new one.
     fn read(
+        &self,
+        file: &LocalFile,
+        schema: &DecodeSchema,
+        sink: &mut dyn FnMut(DecodedBatch) -> ControlFlow<()>,
+    ) -> Result<FileStatistics, FormatError> {
+        let mut stopped = false;
+        let outcome = self.decode(file, schema, &mut |batch| {
+            let flow = sink(batch);
+            stopped = flow.is_break();
+            flow
+        });
+        if !stopped && file.has_changed() {
+            return Err(
+                FormatError::new(sqlstate::IO_ERROR, "the file changed while it was read")
+                    .file(&file.name)
+                    .hint("it is read again by the next run; have it written under another name and renamed when it is complete")
+                    .retryable(),
+            );
+        }
+        outcome
+    }
+
+    /// What [`FileFormat::read`] does with a file that does not change.
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,

@@ -144,7 +144,8 @@ impl LocalStore {
             )
             .retryable());
         }
-        Ok(LocalFile::in_place(real, &entry.path, entry.size))
+        let file = LocalFile::in_place(real, &entry.path, entry.size);
+        Ok(file.last_modified(entry.modified))
     }
 
     fn rename_blocking(
@@ -415,6 +416,36 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "file \"a.csv\" has changed since it was listed"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_written_to_while_it_is_read_is_to_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        fs::write(&path, "a\n1\n").unwrap();
+        let store = LocalStore::new(folder.path());
+        let found = store.list(&["a.csv".to_owned()]).await.unwrap();
+        let file = store.fetch(&found[0], folder.path()).await.unwrap();
+        let format = crate::format::format("CSV").unwrap();
+        let format = format.configure(&mut Options::none("CSV")).unwrap();
+        let columns = format.infer(&file, &Default::default()).unwrap();
+        let schema = crate::DecodeSchema::new(columns);
+        let read = |append: &str| {
+            format.read(&file, &schema, &mut |_| {
+                let whole = fs::read_to_string(&path).unwrap() + append;
+                if !append.is_empty() {
+                    fs::write(&path, whole).unwrap();
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+        };
+        assert_eq!(read("").unwrap().rows, 1);
+        let error = read("2\n").unwrap_err();
+        assert!(error.retryable);
+        assert_eq!(
+            error.to_string(),
+            "file \"a.csv\": the file changed while it was read"
         );
     }
 

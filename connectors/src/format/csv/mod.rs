@@ -294,7 +294,7 @@ impl FileFormat for CsvFormat {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,

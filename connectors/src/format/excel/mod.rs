@@ -89,7 +89,7 @@ impl FileFormat for ExcelFormat {
         })
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,

@@ -134,7 +134,7 @@ impl FileFormat for JsonFormat {
         })
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,

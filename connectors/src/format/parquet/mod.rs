@@ -85,7 +85,7 @@ impl FileFormat for ParquetFormat {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
