@@ -405,6 +405,21 @@ fn a_protected_a_truncated_and_a_false_workbook_are_one_clear_error() {
     "#]],
     );
 
+    // Or all of it is encrypted as one part.
+    let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    archive
+        .start_file("encrypted-package", SimpleFileOptions::default())
+        .unwrap();
+    archive.finish().unwrap();
+    check_refused(
+        &path,
+        &[],
+        expect![[r#"
+        [22P04] file "in/book": the workbook is protected by a password
+        save it without a password
+    "#]],
+    );
+
     let mut book = Workbook::new();
     book.add_worksheet().write(0, 0, "a").unwrap();
     let whole = book.save_to_buffer().unwrap();
