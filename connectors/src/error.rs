@@ -127,6 +127,8 @@ pub struct FormatError {
     pub row: Option<i64>,
     pub column: Option<String>,
     pub hint: Option<String>,
+    /// Whether reading the file again later may succeed.
+    pub retryable: bool,
     source: Option<Cause>,
 }
 
@@ -140,6 +142,7 @@ impl FormatError {
             row: None,
             column: None,
             hint: None,
+            retryable: false,
             source: None,
         }
     }
@@ -165,6 +168,11 @@ impl FormatError {
 
     pub fn row(mut self, row: i64) -> Self {
         self.row.get_or_insert(row);
+        self
+    }
+
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
         self
     }
 

@@ -38,7 +38,15 @@ pub trait FileStore: Send + Sync {
     /// Moves the file into the folder `target_dir` (relative to the root, made when missing)
     /// under its own name and answers with its new path. A file of that name already there is
     /// not overwritten: the moved one gets a number before its extension.
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError>;
+    ///
+    /// `None`: the file is another one than was listed, by size, time or etag, and stays where it
+    /// is, because nobody has read it yet. This is looked at as late as the system allows, but a
+    /// system without a conditional move leaves a moment between the look and the move.
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError>;
 
     /// Tries the connection step by step. Never fails as a whole: what failed is in the list.
     async fn check(&self) -> Vec<Check>;
@@ -54,6 +62,21 @@ pub struct FileEntry {
     pub modified: Option<DateTime<Utc>>,
 }
 
+impl FileEntry {
+    /// Whether `now`, listed under the same path, is the same file. What either of them does not
+    /// say is not compared.
+    pub fn is_same(&self, now: &Self) -> bool {
+        fn agree<T: PartialEq>(before: &Option<T>, now: &Option<T>) -> bool {
+            before.is_none() || now.is_none() || before == now
+        }
+        self.size == now.size
+            && match (&self.etag, &now.etag) {
+                (Some(before), Some(now)) => before == now,
+                _ => agree(&self.modified, &now.modified),
+            }
+    }
+}
+
 /// A file on the local disk. A fetched copy is removed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct LocalFile {
@@ -62,6 +85,8 @@ pub struct LocalFile {
     /// What `_file` says: the path of the entry it was fetched from.
     pub name: String,
     pub size: u64,
+    /// When it was last written, where others may write to it.
+    modified: Option<DateTime<Utc>>,
     _temporary: Option<Arc<TempPath>>,
 }
 
@@ -72,8 +97,27 @@ impl LocalFile {
             path: path.into(),
             name: name.into(),
             size,
+            modified: None,
             _temporary: None,
         }
+    }
+
+    /// The same, of somebody who may write to it meanwhile.
+    pub fn last_modified(mut self, modified: Option<DateTime<Utc>>) -> Self {
+        self.modified = modified;
+        self
+    }
+
+    /// Whether it was written to since it was handed over. Never of a copy of our own, and not
+    /// when it is gone: what was open to be read is as it was.
+    pub fn has_changed(&self) -> bool {
+        let Some(modified) = self.modified else {
+            return false;
+        };
+        std::fs::metadata(&self.path).is_ok_and(|now| {
+            let now_modified = now.modified().ok().map(DateTime::<Utc>::from);
+            now.len() != self.size || now_modified != Some(modified)
+        })
     }
 
     /// A copy that goes away with the last clone of this value.
@@ -82,6 +126,7 @@ impl LocalFile {
             path: path.to_path_buf(),
             name: name.into(),
             size,
+            modified: None,
             _temporary: Some(Arc::new(path)),
         }
     }

@@ -18,18 +18,28 @@ use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook, XlsxError};
 use zip::write::SimpleFileOptions;
 
 fn read(path: &Path, options: &[(&str, &str)]) -> Result<String, FormatError> {
+    read_as(path, options, &InferenceLimits::default(), true)
+}
+
+fn read_as(
+    path: &Path,
+    options: &[(&str, &str)],
+    limits: &InferenceLimits,
+    inferred: bool,
+) -> Result<String, FormatError> {
     set_excel_reader(env!("CARGO_BIN_EXE_boathouse-excel-reader"));
     let mut options = Options::new("format \"EXCEL\"", options.iter().copied());
     let format = format("EXCEL").unwrap().configure(&mut options).unwrap();
     options.finish().unwrap();
     let file = LocalFile::in_place(path, "in/book", fs::metadata(path).unwrap().len());
-    let columns = format.infer(&file, &InferenceLimits::default())?;
+    let columns = format.infer(&file, limits)?;
     let types: Vec<String> = columns
         .fields()
         .iter()
         .map(|f| format!("{} {}", f.name(), f.data_type()))
         .collect();
-    let schema = DecodeSchema::new(columns);
+    let mut schema = DecodeSchema::new(columns);
+    schema.inferred = inferred;
     let mut batches = Vec::new();
     format.read(&file, &schema, &mut |decoded| {
         batches.push(decoded.batch);
@@ -218,6 +228,42 @@ fn error_cells_and_late_types_are_rescued() {
 }
 
 #[test]
+fn identifiers_do_not_fit_a_column_found_to_be_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("book.xlsx");
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    sheet.write(0, 0, "code").unwrap();
+    sheet.write(1, 0, 101).unwrap();
+    sheet.write(2, 0, "007").unwrap();
+    book.save(&path).unwrap();
+    let limits = InferenceLimits {
+        rows: 1,
+        ..InferenceLimits::default()
+    };
+    expect![[r#"
+        code Int64
+        +------+----------------+--------+------+
+        | code | _rescued       | _sheet | _row |
+        +------+----------------+--------+------+
+        | 101  |                | Sheet1 | 2    |
+        |      | {"code":"007"} | Sheet1 | 3    |
+        +------+----------------+--------+------+
+    "#]]
+    .assert_eq(&read_as(&path, &[], &limits, true).unwrap());
+    expect![[r#"
+        code Int64
+        +------+----------+--------+------+
+        | code | _rescued | _sheet | _row |
+        +------+----------+--------+------+
+        | 101  |          | Sheet1 | 2    |
+        | 7    |          | Sheet1 | 3    |
+        +------+----------+--------+------+
+    "#]]
+    .assert_eq(&read_as(&path, &[], &limits, false).unwrap());
+}
+
+#[test]
 fn old_and_open_kinds_of_workbook() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let xls = read(&fixtures.join("stock.xls"), &[("footer", "total")]).unwrap();
@@ -327,6 +373,44 @@ fn a_protected_a_truncated_and_a_false_workbook_are_one_clear_error() {
     ole.extend("EncryptedPackage".encode_utf16().flat_map(u16::to_le_bytes));
     ole.resize(4096, 0);
     fs::write(&path, ole).unwrap();
+    check_refused(
+        &path,
+        &[],
+        expect![[r#"
+        [22P04] file "in/book": the workbook is protected by a password
+        save it without a password
+    "#]],
+    );
+
+    // ODS says in its manifest which parts are encrypted.
+    let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    let manifest = r#"<?xml version="1.0"?><manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"><manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml" manifest:size="9"><manifest:encryption-data manifest:checksum="x"/></manifest:file-entry></manifest:manifest>"#;
+    for (name, text) in [
+        ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
+        ("META-INF/manifest.xml", manifest),
+        ("content.xml", "encrypted"),
+    ] {
+        archive
+            .start_file(name, SimpleFileOptions::default())
+            .unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    check_refused(
+        &path,
+        &[],
+        expect![[r#"
+        [22P04] file "in/book": the workbook is protected by a password
+        save it without a password
+    "#]],
+    );
+
+    // Or all of it is encrypted as one part.
+    let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    archive
+        .start_file("encrypted-package", SimpleFileOptions::default())
+        .unwrap();
+    archive.finish().unwrap();
     check_refused(
         &path,
         &[],

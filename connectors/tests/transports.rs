@@ -79,14 +79,14 @@ async fn check_store(store: &dyn FileStore, big: &[u8]) {
         "nothing is left behind"
     );
 
-    assert_eq!(
-        store.rename(&found[0], "done/2024").await.unwrap(),
-        "done/2024/a.csv"
-    );
-    assert_eq!(
-        store.rename(&found[1], "done/2024").await.unwrap(),
-        "done/2024/b.csv"
-    );
+    // A file that came under the same name meanwhile stays.
+    assert_eq!(store.rename(&stale, "done/2024").await.unwrap(), None);
+    for (entry, moved) in found.iter().zip(["done/2024/a.csv", "done/2024/b.csv"]) {
+        assert_eq!(
+            store.rename(entry, "done/2024").await.unwrap().as_deref(),
+            Some(moved)
+        );
+    }
     assert!(store.list(&["in/**".to_owned()]).await.unwrap().is_empty());
     let moved = store.list(&["done/**".to_owned()]).await.unwrap();
     assert_eq!(paths(&moved), ["done/2024/a.csv", "done/2024/b.csv"]);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::error::{ConnectorError, FormatError};
+use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::file::LocalFile;
 use crate::options::Options;
 
@@ -45,14 +45,52 @@ pub trait FileFormat: Send + Sync {
     /// Hands every row of `file` to `sink` in the order of the file, in bounded memory whatever
     /// the size of the file. Uses up to three threads besides the calling one. When `sink` breaks,
     /// reading stops and the statistics so far are returned. After an error the batches already
-    /// handed over are not to be used.
+    /// handed over are not to be used. A file that somebody wrote to meanwhile is a retryable
+    /// error: what was read may be half of the old and half of the new one.
     fn read(
+        &self,
+        file: &LocalFile,
+        schema: &DecodeSchema,
+        sink: &mut dyn FnMut(DecodedBatch) -> ControlFlow<()>,
+    ) -> Result<FileStatistics, FormatError> {
+        let mut stopped = false;
+        let outcome = self.decode(file, schema, &mut |batch| {
+            let flow = sink(batch);
+            stopped = flow.is_break();
+            flow
+        });
+        if !stopped && file.has_changed() {
+            return Err(
+                FormatError::new(sqlstate::IO_ERROR, "the file changed while it was read")
+                    .file(&file.name)
+                    .hint("it is read again by the next run; have it written under another name and renamed when it is complete")
+                    .retryable(),
+            );
+        }
+        outcome
+    }
+
+    /// What [`FileFormat::read`] does with a file that does not change.
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
         sink: &mut dyn FnMut(DecodedBatch) -> ControlFlow<()>,
     ) -> Result<FileStatistics, FormatError>;
 }
+
+/// Cells in memory at once for one batch, whatever its shape: each takes eight bytes or more even
+/// when it is empty.
+const CELLS_MAX: usize = 4 << 20;
+
+/// Rows a batch of `columns` columns may have.
+fn rows_max(columns: usize) -> usize {
+    (CELLS_MAX / columns.max(1)).max(1)
+}
+
+/// Default of the option `max_columns`: a delimiter taken for another, or data where keys belong,
+/// makes columns without end.
+const COLUMNS_MAX: usize = 2_000;
 
 /// How much of a file [`FileFormat::infer`] may look at.
 #[derive(Debug, Clone)]
@@ -87,13 +125,19 @@ pub const METADATA_COLUMNS: [&str; 4] = [RESCUED, FILE, SHEET, ROW];
 pub struct DecodeSchema {
     pub columns: SchemaRef,
     pub keep_unknown: bool,
+    /// The types were judged by a sample, not declared by somebody. What the judgement would not
+    /// have taken for a number, such as `007`, then does not fit a column of numbers, wherever it
+    /// comes: it is an identifier, and its zeros must not be lost.
+    pub inferred: bool,
 }
 
 impl DecodeSchema {
+    /// Columns as they were inferred.
     pub fn new(columns: SchemaRef) -> Self {
         Self {
             columns,
             keep_unknown: true,
+            inferred: true,
         }
     }
 

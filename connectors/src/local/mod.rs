@@ -125,12 +125,7 @@ impl LocalStore {
                     && patterns.matches(&path)
                     && self.resolve(&root, &path).is_ok()
                 {
-                    found.push(FileEntry {
-                        path,
-                        size: metadata.len(),
-                        etag: None,
-                        modified: metadata.modified().ok().map(DateTime::<Utc>::from),
-                    });
+                    found.push(entry_of(path, &metadata));
                 }
             }
         }
@@ -142,23 +137,22 @@ impl LocalStore {
         let root = self.real_root()?;
         let real = self.resolve(&root, &entry.path)?;
         let metadata = fs::metadata(&real).map_err(|error| self.error(&entry.path, error))?;
-        let modified = metadata.modified().ok().map(DateTime::<Utc>::from);
-        if metadata.len() != entry.size || (entry.modified.is_some() && modified != entry.modified)
-        {
+        if !entry.is_same(&entry_of(entry.path.clone(), &metadata)) {
             return Err(ConnectorError::new(
                 sqlstate::IO_ERROR,
                 format!("file \"{}\" has changed since it was listed", entry.path),
             )
             .retryable());
         }
-        Ok(LocalFile::in_place(real, &entry.path, entry.size))
+        let file = LocalFile::in_place(real, &entry.path, entry.size);
+        Ok(file.last_modified(entry.modified))
     }
 
     fn rename_blocking(
         &self,
         entry: &FileEntry,
         target_dir: &str,
-    ) -> Result<String, ConnectorError> {
+    ) -> Result<Option<String>, ConnectorError> {
         let root = self.real_root()?;
         // The entry itself is moved, not what a link points to; its folder must be inside.
         let from = root.join(relative(&entry.path)?);
@@ -171,6 +165,13 @@ impl LocalStore {
             .ok_or_else(|| outside(&entry.path))?
             .to_owned();
         let from = folder.join(&name);
+        let is_same = || {
+            let metadata = fs::metadata(&from).map_err(|error| self.error(&entry.path, error))?;
+            Ok::<_, ConnectorError>(entry.is_same(&entry_of(entry.path.clone(), &metadata)))
+        };
+        if !is_same()? {
+            return Ok(None);
+        }
         let target = root.join(relative(target_dir)?);
         fs::create_dir_all(&target).map_err(|error| self.error(target_dir, error))?;
         let target = self.resolve(&root, target_dir)?;
@@ -181,8 +182,13 @@ impl LocalStore {
             // A hard link fails when the name is taken, a rename would overwrite.
             match fs::hard_link(&from, &to) {
                 Ok(()) => {
+                    // Whoever writes a new file meanwhile writes it under the old name.
+                    if !is_same()? {
+                        fs::remove_file(&to).map_err(|error| self.error(&candidate, error))?;
+                        return Ok(None);
+                    }
                     fs::remove_file(&from).map_err(|error| self.error(&entry.path, error))?;
-                    return Ok(joined(target_dir, &candidate));
+                    return Ok(Some(joined(target_dir, &candidate)));
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 // File systems without hard links.
@@ -193,7 +199,7 @@ impl LocalStore {
                     ) && !to.exists() =>
                 {
                     fs::rename(&from, &to).map_err(|error| self.error(&entry.path, error))?;
-                    return Ok(joined(target_dir, &candidate));
+                    return Ok(Some(joined(target_dir, &candidate)));
                 }
                 Err(error) => return Err(self.error(&entry.path, error)),
             }
@@ -231,7 +237,11 @@ impl FileStore for LocalStore {
             .await
     }
 
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError> {
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError> {
         let (entry, target_dir) = (entry.clone(), target_dir.to_owned());
         self.blocking(move |store| store.rename_blocking(&entry, &target_dir))
             .await
@@ -260,6 +270,15 @@ impl FileStore for LocalStore {
                 vec![Check::failed("folder can be read", &error)]
             }
         }
+    }
+}
+
+fn entry_of(path: String, metadata: &fs::Metadata) -> FileEntry {
+    FileEntry {
+        path,
+        size: metadata.len(),
+        etag: None,
+        modified: metadata.modified().ok().map(DateTime::<Utc>::from),
     }
 }
 
@@ -367,10 +386,22 @@ mod tests {
         let store = LocalStore::new(folder.path());
         let found = store.list(&["in/*".to_owned()]).await.unwrap();
         assert_eq!(
-            store.rename(&found[0], "done").await.unwrap(),
-            "done/a_1.csv"
+            store.rename(&found[0], "done").await.unwrap().as_deref(),
+            Some("done/a_1.csv")
         );
         assert!(store.list(&["in/*".to_owned()]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_replaced_is_not_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "in/a.csv");
+        let store = LocalStore::new(folder.path());
+        let found = store.list(&["in/*".to_owned()]).await.unwrap();
+        fs::write(folder.path().join("in/a.csv"), "new").unwrap();
+        assert_eq!(store.rename(&found[0], "done").await.unwrap(), None);
+        let found = store.list(&["**".to_owned()]).await.unwrap();
+        assert_eq!(paths(&found), ["in/a.csv"]);
     }
 
     #[tokio::test]
@@ -385,6 +416,36 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "file \"a.csv\" has changed since it was listed"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_written_to_while_it_is_read_is_to_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        fs::write(&path, "a\n1\n").unwrap();
+        let store = LocalStore::new(folder.path());
+        let found = store.list(&["a.csv".to_owned()]).await.unwrap();
+        let file = store.fetch(&found[0], folder.path()).await.unwrap();
+        let format = crate::format::format("CSV").unwrap();
+        let format = format.configure(&mut Options::none("CSV")).unwrap();
+        let columns = format.infer(&file, &Default::default()).unwrap();
+        let schema = crate::DecodeSchema::new(columns);
+        let read = |append: &str| {
+            format.read(&file, &schema, &mut |_| {
+                let whole = fs::read_to_string(&path).unwrap() + append;
+                if !append.is_empty() {
+                    fs::write(&path, whole).unwrap();
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+        };
+        assert_eq!(read("").unwrap().rows, 1);
+        let error = read("2\n").unwrap_err();
+        assert!(error.retryable);
+        assert_eq!(
+            error.to_string(),
+            "file \"a.csv\": the file changed while it was read"
         );
     }
 

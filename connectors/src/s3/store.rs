@@ -59,6 +59,16 @@ impl ObjectFileStore {
         })
     }
 
+    /// Whether the object is still the one that was listed.
+    async fn is_same(&self, entry: &FileEntry) -> Result<bool, ConnectorError> {
+        let meta = self
+            .store
+            .head(&self.object(&entry.path)?)
+            .await
+            .map_err(|error| error_of(&entry.path, error))?;
+        Ok(self.entry(&meta).is_some_and(|now| entry.is_same(&now)))
+    }
+
     /// Bytes of the entry from `offset` on, into `file`; answers how many there are now.
     async fn download(
         &self,
@@ -134,8 +144,15 @@ impl FileStore for ObjectFileStore {
         ))
     }
 
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError> {
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError> {
         let from = self.object(&entry.path)?;
+        if !self.is_same(entry).await? {
+            return Ok(None);
+        }
         let name = entry.path.rsplit('/').next().unwrap_or(&entry.path);
         for number in 0..10_000 {
             let target = joined(target_dir, &numbered(name, number));
@@ -150,11 +167,20 @@ impl FileStore for ObjectFileStore {
                 .copy_opts(&from, &to, options)
                 .await
                 .map_err(|error| error_of(&entry.path, error))?;
+            // Neither copying nor deleting can be tied to an etag. The same object before and
+            // after means that it is the one copied.
+            if !self.is_same(entry).await? {
+                self.store
+                    .delete(&to)
+                    .await
+                    .map_err(|error| error_of(&target, error))?;
+                return Ok(None);
+            }
             self.store
                 .delete(&from)
                 .await
                 .map_err(|error| error_of(&entry.path, error))?;
-            return Ok(target);
+            return Ok(Some(target));
         }
         Err(ConnectorError::new(
             sqlstate::IO_ERROR,

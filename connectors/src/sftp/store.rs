@@ -61,7 +61,7 @@ impl SftpStore {
         let path = self.absolute(&entry.path)?;
         let failed = |error| error_of(&entry.path, error);
         let attributes = sftp.metadata(&path).await.map_err(failed)?;
-        if self.entry(entry.path.clone(), &attributes) != *entry {
+        if !entry.is_same(&self.entry(entry.path.clone(), &attributes)) {
             return Err(changed(&entry.path));
         }
         let mut remote = sftp.open(&path).await.map_err(failed)?;
@@ -167,7 +167,11 @@ impl FileStore for SftpStore {
         ))
     }
 
-    async fn rename(&self, entry: &FileEntry, target_dir: &str) -> Result<String, ConnectorError> {
+    async fn rename(
+        &self,
+        entry: &FileEntry,
+        target_dir: &str,
+    ) -> Result<Option<String>, ConnectorError> {
         let Session { sftp, .. } = &self.server.connect().await?;
         let from = self.absolute(&entry.path)?;
         let name = entry.path.rsplit('/').next().unwrap_or(&entry.path);
@@ -195,11 +199,18 @@ impl FileStore for SftpStore {
             {
                 continue;
             }
+            let attributes = sftp
+                .metadata(&from)
+                .await
+                .map_err(|error| error_of(&entry.path, error))?;
+            if !entry.is_same(&self.entry(entry.path.clone(), &attributes)) {
+                return Ok(None);
+            }
             // The protocol's rename fails when the name is taken meanwhile.
             sftp.rename(&from, &to)
                 .await
                 .map_err(|error| error_of(&entry.path, error))?;
-            return Ok(target);
+            return Ok(Some(target));
         }
         Err(ConnectorError::new(
             sqlstate::IO_ERROR,

@@ -34,6 +34,7 @@ enum TextRule {
 pub struct ColumnBuilder {
     values: Values,
     nulls: NullBufferBuilder,
+    inferred: bool,
 }
 
 enum Values {
@@ -67,8 +68,9 @@ pub enum Native<'a> {
 }
 
 impl ColumnBuilder {
-    /// Refuses Arrow types no text is read into.
-    pub fn new(field: &Field, capacity: usize) -> Result<Self, ArrowError> {
+    /// Refuses Arrow types no text is read into. `inferred` is that of
+    /// [`DecodeSchema`](crate::format::DecodeSchema).
+    pub fn new(field: &Field, capacity: usize, inferred: bool) -> Result<Self, ArrowError> {
         let values = match field.data_type() {
             DataType::Null => Values::Null,
             DataType::Boolean => Values::Boolean(BooleanBufferBuilder::new(capacity)),
@@ -108,6 +110,7 @@ impl ColumnBuilder {
         Ok(Self {
             values,
             nulls: NullBufferBuilder::new(capacity),
+            inferred,
         })
     }
 
@@ -259,6 +262,7 @@ pub fn append_column<'a>(
     mismatched: impl FnMut(usize),
 ) -> Option<Mismatch> {
     let nulls = &mut builder.nulls;
+    let inferred = builder.inferred;
     let simple = format.decimal == b'.' && format.thousands.is_none();
     match &mut builder.values {
         Values::Null => fill(nulls, cells, mismatched, |_| Some(()), |_| {}),
@@ -275,49 +279,49 @@ pub fn append_column<'a>(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format).and_then(|value| i16::try_from(value).ok()),
+            |text| integer(text, format, inferred).and_then(|value| i16::try_from(value).ok()),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int32(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format).and_then(|value| i32::try_from(value).ok()),
+            |text| integer(text, format, inferred).and_then(|value| i32::try_from(value).ok()),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int64(values) if simple => fill(
             nulls,
             cells,
             mismatched,
-            |text| number::parse_i64(text.as_bytes()),
+            |text| plain_integer(text.as_bytes(), inferred),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Int64(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| integer(text, format),
+            |text| integer(text, format, inferred),
             |value| values.push(value.unwrap_or(0)),
         ),
         Values::Float32(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| float(text, format).map(|value| value as f32),
+            |text| float(text, format, inferred).map(|value| value as f32),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Float64(values) if simple => fill(
             nulls,
             cells,
             mismatched,
-            |text| number::parse_f64(text.as_bytes()),
+            |text| plain_float(text.as_bytes(), inferred),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Float64(values) => fill(
             nulls,
             cells,
             mismatched,
-            |text| float(text, format),
+            |text| float(text, format, inferred),
             |value| values.push(value.unwrap_or(0.0)),
         ),
         Values::Decimal(values, precision, scale) => fill(
@@ -327,6 +331,12 @@ pub fn append_column<'a>(
             |text| {
                 let mut buffer = [0; 64];
                 let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+                if inferred
+                    && (number::is_identifier(plain)
+                        || !number::fits_decimal(plain, *precision, *scale))
+                {
+                    return None;
+                }
                 number::parse_decimal(plain, *precision, *scale)
             },
             |value| values.push(value.unwrap_or(0)),
@@ -471,14 +481,33 @@ fn whole(value: f64) -> Result<i64, ()> {
     }
 }
 
-fn integer(text: &str, format: &ValueFormat) -> Option<i64> {
+fn integer(text: &str, format: &ValueFormat, inferred: bool) -> Option<i64> {
     let mut buffer = [0; 64];
-    number::parse_i64(number::normalize(text.as_bytes(), format, &mut buffer)?)
+    let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+    plain_integer(plain, inferred)
 }
 
-fn float(text: &str, format: &ValueFormat) -> Option<f64> {
+fn float(text: &str, format: &ValueFormat, inferred: bool) -> Option<f64> {
     let mut buffer = [0; 64];
-    number::parse_f64(number::normalize(text.as_bytes(), format, &mut buffer)?)
+    let plain = number::normalize(text.as_bytes(), format, &mut buffer)?;
+    plain_float(plain, inferred)
+}
+
+#[inline]
+fn plain_integer(text: &[u8], inferred: bool) -> Option<i64> {
+    if inferred && number::is_identifier(text) {
+        return None;
+    }
+    number::parse_i64(text)
+}
+
+#[inline]
+fn plain_float(text: &[u8], inferred: bool) -> Option<f64> {
+    let value = number::parse_f64(text)?;
+    if inferred && (number::is_identifier(text) || !number::is_exact(text, value)) {
+        return None;
+    }
+    Some(value)
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -564,104 +593,4 @@ fn parse_uuid(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::util::display::{ArrayFormatter, FormatOptions};
-
-    fn check(data_type: DataType, cells: &[&str], expected: &[&str]) {
-        let field = Field::new("c", data_type, true);
-        let mut builder = ColumnBuilder::new(&field, 0).unwrap();
-        let format = ValueFormat::default();
-        let mut wrong = Vec::new();
-        append_column(
-            &mut builder,
-            &format,
-            cells.iter().map(|c| Some(*c)),
-            |index| {
-                wrong.push(index);
-            },
-        );
-        let array = builder.finish().unwrap();
-        let options = FormatOptions::default().with_null("NULL");
-        let shown = ArrayFormatter::try_new(&array, &options).unwrap();
-        let shown: Vec<String> = (0..array.len())
-            .map(|row| {
-                let mark = if wrong.contains(&row) { "!" } else { "" };
-                format!("{mark}{}", shown.value(row))
-            })
-            .collect();
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn a_cell_that_does_not_fit_is_null_and_reported() {
-        check(
-            DataType::Int32,
-            &["1", "x", "2147483648"],
-            &["1", "!NULL", "!NULL"],
-        );
-        check(
-            DataType::Boolean,
-            &["yes", "F", "2"],
-            &["true", "false", "!NULL"],
-        );
-        check(
-            DataType::Decimal128(5, 2),
-            &["1.5", "1000"],
-            &["1.50", "!NULL"],
-        );
-        check(
-            DataType::Date32,
-            &["2024-02-29", "2023-02-29"],
-            &["2024-02-29", "!NULL"],
-        );
-        check(DataType::Utf8, &["007", ""], &["007", ""]);
-        check(DataType::Binary, &["\\x00ff", "\\x0"], &["00ff", "!NULL"]);
-    }
-
-    #[test]
-    fn a_text_that_is_no_uuid_no_json_or_too_long_does_not_fit() {
-        let accepted = |column_type: ColumnType, text: &str| {
-            let field = column_type.to_field("c", true);
-            let mut builder = ColumnBuilder::new(&field, 0).unwrap();
-            builder.append_text(text, &ValueFormat::default()).is_ok()
-        };
-        assert!(accepted(
-            ColumnType::Uuid,
-            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
-        ));
-        assert!(!accepted(ColumnType::Uuid, "a0eebc99"));
-        assert!(accepted(ColumnType::Jsonb, "{\"a\": [1]}"));
-        assert!(!accepted(ColumnType::Json, "{a}"));
-        assert!(accepted(ColumnType::Varchar(Some(3)), "abc"));
-        assert!(!accepted(ColumnType::Varchar(Some(3)), "abcd"));
-    }
-
-    #[test]
-    fn typed_cells_convert_where_nothing_is_lost() {
-        let field = Field::new("c", DataType::Int64, true);
-        let mut builder = ColumnBuilder::new(&field, 0).unwrap();
-        let format = ValueFormat::default();
-        assert_eq!(builder.append_native(Native::Float(3.0), &format), Ok(()));
-        assert_eq!(
-            builder.append_native(Native::Float(3.5), &format),
-            Err(Mismatch)
-        );
-        assert_eq!(builder.append_native(Native::Text("7"), &format), Ok(()));
-        let text = Field::new("c", DataType::Utf8, true);
-        let mut builder = ColumnBuilder::new(&text, 0).unwrap();
-        for native in [
-            Native::Float(7.0),
-            Native::Float(0.1),
-            Native::DateTime(MICROS_PER_DAY),
-        ] {
-            assert_eq!(builder.append_native(native, &format), Ok(()));
-        }
-        let array = builder.finish().unwrap();
-        let texts: &StringArray = array.as_any().downcast_ref().unwrap();
-        assert_eq!(
-            texts.iter().flatten().collect::<Vec<_>>(),
-            ["7", "0.1", "1970-01-02"]
-        );
-    }
-}
+mod tests;

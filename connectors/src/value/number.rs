@@ -1,5 +1,7 @@
 //! Numbers out of text: exact, without allocation, refusing whatever is not wholly a number.
 
+use std::io::Write;
+
 use super::ValueFormat;
 
 /// Digits with an optional sign that fit 64 bits.
@@ -83,6 +85,117 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     }
     let value = in_precision(value, precision)?;
     Some(if negative { -value } else { value })
+}
+
+/// Digits behind a zero, or behind a plus as in telephone numbers: what identifies something is no
+/// number, though it may look like one.
+#[inline]
+pub fn is_identifier(text: &[u8]) -> bool {
+    match text {
+        [b'+', ..] => true,
+        [b'0', second, ..] | [b'-', b'0', second, ..] => second.is_ascii_digit(),
+        _ => false,
+    }
+}
+
+/// Whether the number fits as it stands: nothing is rounded away, and it has no exponent.
+pub fn fits_decimal(text: &[u8], precision: u8, scale: i8) -> bool {
+    let fraction = match memchr::memchr(b'.', text) {
+        Some(point) => trim_zeros_end(&text[point + 1..]).len(),
+        None => 0,
+    };
+    usize::try_from(scale).is_ok_and(|scale| fraction <= scale)
+        && find_exponent(text).is_none()
+        && parse_decimal(text, precision, scale).is_some()
+}
+
+/// Whether `value`, parsed from `text`, gives its digits again when it is written in one of the two
+/// ways doubles are: as the shortest text that is read as the same value, or with 17 digits.
+pub fn is_exact(text: &[u8], value: f64) -> bool {
+    // So few digits come out of a double as they went in, unless an exponent takes it to the edge
+    // of what there is.
+    if text.len() <= DOUBLE_DIGITS && (value.is_normal() || find_exponent(text).is_none()) {
+        return true;
+    }
+    value.is_finite()
+        && (is_written_as(text, format_args!("{value:e}"))
+            || is_written_as(text, format_args!("{value:.16e}")))
+}
+
+fn is_written_as(text: &[u8], written: std::fmt::Arguments<'_>) -> bool {
+    let mut buffer = [0; 32];
+    let mut rest = &mut buffer[..];
+    if rest.write_fmt(written).is_err() {
+        return false;
+    }
+    let free = rest.len();
+    let written = &buffer[..buffer.len() - free];
+    match (Significand::of(text), Significand::of(written)) {
+        (Some(text), Some(written)) => {
+            text.point == written.point && text.digits().eq(written.digits())
+        }
+        _ => false,
+    }
+}
+
+/// Any number of so many digits comes out of a double as it went in.
+const DOUBLE_DIGITS: usize = 15;
+
+/// Whether a number has so many digits that a double may lose some, whatever its value.
+pub fn is_precise(text: &[u8]) -> bool {
+    Significand::of(text).is_some_and(|number| number.digits().count() > DOUBLE_DIGITS)
+}
+
+/// A number without the zeros that only say where its point is: two texts of one number have the
+/// same.
+struct Significand<'a> {
+    /// Digits and perhaps a point, from the first digit that is not zero to the last.
+    mantissa: &'a [u8],
+    /// Where the point is, counted from the first digit; 0 when there are none.
+    point: i64,
+}
+
+impl<'a> Significand<'a> {
+    fn of(text: &'a [u8]) -> Option<Self> {
+        let (_, text) = split_sign(text);
+        let (mantissa, exponent) = match find_exponent(text) {
+            Some(at) => (&text[..at], parse_i64(&text[at + 1..])?),
+            None => (text, 0),
+        };
+        let is_digit = |byte: &u8| (b'1'..=b'9').contains(byte);
+        let (Some(first), Some(last)) = (
+            mantissa.iter().position(is_digit),
+            mantissa.iter().rposition(is_digit),
+        ) else {
+            return Some(Self {
+                mantissa: &[],
+                point: 0,
+            });
+        };
+        let point = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
+        let places = i64::try_from(point).ok()? - i64::try_from(first).ok()?;
+        // Behind the point, the point itself is one of the bytes between.
+        let places = places + i64::from(places < 0);
+        Some(Self {
+            mantissa: &mantissa[first..=last],
+            point: exponent.checked_add(places)?,
+        })
+    }
+
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        self.mantissa.iter().copied().filter(|&byte| byte != b'.')
+    }
+}
+
+fn find_exponent(text: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'e', b'E', text)
+}
+
+fn trim_zeros_end(mut digits: &[u8]) -> &[u8] {
+    while let [rest @ .., b'0'] = digits {
+        digits = rest;
+    }
+    digits
 }
 
 /// `1.25e3`: rare, so by shifting the point in a copy.
@@ -243,6 +356,31 @@ mod tests {
         assert_eq!(parse_f64(b"+2"), Some(2.0));
         for text in ["", "+-1", "1,5", "1.5x", "-+1"] {
             assert_eq!(parse_f64(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_double_is_exact_when_it_is_written_with_the_same_digits() {
+        let exact = |text: &str| is_exact(text.as_bytes(), parse_f64(text.as_bytes()).unwrap());
+        for text in [
+            "0.30000000000000004",
+            "1.2345678901234568e-05",
+            "0.10000000000000001",
+            "-12345678901234567000.0",
+            "1e22",
+            "0.00000000000000000000",
+            "1.50000000000000000000",
+        ] {
+            assert!(exact(text), "{text}");
+        }
+        for text in [
+            "9007199254740993",
+            "12345678901234567.25",
+            "0.1234567890123456789",
+            "1e400",
+            "1e-400",
+        ] {
+            assert!(!exact(text), "{text}");
         }
     }
 }

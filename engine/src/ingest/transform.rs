@@ -95,6 +95,7 @@ impl Transform {
         let decode = DecodeSchema {
             columns,
             keep_unknown: true,
+            inferred: plan.declared.is_none(),
         };
         let source = typed(&decode.output());
         let Some(query) = &plan.query else {

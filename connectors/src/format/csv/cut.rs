@@ -3,7 +3,8 @@
 //! A chunk without quotes is cut at its last line end, which takes a search from its end only;
 //! otherwise the scanner finds the last record that is whole. A record that grows past
 //! [`RECORD_BYTES_MAX`] is most likely a quote that is never closed: its first line is given up
-//! as rejected, and the next line is tried as the start of a record.
+//! as rejected, and the next line is tried as the start of a record. A chunk with more records
+//! than a batch may have, because they are short, is handed out in pieces.
 
 use std::io::Read;
 
@@ -40,15 +41,20 @@ pub struct Cutter<R> {
     line: i64,
     ended: bool,
     finished: bool,
+    rows_max: usize,
+    /// A chunk with too many rows, and how much of it was handed out.
+    long: Option<(Chunk, usize)>,
 }
 
 impl<R: Read> Cutter<R> {
-    /// The first line of `text` has number `line`.
-    pub fn new(text: R, dialect: Dialect, chunk_bytes: usize, line: i64) -> Self {
+    /// The first line of `text` has number `line`. A chunk gets at most `rows_max` records.
+    pub fn new(text: R, dialect: Dialect, chunk_bytes: usize, rows_max: usize, line: i64) -> Self {
         Self {
             text,
             dialect,
             chunk_bytes: chunk_bytes.max(1),
+            rows_max: rows_max.max(1),
+            long: None,
             record_bytes_max: RECORD_BYTES_MAX,
             pending: Vec::new(),
             line,
@@ -64,6 +70,9 @@ impl<R: Read> Cutter<R> {
     }
 
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, FormatError> {
+        if let Some((chunk, from)) = self.long.take() {
+            return Ok(Some(self.piece(chunk, from)));
+        }
         if self.finished {
             return Ok(None);
         }
@@ -74,7 +83,7 @@ impl<R: Read> Cutter<R> {
                 self.finished = true;
                 return Ok(None);
             }
-            let (end, open_quote) = self.last_record_end();
+            let (end, open_quote) = last_record_end(&self.pending, &self.dialect, self.ended);
             if self.ended && (end == self.pending.len() || !open_quote) {
                 self.finished = true;
                 let bytes = std::mem::take(&mut self.pending);
@@ -112,37 +121,53 @@ impl<R: Read> Cutter<R> {
         Ok(())
     }
 
-    /// Where the last whole record of `pending` ends, and whether the rest is within quotes.
-    fn last_record_end(&self) -> (usize, bool) {
-        let bytes = &self.pending;
-        let quote = self
-            .dialect
-            .quote
-            .filter(|&quote| memchr(quote, bytes).is_some());
-        if quote.is_none() {
-            let end = memrchr(self.dialect.terminator, bytes).map_or(0, |at| at + 1);
-            return (end, false);
-        }
-        let rest = scan(
-            bytes,
-            &self.dialect,
-            self.ended,
-            &mut Vec::new(),
-            |cells, first, _| {
-                cells.truncate(first);
-            },
-        );
-        (rest.start, rest.open_quote)
-    }
-
     fn chunk(&mut self, bytes: Vec<u8>, last: bool) -> Chunk {
         let line = self.line;
         let lines = memchr_iter(self.dialect.terminator, &bytes).count();
         self.line += i64::try_from(lines).unwrap_or(0);
-        Chunk {
+        let chunk = Chunk {
             bytes,
             line,
             last,
+            broken: None,
+        };
+        // No record is less than a line.
+        if lines <= self.rows_max {
+            return chunk;
+        }
+        self.piece(chunk, 0)
+    }
+
+    /// The next records of `chunk`, as many as one chunk may have. The rest is kept.
+    fn piece(&mut self, mut chunk: Chunk, from: usize) -> Chunk {
+        let rest = &chunk.bytes[from..];
+        let terminator = self.dialect.terminator;
+        let mut lines = self.rows_max;
+        let cut = loop {
+            let line_end = memchr_iter(terminator, rest).nth(lines - 1);
+            let Some(end) = line_end.map(|at| at + 1).filter(|&end| end < rest.len()) else {
+                break None;
+            };
+            // It may be within quotes: then the piece ends with the last record before.
+            match last_record_end(&rest[..end], &self.dialect, false) {
+                // One record of more lines than there may be records.
+                (0, _) => lines *= 2,
+                (end, _) => break Some(end),
+            }
+        };
+        let Some(cut) = cut else {
+            chunk.bytes.drain(..from);
+            return chunk;
+        };
+        let bytes = rest[..cut].to_vec();
+        let line = chunk.line;
+        let lines = memchr_iter(terminator, &bytes).count();
+        chunk.line += i64::try_from(lines).unwrap_or(0);
+        self.long = Some((chunk, from + cut));
+        Chunk {
+            bytes,
+            line,
+            last: false,
             broken: None,
         }
     }
@@ -184,6 +209,27 @@ impl<R: Read> Cutter<R> {
     }
 }
 
+/// Where the last whole record ends, and whether the rest is within quotes.
+fn last_record_end(bytes: &[u8], dialect: &Dialect, at_end: bool) -> (usize, bool) {
+    let quote = dialect
+        .quote
+        .filter(|&quote| memchr(quote, bytes).is_some());
+    if quote.is_none() {
+        let end = memrchr(dialect.terminator, bytes).map_or(0, |at| at + 1);
+        return (end, false);
+    }
+    let rest = scan(
+        bytes,
+        dialect,
+        at_end,
+        &mut Vec::new(),
+        |cells, first, _| {
+            cells.truncate(first);
+        },
+    );
+    (rest.start, rest.open_quote)
+}
+
 const OPEN_QUOTE: &str = "a quoted cell is never closed";
 const TOO_LONG: &str = "the record is too long";
 
@@ -192,7 +238,17 @@ mod tests {
     use super::*;
 
     fn cut(text: &str, chunk_bytes: usize, record_bytes_max: usize) -> Vec<String> {
-        let mut cutter = Cutter::new(text.as_bytes(), Dialect::default(), chunk_bytes, 1)
+        cut_rows(text, chunk_bytes, usize::MAX, record_bytes_max)
+    }
+
+    fn cut_rows(
+        text: &str,
+        chunk_bytes: usize,
+        rows_max: usize,
+        record_bytes_max: usize,
+    ) -> Vec<String> {
+        let dialect = Dialect::default();
+        let mut cutter = Cutter::new(text.as_bytes(), dialect, chunk_bytes, rows_max, 1)
             .with_record_bytes_max(record_bytes_max);
         let mut chunks = Vec::new();
         while let Some(chunk) = cutter.next_chunk().unwrap() {
@@ -213,6 +269,19 @@ mod tests {
         assert_eq!(
             cut("a,1\nb,\"x\ny\"\nc,3", 13, 1 << 20),
             ["1: \"a,1\\nb,\\\"x\\ny\\\"\\n\"", "4: \"c,3\""]
+        );
+    }
+
+    #[test]
+    fn a_chunk_has_no_more_records_than_it_may() {
+        assert_eq!(
+            cut_rows("1\n2\n3\n\"4\n4\n4\"\n5\n6", 1 << 10, 2, 1 << 20),
+            [
+                "1: \"1\\n2\\n\"",
+                "3: \"3\\n\"",
+                "4: \"\\\"4\\n4\\n4\\\"\\n5\\n\"",
+                "8: \"6\""
+            ]
         );
     }
 

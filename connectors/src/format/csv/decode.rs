@@ -19,6 +19,7 @@ use crate::value::rescue::Rescued;
 use super::cut::Chunk;
 use super::detect::Layout;
 use super::scan::{Cell, Dialect, scan, unescape};
+use super::source::{self, WrittenIn};
 
 /// How the columns of one text fill the columns asked for. Shared by the workers.
 pub struct Decoder {
@@ -36,6 +37,7 @@ pub struct Decoder {
     output: SchemaRef,
     file: String,
     member: Option<String>,
+    written_in: WrittenIn,
 }
 
 /// A decoded chunk and what to add to the statistics.
@@ -65,6 +67,7 @@ impl Decoder {
         footer: Option<Regex>,
         file: String,
         member: Option<String>,
+        written_in: WrittenIn,
     ) -> Self {
         let names: Vec<Arc<str>> = layout
             .names
@@ -94,6 +97,7 @@ impl Decoder {
             output: schema.output(),
             file,
             member,
+            written_in,
         }
     }
 
@@ -114,6 +118,7 @@ impl Decoder {
         let text = std::str::from_utf8(&chunk.bytes).map_err(|error| {
             FormatError::new(sqlstate::INTERNAL_ERROR, "text is not valid").caused_by(error)
         })?;
+        // In order, as the scanner met them.
         let bad_lines: Vec<i64> = rejected.iter().map(|row| row.row).collect();
         let mut skipped = 0;
         let table = self.split(text, &chunk, &bad_lines, &mut rejected, &mut skipped);
@@ -140,7 +145,7 @@ impl Decoder {
             &mut cells,
             |cells, first, span| {
                 let line = chunk.line + span.line as i64;
-                if bad_lines.contains(&line) {
+                if !bad_lines.is_empty() && bad_lines.binary_search(&line).is_ok() {
                     return cells.truncate(first);
                 }
                 for cell in &mut cells[first..] {
@@ -216,7 +221,8 @@ impl Decoder {
                 columns.push(arrow::array::new_null_array(field.data_type(), rows));
                 continue;
             };
-            let mut builder = ColumnBuilder::new(field, rows).map_err(arrow)?;
+            let mut builder =
+                ColumnBuilder::new(field, rows, self.schema.inferred).map_err(arrow)?;
             let is_text = field.data_type() == &DataType::Utf8;
             append_column(
                 &mut builder,
@@ -314,26 +320,12 @@ impl Decoder {
             rejected.push(self.rejected(
                 raw,
                 line,
-                "the record is not valid UTF-8; its raw content is shown as windows-1252",
+                source::invalid_text(self.written_in.get()),
                 sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
             ));
         }
-        let Chunk { bytes, .. } = chunk;
-        for span in &invalid {
-            bytes[span.start..span.end]
-                .iter_mut()
-                .filter(|byte| !byte.is_ascii())
-                .for_each(|byte| {
-                    *byte = b'?';
-                });
-        }
-        // What is still not valid lies between records: in comments.
-        if std::str::from_utf8(bytes).is_err() {
-            bytes
-                .iter_mut()
-                .filter(|byte| !byte.is_ascii())
-                .for_each(|byte| *byte = b'?');
-        }
+        // Also where it lies between records: in comments.
+        source::blank_invalid(&mut chunk.bytes);
     }
 
     fn rejected(
@@ -343,13 +335,7 @@ impl Decoder {
         reason: impl Into<String>,
         sqlstate: &'static str,
     ) -> RejectedRow {
-        let raw = match std::str::from_utf8(raw) {
-            Ok(text) => text.to_owned(),
-            Err(_) => encoding_rs::WINDOWS_1252
-                .decode_without_bom_handling(raw)
-                .0
-                .into_owned(),
-        };
+        let raw = source::shown(raw, self.written_in.get());
         RejectedRow {
             sheet: self.member.clone(),
             row,

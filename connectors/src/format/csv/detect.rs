@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use memchr::{memchr, memchr_iter, memmem};
 
+use crate::error::{FormatError, sqlstate};
 use crate::format::names::{NameStyle, unique_names};
 use crate::value::ValueFormat;
 use crate::value::infer::TypeSample;
@@ -28,6 +29,8 @@ pub struct Shape {
     /// Lines before anything else.
     pub skip_rows: usize,
     pub column_names: NameStyle,
+    /// More are refused.
+    pub columns_max: usize,
 }
 
 /// How a text is written.
@@ -52,7 +55,12 @@ struct Record {
     next_line: usize,
 }
 
-pub fn detect(sample: &str, at_end: bool, shape: &Shape, values: &ValueFormat) -> Layout {
+pub fn detect(
+    sample: &str,
+    at_end: bool,
+    shape: &Shape,
+    values: &ValueFormat,
+) -> Result<Layout, FormatError> {
     let terminator = terminator(sample.as_bytes());
     let skipped = line_starts(sample, terminator, shape.skip_rows);
     let skip_to = match shape.header_row {
@@ -102,29 +110,35 @@ fn lay_out(
     shape: &Shape,
     values: &ValueFormat,
     skip_to: (usize, usize),
-) -> Layout {
-    let width = usual_width(records);
-    // Titles above a table have fewer cells than the table.
-    let first = match shape.header_row {
-        Some(_) => 0,
-        None => records
+) -> Result<Layout, FormatError> {
+    let width = usual_width(records, |record| record.cells.len());
+    let first = match (shape.header_row, shape.header) {
+        // Rows without a header are all data.
+        (Some(_), _) | (None, Some(false)) => 0,
+        (None, Some(true)) => records
             .iter()
-            .position(|record| filled(record) * 2 > width && record.cells.len() >= width)
+            .position(|record| filled(record) > 0)
             .unwrap_or(0),
+        (None, None) => header_place(records, width),
     };
     let Some(record) = records.get(first) else {
         let (data_start, line) = skip_to;
-        return Layout {
+        return Ok(Layout {
             dialect,
             names: Vec::new(),
             data_start,
             data_line: line as i64 + 1,
-        };
+        });
     };
     let has_header = shape.header.unwrap_or_else(|| {
         shape.header_row.is_some() || looks_like_header(&records[first..], values)
     });
-    let (names, offset, line) = if has_header {
+    // What was taken for a title above a header is a row when there is none.
+    let (first, record) = match (has_header, records.first()) {
+        (false, Some(record)) => (0, record),
+        _ => (first, record),
+    };
+    let (header, offset, line) = if has_header {
         let mut header = record.cells.clone();
         // A delimiter at the end of the header line is no column, unless rows have it filled.
         while header.len() > 1
@@ -137,28 +151,30 @@ fn lay_out(
         {
             header.pop();
         }
-        (
-            unique_names(&header, shape.column_names),
-            record.next,
-            record.next_line,
-        )
+        (header, record.next, record.next_line)
     } else {
-        let columns = records[first..]
-            .iter()
-            .map(|row| row.cells.len())
-            .max()
-            .unwrap_or(0);
-        let unnamed = vec![""; columns.min(width.max(record.cells.len()))];
-        let before = first.checked_sub(1).and_then(|index| records.get(index));
-        let (next, next_line) = before.map_or((0, 0), |row| (row.next, row.next_line));
-        (unique_names(&unnamed, shape.column_names), next, next_line)
+        let columns = records.iter().map(|row| row.cells.len()).max().unwrap_or(0);
+        let unnamed = vec![String::new(); columns.min(width.max(record.cells.len()))];
+        (unnamed, 0, 0)
     };
-    Layout {
+    if header.len() > shape.columns_max {
+        return Err(too_many_columns(header.len(), shape.columns_max));
+    }
+    Ok(Layout {
         dialect,
-        names,
+        names: unique_names(&header, shape.column_names),
         data_start: skip_to.0 + offset,
         data_line: (skip_to.1 + line) as i64 + 1,
-    }
+    })
+}
+
+/// More columns than may be.
+pub fn too_many_columns(columns: usize, columns_max: usize) -> FormatError {
+    FormatError::new(
+        sqlstate::LIMIT_EXCEEDED,
+        format!("the file has {columns} columns; more than {columns_max} are refused"),
+    )
+    .hint("give the right delimiter and header_row, or raise max_columns")
 }
 
 /// Old files end lines by `\r` alone.
@@ -257,14 +273,21 @@ fn cell_text(text: &str, cell: Cell, dialect: &Dialect) -> String {
     unescaped
 }
 
-fn usual_width(records: &[Record]) -> usize {
+/// Titles above a table have fewer cells than the table. Rows may end with a delimiter more than
+/// the header, so empty cells at the end do not count.
+fn header_place(records: &[Record], width: usize) -> usize {
+    let width_filled = usual_width(records, filled_width);
+    records
+        .iter()
+        .position(|record| filled(record) * 2 > width && filled_width(record) >= width_filled)
+        .unwrap_or(0)
+}
+
+fn usual_width(records: &[Record], width: impl Fn(&Record) -> usize) -> usize {
     // How often each width occurs, and where first: of two as frequent the earlier wins.
     let mut counts: HashMap<usize, (usize, Reverse<usize>)> = HashMap::new();
     for (index, record) in records.iter().enumerate() {
-        counts
-            .entry(record.cells.len())
-            .or_insert((0, Reverse(index)))
-            .0 += 1;
+        counts.entry(width(record)).or_insert((0, Reverse(index))).0 += 1;
     }
     counts
         .into_iter()
@@ -280,8 +303,17 @@ fn filled(record: &Record) -> usize {
         .count()
 }
 
+/// Without the empty cells at the end.
+fn filled_width(record: &Record) -> usize {
+    record
+        .cells
+        .iter()
+        .rposition(|cell| !cell.trim().is_empty())
+        .map_or(0, |last| last + 1)
+}
+
 fn score(records: &[Record]) -> f64 {
-    let width = usual_width(records);
+    let width = usual_width(records, |record| record.cells.len());
     if records.is_empty() || width < 2 {
         return 0.0;
     }
@@ -356,11 +388,12 @@ mod tests {
             header_row: None,
             skip_rows: 0,
             column_names: NameStyle::Snake,
+            columns_max: 4,
         }
     }
 
     fn check(text: &str, shape: &Shape, expected: &str) {
-        let layout = detect(text, true, shape, &ValueFormat::default());
+        let layout = detect(text, true, shape, &ValueFormat::default()).unwrap();
         let shown = format!(
             "{:?} {:?} {:?} {} line {}: {:?}",
             char::from(layout.dialect.delimiter),
@@ -447,6 +480,60 @@ mod tests {
                 ..shape()
             },
             "',' Some('\"') None column_1 column_2 line 1: \"a,b\\n\"",
+        );
+    }
+
+    #[test]
+    fn a_delimiter_at_the_end_of_rows_does_not_cost_the_header() {
+        let text = "sku,qty,price\na,1,2,\nb,3,4,\nc,5,6,\n";
+        let expected = "',' Some('\"') None sku qty price line 2: \"a,1,2,\\nb,3,4,\\nc,5,6,\\n\"";
+        check(text, &shape(), expected);
+        check(
+            text,
+            &Shape {
+                header: Some(true),
+                ..shape()
+            },
+            expected,
+        );
+    }
+
+    #[test]
+    fn a_header_that_is_given_is_the_first_line_whatever_its_width() {
+        check(
+            "\nid\n1,2\n3,4\n",
+            &Shape {
+                header: Some(true),
+                ..shape()
+            },
+            "',' Some('\"') None id line 3: \"1,2\\n3,4\\n\"",
+        );
+    }
+
+    #[test]
+    fn no_row_is_passed_over_when_there_is_no_header() {
+        let text = "a,,,\nb,1,2,3\nc,4,5,6\n";
+        let expected = "',' Some('\"') None column_1 column_2 column_3 column_4 line 1: \"a,,,\\nb,1,2,3\\nc,4,5,6\\n\"";
+        check(text, &shape(), expected);
+        check(
+            text,
+            &Shape {
+                header: Some(false),
+                ..shape()
+            },
+            expected,
+        );
+    }
+
+    #[test]
+    fn columns_without_end_are_refused() {
+        let error = detect("a,b,c,d,e\n", true, &shape(), &ValueFormat::default()).unwrap_err();
+        assert_eq!(
+            (error.to_string(), error.sqlstate),
+            (
+                "the file has 5 columns; more than 4 are refused".to_owned(),
+                "54000"
+            )
         );
     }
 }

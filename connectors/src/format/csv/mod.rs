@@ -15,6 +15,7 @@ mod pipeline;
 mod scan;
 pub(super) mod source;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ use crate::value::infer::TypeSample;
 use crate::value::{ValueFormat, take_character};
 
 use super::{
-    DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
+    COLUMNS_MAX, DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits,
+    NameStyle, rows_max,
 };
 use detect::{Layout, Shape};
 use source::{Compression, Member, Text};
@@ -68,8 +70,8 @@ pub struct CsvFormat {
 
 impl CsvFormat {
     /// Options `delimiter`, `quote`, `escape`, `header`, `header_row`, `skip_rows`, `comment`,
-    /// `encoding`, `compression`, `ragged`, `skip_footer`, `footer`, `column_names`, and those of
-    /// [`ValueFormat::take`].
+    /// `encoding`, `compression`, `ragged`, `skip_footer`, `footer`, `column_names`,
+    /// `max_columns`, and those of [`ValueFormat::take`].
     pub fn take(options: &mut Options) -> Result<Self, ConnectorError> {
         let quote = match options.take_text("quote")?.as_deref() {
             None => None,
@@ -116,6 +118,7 @@ impl CsvFormat {
                 header_row: options.take_number("header_row")?,
                 skip_rows: options.take_number("skip_rows")?.unwrap_or(0),
                 column_names: take_name_style(options)?,
+                columns_max: take_columns_max(options)?,
             },
             values: ValueFormat::take(options)?,
             encoding,
@@ -136,14 +139,20 @@ impl CsvFormat {
             .take(1 << 18)
             .read_to_end(&mut head)
             .map_err(source::read_error)?;
+        let whole = head.len() < 1 << 18;
         let (encoding, mark) = match self.encoding {
             Some(encoding) => {
                 let mark = Encoding::for_bom(&head).filter(|(found, _)| *found == encoding);
                 (encoding, mark.map_or(0, |(_, mark)| mark))
             }
-            None => source::detect_encoding(&head, head.len() < 1 << 18),
+            None => source::detect_encoding(&head, whole),
         };
-        let mut text = Text::new(head, mark, bytes, encoding);
+        let says_nothing = self.encoding.is_none() && encoding == encoding_rs::UTF_8;
+        let mut text = if says_nothing && !whole && head.is_ascii() {
+            Text::undecided(head, bytes)
+        } else {
+            Text::new(head, mark, bytes, encoding)
+        };
         let mut sample = Vec::new();
         let mut at_end = false;
         sample.resize(SAMPLE_BYTES, 0);
@@ -161,20 +170,15 @@ impl CsvFormat {
             }
         }
         sample.truncate(length);
-        let whole = String::from_utf8_lossy(&sample);
-        // With replaced characters offsets would not be those of the text.
-        let ascii: String;
-        let shown: &str = match &whole {
-            std::borrow::Cow::Borrowed(text) => text,
-            std::borrow::Cow::Owned(_) => {
-                ascii = sample
-                    .iter()
-                    .map(|b| if b.is_ascii() { char::from(*b) } else { '?' })
-                    .collect();
-                &ascii
-            }
+        // Replaced byte by byte, or offsets would not be those of the text.
+        let mut shown = Cow::Borrowed(sample.as_slice());
+        if std::str::from_utf8(&shown).is_err() {
+            source::blank_invalid(shown.to_mut());
+        }
+        let layout = {
+            let text = std::str::from_utf8(&shown).unwrap_or("");
+            detect::detect(text, at_end, &self.shape, &self.values)?
         };
-        let layout = detect::detect(shown, at_end, &self.shape, &self.values);
         sample.drain(..layout.data_start.min(sample.len()));
         Ok(Opened {
             layout,
@@ -274,6 +278,10 @@ impl FileFormat for CsvFormat {
                     }
                 }
             }
+            let columns_max = self.shape.columns_max;
+            if names.len() > columns_max {
+                return Err(named(detect::too_many_columns(names.len(), columns_max)));
+            }
         }
         if names.is_empty() {
             return Err(named(FormatError::malformed("the file is empty")));
@@ -286,7 +294,7 @@ impl FileFormat for CsvFormat {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
@@ -307,11 +315,14 @@ impl FileFormat for CsvFormat {
                 self.footer.clone(),
                 file.name.clone(),
                 member.name.clone(),
+                opened.text.written_in(),
             );
+            let columns = opened.layout.names.len().max(schema.columns.fields().len());
             let cutter = cut::Cutter::new(
                 std::io::Cursor::new(opened.sample).chain(opened.text),
                 opened.layout.dialect,
                 self.chunk_bytes,
+                rows_max(columns),
                 opened.layout.data_line,
             );
             let flow = pipeline::run(cutter, &decoder, self.skip_footer, &mut statistics, sink)
@@ -332,6 +343,11 @@ pub(super) fn take_name_style(options: &mut Options) -> Result<NameStyle, Connec
             _ => NameStyle::Snake,
         },
     )
+}
+
+/// Option `max_columns`.
+pub(super) fn take_columns_max(options: &mut Options) -> Result<usize, ConnectorError> {
+    Ok(options.take_number("max_columns")?.unwrap_or(COLUMNS_MAX))
 }
 
 /// Option `footer`: a rule for rows that are no data, tried on the first cell that is not empty.

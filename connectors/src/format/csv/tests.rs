@@ -159,6 +159,117 @@ fn a_row_that_is_not_utf8_is_rejected_alone() {
 }
 
 #[test]
+fn what_is_not_valid_in_its_encoding_is_rejected_alone() {
+    let mut utf16: Vec<u8> = "a,b\n1,é\n2,é"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    // Half of a surrogate pair.
+    utf16.extend([0x00, 0xd8]);
+    utf16.extend("\n3,y\n".encode_utf16().flat_map(u16::to_le_bytes));
+    check_bytes(
+        &utf16,
+        &[("encoding", "utf-16le")],
+        expect![[r#"
+            a Int64, b Utf8
+            +---+---+----------+------+
+            | a | b | _rescued | _row |
+            +---+---+----------+------+
+            | 1 | é |          | 2    |
+            | 3 | y |          | 4    |
+            +---+---+----------+------+
+            rejected 3: the record is not valid UTF-16LE; what cannot be read is shown as � [22021] "2,é�"
+        "#]],
+    );
+}
+
+#[test]
+fn an_invalid_comment_spoils_nothing_beside_it() {
+    check_bytes(
+        b"name\n# caf\xe9\nGr\xc3\xb6\xc3\x9fe\n",
+        &[("encoding", "utf-8"), ("comment", "#")],
+        expect![[r#"
+            name Utf8
+            +-------+----------+------+
+            | name  | _rescued | _row |
+            +-------+----------+------+
+            | Größe |          | 3    |
+            +-------+----------+------+
+        "#]],
+    );
+}
+
+#[test]
+fn an_invalid_row_does_not_change_the_names_of_the_columns() {
+    check_bytes(
+        "größe\n1\n"
+            .bytes()
+            .chain(*b"\xe9\n")
+            .collect::<Vec<_>>()
+            .as_slice(),
+        &[("encoding", "utf-8")],
+        expect![[r#"
+            größe Utf8
+            +-------+----------+------+
+            | größe | _rescued | _row |
+            +-------+----------+------+
+            | 1     |          | 2    |
+            +-------+----------+------+
+            rejected 3: the record is not valid UTF-8; its raw content is shown as windows-1252 [22021] "é"
+        "#]],
+    );
+}
+
+#[test]
+fn an_encoding_that_shows_late_is_still_found() {
+    let mut text = b"footer,name\n".to_vec();
+    while text.len() < (1 << 18) + (1 << 10) {
+        text.extend(b"x,ascii only\n");
+    }
+    text.extend(b"y,Caf\xe9 Orl\xe9ans\n");
+    check_bytes(
+        &text,
+        &[("footer", "x")],
+        expect![[r#"
+            footer Utf8, name Utf8
+            +--------+--------------+----------+-------+
+            | footer | name         | _rescued | _row  |
+            +--------+--------------+----------+-------+
+            | y      | Café Orléans |          | 20245 |
+            +--------+--------------+----------+-------+
+        "#]],
+    );
+}
+
+#[test]
+fn short_rows_of_a_wide_table_come_in_small_batches() {
+    let header: Vec<String> = (0..2_000).map(|number| format!("c{number}")).collect();
+    let text = header.join(",") + &"\n1".repeat(5_000);
+    let file = spool(text.as_bytes());
+    let format = configure(&[("header", "true")]);
+    let columns = format.infer(&file, &InferenceLimits::default()).unwrap();
+    let mut rows = Vec::new();
+    format
+        .read(&file, &DecodeSchema::new(columns), &mut |decoded| {
+            rows.push(decoded.batch.num_rows());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(rows, [2_097, 2_097, 806]);
+}
+
+#[test]
+fn columns_without_end_are_refused() {
+    let error = configure(&[("max_columns", "2")])
+        .infer(&spool(b"a,b,c\n"), &InferenceLimits::default())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "file \"in/ugly.csv\": the file has 3 columns; more than 2 are refused"
+    );
+}
+
+#[test]
 fn ragged_rows_can_be_rejected() {
     check(
         "a,b\n1,2\n3\n4,5,6\n7,8,\n",
@@ -229,6 +340,39 @@ fn a_type_that_changes_behind_the_sample_is_rescued() {
         +---+-----------------------+------+
     "#]]
     .assert_eq(&shown);
+}
+
+#[test]
+fn identifiers_do_not_fit_a_column_found_to_be_numbers() {
+    let file = spool(b"code\n007\n+62812\n7\n");
+    let format = configure(&[]);
+    let columns = Arc::new(Schema::new(vec![Field::new(
+        "code",
+        arrow::datatypes::DataType::Int64,
+        true,
+    )]));
+    let mut schema = DecodeSchema::new(columns);
+    expect![[r#"
+        +------+-------------------+------+
+        | code | _rescued          | _row |
+        +------+-------------------+------+
+        |      | {"code":"007"}    | 2    |
+        |      | {"code":"+62812"} | 3    |
+        | 7    |                   | 4    |
+        +------+-------------------+------+
+    "#]]
+    .assert_eq(&read_all(&*format, &file, &schema));
+    schema.inferred = false;
+    expect![[r#"
+        +-------+----------+------+
+        | code  | _rescued | _row |
+        +-------+----------+------+
+        | 7     |          | 2    |
+        | 62812 |          | 3    |
+        | 7     |          | 4    |
+        +-------+----------+------+
+    "#]]
+    .assert_eq(&read_all(&*format, &file, &schema));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use calamine::{
-    Data, DataRef, Dimensions, ExcelDateTime, Ods, Reader, SheetType, SheetVisible, Xls, XlsError,
-    Xlsb, XlsbError, Xlsx, XlsxError, open_workbook,
+    Data, DataRef, Dimensions, ExcelDateTime, Ods, OdsError, Reader, SheetType, SheetVisible, Xls,
+    XlsError, Xlsb, XlsbError, Xlsx, XlsxError, open_workbook,
 };
 
 use crate::error::FormatError;
@@ -53,7 +53,7 @@ impl Book {
             Kind::Xls => Self::Xls(Box::new(open_workbook(path).map_err(xls)?)),
             Kind::Xlsx => Self::Xlsx(Box::new(open_workbook(path).map_err(xlsx)?)),
             Kind::Xlsb => Self::Xlsb(Box::new(open_workbook(path).map_err(xlsb)?)),
-            Kind::Ods => Self::Ods(Box::new(open_workbook(path).map_err(guard::damaged)?)),
+            Kind::Ods => Self::Ods(Box::new(open_workbook(path).map_err(ods)?)),
         })
     }
 
@@ -74,7 +74,7 @@ impl Book {
             .collect()
     }
 
-    /// Merged regions as (first row, first column, last row, last column). XLSB and ODS: none.
+    /// Merged regions. Of XLSB and ODS the library does not tell them.
     pub fn merged(&mut self, sheet: &str) -> Result<Vec<Region>, FormatError> {
         let regions = match self {
             Self::Xls(book) => book.merge_cells_by_sheet_name(sheet).map_err(xls)?,
@@ -87,10 +87,7 @@ impl Book {
     pub fn each_cell(&mut self, sheet: &str, on_cell: &mut OnCell<'_>) -> Result<(), FormatError> {
         match self {
             Self::Xls(book) => each_of(&book.worksheet_range(sheet).map_err(xls)?, on_cell),
-            Self::Ods(book) => each_of(
-                &book.worksheet_range(sheet).map_err(guard::damaged)?,
-                on_cell,
-            ),
+            Self::Ods(book) => each_of(&book.worksheet_range(sheet).map_err(ods)?, on_cell),
             Self::Xlsx(book) => {
                 let mut reader = book.worksheet_cells_reader(sheet).map_err(xlsx)?;
                 while let Some(cell) = reader.next_cell().map_err(xlsx)? {
@@ -221,6 +218,13 @@ fn xlsx(error: XlsxError) -> FormatError {
 fn xlsb(error: XlsbError) -> FormatError {
     match error {
         XlsbError::Password => guard::protected(),
+        other => guard::damaged(other),
+    }
+}
+
+fn ods(error: OdsError) -> FormatError {
+    match error {
+        OdsError::Password => guard::protected(),
         other => guard::damaged(other),
     }
 }

@@ -125,6 +125,8 @@ fn inspect_zip(file: File) -> Result<Workbook, FormatError> {
         }
         unpacked = unpacked.saturating_add(size);
         match name.as_str() {
+            // How later versions of LibreOffice protect: all parts in one.
+            "encrypted-package" => return Err(protected()),
             "xl/workbook.bin" => kind = Some(Kind::Xlsb),
             "xl/workbook.xml" => kind = Some(Kind::Xlsx),
             "content.xml" if kind.is_none() => kind = Some(Kind::Ods),

@@ -89,7 +89,7 @@ impl FileFormat for ExcelFormat {
         })
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
@@ -98,6 +98,7 @@ impl FileFormat for ExcelFormat {
         let task = Task::Read {
             columns: schema.columns.clone(),
             keep_unknown: schema.keep_unknown,
+            inferred: schema.inferred,
         };
         let request = self.request(file, task);
         let output = schema.output();

@@ -40,6 +40,7 @@ pub enum Task {
     Read {
         columns: SchemaRef,
         keep_unknown: bool,
+        inferred: bool,
     },
 }
 

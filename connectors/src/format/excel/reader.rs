@@ -85,10 +85,12 @@ fn serve(request: &Request, output: &mut impl Write) -> Result<(), FormatError> 
         Task::Read {
             columns,
             keep_unknown,
+            inferred,
         } => {
             let schema = DecodeSchema {
                 columns: columns.clone(),
                 keep_unknown: *keep_unknown,
+                inferred: *inferred,
             };
             context.read(&sheets, &schema, request, output)
         }

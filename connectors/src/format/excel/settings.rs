@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::error::{ConnectorError, FormatError};
 use crate::format::NameStyle;
-use crate::format::csv::{compile_pattern, take_footer, take_name_style};
+use crate::format::csv::{compile_pattern, take_columns_max, take_footer, take_name_style};
 use crate::options::{OptionValue, Options};
 use crate::value::ValueFormat;
 
@@ -82,7 +82,7 @@ impl Settings {
             fill_merged: options.take_choice("merged", &["fill", "value"])? != Some("value"),
             footer: take_footer(options)?,
             column_names: take_name_style(options)?,
-            columns_max: options.take_number("max_columns")?.unwrap_or(2_000),
+            columns_max: u32::try_from(take_columns_max(options)?).unwrap_or(u32::MAX),
             memory_mib: options.take_number("memory_limit_mb")?.unwrap_or(768),
             values: ValueFormat::take(options)?,
         })

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{FormatError, sqlstate};
-use crate::format::{DecodeSchema, FileStatistics, unique_names};
+use crate::format::{DecodeSchema, FileStatistics, rows_max, unique_names};
 use crate::value::column::{ColumnBuilder, Native, native_text};
 use crate::value::infer::TypeSample;
 use crate::value::rescue::Rescued;
@@ -279,7 +279,8 @@ impl<'a> Sheet<'a> {
             }
             Purpose::Read { schema, .. } => {
                 table.append(row, self.settings, schema.keep_unknown);
-                if table.numbers.len() >= BATCH_ROWS || table.text_bytes >= BATCH_TEXT_BYTES {
+                let rows_max = rows_max(schema.columns.fields().len()).min(BATCH_ROWS);
+                if table.numbers.len() >= rows_max || table.text_bytes >= BATCH_TEXT_BYTES {
                     return self.flush();
                 }
             }
@@ -412,7 +413,7 @@ fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, FormatError> {
         .fields()
         .iter()
         .map(|field| {
-            ColumnBuilder::new(field, 1024).map_err(|error| {
+            ColumnBuilder::new(field, 1024, schema.inferred).map_err(|error| {
                 FormatError::new(sqlstate::FEATURE_NOT_SUPPORTED, error.to_string())
             })
         })

@@ -1,12 +1,13 @@
 //! JSON: an array of objects, or one object after another, on lines of their own or not.
 //!
 //! ```text
-//! split: bytes -> texts of single records        row: record -> cells of the columns
+//! split: bytes -> records        fields: record -> values        row: values -> columns
 //! ```
 //!
 //! Every record is parsed by itself, so one that is broken is rejected alone. Nested values are
 //! kept as JSON text. Strings are text; only dates and times are recognised in them.
 
+mod fields;
 mod row;
 mod split;
 
@@ -23,7 +24,7 @@ use crate::options::Options;
 use crate::value::ValueFormat;
 
 use super::csv::source::{self, Text};
-use super::csv::take_name_style;
+use super::csv::{take_columns_max, take_name_style};
 use super::{
     DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
     RejectedRow,
@@ -57,22 +58,25 @@ impl Format for Ndjson {
     }
 }
 
-const BATCH_ROWS: usize = 8192;
+/// Records rejected in one batch at most.
+const REJECTED_MAX: usize = 8192;
 const BATCH_BYTES: usize = 8 << 20;
 
 #[derive(Debug, Clone)]
 struct JsonFormat {
     by_line: bool,
     column_names: NameStyle,
+    columns_max: usize,
     values: ValueFormat,
 }
 
 impl JsonFormat {
-    /// Options `column_names` and those of [`ValueFormat::take`].
+    /// Options `column_names`, `max_columns` and those of [`ValueFormat::take`].
     fn take(options: &mut Options, by_line: bool) -> Result<Self, ConnectorError> {
         Ok(Self {
             by_line,
             column_names: take_name_style(options)?,
+            columns_max: take_columns_max(options)?,
             values: ValueFormat::take(options)?,
         })
     }
@@ -94,7 +98,7 @@ impl JsonFormat {
             // JSON is UTF-8; a byte order mark may say otherwise.
             let (encoding, mark) = encoding_rs::Encoding::for_bom(&head).unwrap_or((UTF_8, 0));
             let text = Text::new(head, mark, bytes, encoding);
-            let mut splitter = Splitter::new(text, self.by_line);
+            let mut splitter = Splitter::new(text, encoding, self.by_line);
             while let Some(record) = splitter.next_record()? {
                 if on_record(member.name.as_deref(), record)?.is_break() {
                     return Ok(());
@@ -107,13 +111,15 @@ impl JsonFormat {
 
 impl FileFormat for JsonFormat {
     fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError> {
-        let mut columns = Columns::new(self.column_names);
+        let mut columns = Columns::new(self.column_names, self.columns_max);
         let (mut rows, mut bytes) = (0, 0);
         self.each_record(file, &mut |_, record| {
             rows += 1;
             bytes += record.text.len();
-            if let Ok(object) = row::parse(&record.text) {
-                columns.sample(&object, &self.values);
+            if record.fault.is_none()
+                && let Ok(fields) = fields::parse(&record.text)
+            {
+                columns.sample(&fields, &self.values)?;
             }
             let enough = rows >= limits.rows || bytes >= limits.bytes;
             Ok(if enough {
@@ -128,7 +134,7 @@ impl FileFormat for JsonFormat {
         })
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
@@ -169,18 +175,24 @@ impl FileFormat for JsonFormat {
                 }
             }
             bytes += record.text.len();
-            match row::parse(&record.text) {
-                Ok(object) => batch.append(object, record.number, &self.values),
-                Err(reason) => rejected.push(RejectedRow {
+            let parsed = match record.fault {
+                Some(fault) => Err((sqlstate::CHARACTER_NOT_IN_REPERTOIRE, fault)),
+                None => {
+                    fields::parse(&record.text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
+                }
+            };
+            match parsed {
+                Ok(fields) => batch.append(fields, record.number, &self.values),
+                Err((sqlstate, reason)) => rejected.push(RejectedRow {
                     sheet: member.map(str::to_owned),
                     row: record.number,
                     column: None,
                     reason,
-                    sqlstate: sqlstate::INVALID_TEXT.into(),
+                    sqlstate: sqlstate.into(),
                     raw: record.text,
                 }),
             }
-            if batch.rows() + rejected.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
+            if batch.is_full() || rejected.len() >= REJECTED_MAX || bytes >= BATCH_BYTES {
                 bytes = 0;
                 let flow = flush(&mut batch, &mut rejected, member)?;
                 stopped = flow.is_break();
@@ -205,11 +217,16 @@ mod tests {
     use std::io::Write;
 
     fn check(format: &dyn Format, text: &str, expected: Expect) {
-        let mut options = Options::none("format \"JSON\"");
+        check_bytes(format, text.as_bytes(), &[], expected);
+    }
+
+    fn check_bytes(format: &dyn Format, bytes: &[u8], options: &[(&str, &str)], expected: Expect) {
+        let mut options = Options::new("format \"JSON\"", options.iter().copied());
         let format = format.configure(&mut options).unwrap();
+        options.finish().unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let file = LocalFile::in_place(file.path(), "in.json", text.len() as u64);
+        file.write_all(bytes).unwrap();
+        let file = LocalFile::in_place(file.path(), "in.json", bytes.len() as u64);
         let shown = match format.infer(&file, &InferenceLimits::default()) {
             Err(error) => error.to_string(),
             Ok(columns) => {
@@ -296,8 +313,108 @@ mod tests {
         );
         check(
             &Json,
+            "[{\"a\":1},{\"a\":2},",
+            expect![[r#"file "in.json", row 3: the document is truncated"#]],
+        );
+        check(
+            &Json,
             "hello",
             expect![[r#"file "in.json": the file has no JSON object with a field"#]],
         );
+    }
+
+    #[test]
+    fn the_digits_of_numbers_are_kept() {
+        check(
+            &Ndjson,
+            "{\"amount\":12345678901234567.25,\"id\":12345678901234567890123,\"tags\":[1.10, 1e400]}\n{\"amount\":1.5,\"id\":0.125}\n",
+            expect![[r#"
+                amount Decimal128(38, 10), id Decimal128(38, 10), tags Utf8
+                +------------------------------+------------------------------------+--------------+----------+------+
+                | amount                       | id                                 | tags         | _rescued | _row |
+                +------------------------------+------------------------------------+--------------+----------+------+
+                | 12345678901234567.2500000000 | 12345678901234567890123.0000000000 | [1.10,1e400] |          | 1    |
+                | 1.5000000000                 | 0.1250000000                       |              |          | 2    |
+                +------------------------------+------------------------------------+--------------+----------+------+
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_rescued_as_it_was_written() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = "{\"id\":12345678901234567890123,\"at\":[1.10],\"more\":1.10}\n";
+        file.write_all(text.as_bytes()).unwrap();
+        let file = LocalFile::in_place(file.path(), "in.json", text.len() as u64);
+        let format = Ndjson.configure(&mut Options::none("format")).unwrap();
+        let columns = arrow::datatypes::Schema::new(vec![
+            arrow::datatypes::Field::new("id", arrow::datatypes::DataType::Int64, true),
+            arrow::datatypes::Field::new("at", arrow::datatypes::DataType::Date32, true),
+        ]);
+        let mut shown = String::new();
+        format
+            .read(
+                &file,
+                &DecodeSchema::new(Arc::new(columns)),
+                &mut |decoded| {
+                    shown += &pretty_format_batches(&[decoded.batch.project(&[0, 1, 2]).unwrap()])
+                        .unwrap()
+                        .to_string();
+                    ControlFlow::Continue(())
+                },
+            )
+            .unwrap();
+        expect![[r#"
+            +----+----+--------------------------------------------------------+
+            | id | at | _rescued                                               |
+            +----+----+--------------------------------------------------------+
+            |    |    | {"id":12345678901234567890123,"at":[1.10],"more":1.10} |
+            +----+----+--------------------------------------------------------+"#]]
+        .assert_eq(&shown);
+    }
+
+    #[test]
+    fn a_record_that_is_not_utf8_is_rejected_alone() {
+        check_bytes(
+            &Ndjson,
+            b"{\"name\":\"a\"}\n{\"name\":\"caf\xe9\"}\n",
+            &[],
+            expect![[r#"
+                name Utf8
+                +------+----------+------+
+                | name | _rescued | _row |
+                +------+----------+------+
+                | a    |          | 1    |
+                +------+----------+------+
+                rejected 2: the record is not valid UTF-8; its raw content is shown as windows-1252 "{\"name\":\"café\"}"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn keys_without_end_are_refused() {
+        check_bytes(
+            &Ndjson,
+            b"{\"a\":1}\n{\"b\":1}\n{\"c\":1}\n",
+            &[("max_columns", "2")],
+            expect![[r#"file "in.json": the records have more than 2 different keys"#]],
+        );
+    }
+
+    #[test]
+    fn a_wide_schema_makes_small_batches() {
+        let columns: Vec<_> = (0..1 << 17)
+            .map(|number| {
+                let name = format!("c{number}");
+                arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Null, true)
+            })
+            .collect();
+        let schema = DecodeSchema::new(Arc::new(arrow::datatypes::Schema::new(columns)));
+        let mut batch = Batch::new(&schema, "in.json", NameStyle::Snake).unwrap();
+        for number in 1..=32 {
+            assert!(!batch.is_full());
+            batch.append(Vec::new(), number, &ValueFormat::default());
+        }
+        assert!(batch.is_full());
     }
 }

@@ -3,48 +3,61 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use serde_json::{Map, Value};
-
 use crate::error::{FormatError, sqlstate};
-use crate::format::{DecodeSchema, NameStyle, unique_names};
+use crate::format::{DecodeSchema, NameStyle, rows_max, unique_names};
 use crate::value::ValueFormat;
 use crate::value::column::{ColumnBuilder, Native};
 use crate::value::infer::TypeSample;
 use crate::value::rescue::Rescued;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-/// The fields of one record, or why it is none.
-pub fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("the record is not a JSON object".to_owned()),
-        Err(error) => Err(format!("the record is not valid JSON: {error}")),
-    }
-}
+use super::fields::Value;
+
+/// Keys whose column is remembered. A file with more has data where keys belong.
+const KEYS_MAX: usize = 20_000;
+
+const BATCH_ROWS: usize = 8192;
 
 /// The columns met in a sample.
 pub struct Columns {
     style: NameStyle,
+    columns_max: usize,
     keys: Vec<String>,
     types: Vec<(TypeSample, bool)>,
     places: HashMap<String, usize>,
 }
 
 impl Columns {
-    pub fn new(style: NameStyle) -> Self {
+    pub fn new(style: NameStyle, columns_max: usize) -> Self {
         Self {
             style,
+            columns_max,
             keys: Vec::new(),
             types: Vec::new(),
             places: HashMap::new(),
         }
     }
 
-    pub fn sample(&mut self, object: &Map<String, Value>, format: &ValueFormat) {
-        for (key, value) in object {
+    /// Refuses more columns than there may be.
+    pub fn sample(
+        &mut self,
+        fields: &[(String, Value<'_>)],
+        format: &ValueFormat,
+    ) -> Result<(), FormatError> {
+        for (key, value) in fields {
             let place = match self.places.get(key) {
                 Some(place) => *place,
+                None if self.keys.len() >= self.columns_max => {
+                    return Err(FormatError::new(
+                        sqlstate::LIMIT_EXCEEDED,
+                        format!(
+                            "the records have more than {} different keys",
+                            self.columns_max
+                        ),
+                    )
+                    .hint("keys that are data do not make columns; declare COLUMNS, or raise max_columns"));
+                }
                 None => {
                     self.keys.push(key.clone());
                     self.types.push((TypeSample::default(), false));
@@ -55,12 +68,13 @@ impl Columns {
             let (sample, nested) = &mut self.types[place];
             match value {
                 Value::Null => {}
-                Value::Bool(value) => sample.add_native(Native::Boolean(*value), format),
-                Value::Number(number) => sample.add_text(&number.to_string(), format),
-                Value::String(text) => sample.add_string(text, format),
-                Value::Array(_) | Value::Object(_) => *nested = true,
+                Value::Boolean(value) => sample.add_native(Native::Boolean(*value), format),
+                Value::Number(digits) => sample.add_text(digits, &ValueFormat::default()),
+                Value::Text(text) => sample.add_string(text, format),
+                Value::Nested(_) => *nested = true,
             }
         }
+        Ok(())
     }
 
     /// `None` when there are no columns.
@@ -94,6 +108,7 @@ pub struct Batch<'a> {
     targets: HashMap<String, Option<usize>>,
     rescued: Rescued,
     numbers: Vec<i64>,
+    rows_max: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -110,6 +125,7 @@ impl<'a> Batch<'a> {
             targets: HashMap::new(),
             rescued: Rescued::default(),
             numbers: Vec::new(),
+            rows_max: rows_max(schema.columns.fields().len()).min(BATCH_ROWS),
         })
     }
 
@@ -117,28 +133,35 @@ impl<'a> Batch<'a> {
         self.numbers.len()
     }
 
-    pub fn append(&mut self, object: Map<String, Value>, number: i64, format: &ValueFormat) {
+    /// Whether it has all the rows it may have.
+    pub fn is_full(&self) -> bool {
+        self.numbers.len() >= self.rows_max
+    }
+
+    pub fn append(&mut self, fields: Vec<(String, Value<'_>)>, number: i64, format: &ValueFormat) {
         let at = self.numbers.len();
         let mut filled = vec![false; self.builders.len()];
-        for (key, value) in object {
+        for (key, value) in fields {
             let target = match self.targets.get(&key) {
                 Some(target) => *target,
                 None => {
                     let target = self.target(&key);
-                    self.targets.insert(key.clone(), target);
+                    if self.targets.len() < KEYS_MAX {
+                        self.targets.insert(key.clone(), target);
+                    }
                     target
                 }
             };
             let free = target.filter(|target| !filled[*target]);
             let Some(target) = free else {
-                if self.schema.keep_unknown && value != Value::Null {
-                    self.rescued.add(at, &key.into(), value);
+                if self.schema.keep_unknown {
+                    self.rescue(at, key, value);
                 }
                 continue;
             };
             filled[target] = true;
             if !append_value(&mut self.builders[target], &value, format) {
-                self.rescued.add(at, &key.into(), value);
+                self.rescue(at, key, value);
             }
         }
         for (builder, filled) in self.builders.iter_mut().zip(filled) {
@@ -147,6 +170,17 @@ impl<'a> Batch<'a> {
             }
         }
         self.numbers.push(number);
+    }
+
+    fn rescue(&mut self, row: usize, key: String, value: Value<'_>) {
+        let key = key.into();
+        match value {
+            Value::Null => {}
+            Value::Boolean(value) => self.rescued.add_json(row, &key, value.to_string()),
+            Value::Number(json) => self.rescued.add_json(row, &key, json),
+            Value::Text(text) => self.rescued.add(row, &key, text),
+            Value::Nested(json) => self.rescued.add_json(row, &key, json),
+        }
     }
 
     fn target(&self, key: &str) -> Option<usize> {
@@ -191,33 +225,22 @@ impl<'a> Batch<'a> {
 }
 
 /// Whether the value went in; null is in its place when not.
-fn append_value(builder: &mut ColumnBuilder, value: &Value, format: &ValueFormat) -> bool {
+fn append_value(builder: &mut ColumnBuilder, value: &Value<'_>, format: &ValueFormat) -> bool {
     match value {
         Value::Null => {
             builder.append_null();
             true
         }
-        Value::Bool(value) => builder
+        Value::Boolean(value) => builder
             .append_native(Native::Boolean(*value), format)
             .is_ok(),
-        Value::Number(number) => {
-            let plain = ValueFormat::default();
-            match number.as_i64() {
-                Some(value) => builder
-                    .append_native(Native::Integer(value), format)
-                    .is_ok(),
-                None => builder.append_text(&number.to_string(), &plain).is_ok(),
-            }
-        }
-        Value::String(text) => builder.append_text(text, format).is_ok(),
-        nested => {
-            let text = nested.to_string();
-            if builder.is_text() {
-                builder.append_text(&text, format).is_ok()
-            } else {
-                builder.append_null();
-                false
-            }
+        // JSON writes numbers in one way, whatever the options say about texts.
+        Value::Number(digits) => builder.append_text(digits, &ValueFormat::default()).is_ok(),
+        Value::Text(text) => builder.append_text(text, format).is_ok(),
+        Value::Nested(json) if builder.is_text() => builder.append_text(json, format).is_ok(),
+        Value::Nested(_) => {
+            builder.append_null();
+            false
         }
     }
 }
@@ -228,7 +251,7 @@ fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, FormatError> {
         .fields()
         .iter()
         .map(|field| {
-            ColumnBuilder::new(field, 1024).map_err(|error| {
+            ColumnBuilder::new(field, 1024, schema.inferred).map_err(|error| {
                 FormatError::new(sqlstate::FEATURE_NOT_SUPPORTED, error.to_string())
             })
         })

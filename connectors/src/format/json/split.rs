@@ -2,12 +2,14 @@
 //!
 //! By line, every line is a record. Otherwise records are the objects at the top of the text or
 //! of its outermost array; braces are counted outside of strings. A text cut off in the middle of
-//! a record is an error of the file.
+//! a record, or before the array is closed, is an error of the file.
 
 use std::io::{BufRead, BufReader, Read};
 
+use encoding_rs::Encoding;
+
 use crate::error::FormatError;
-use crate::format::csv::source::read_error;
+use crate::format::csv::source::{invalid_text, read_error, shown};
 
 /// A longer record is refused.
 const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -18,20 +20,28 @@ pub struct Record {
     pub text: String,
     /// Line, or place in the document; from 1.
     pub number: i64,
+    /// Why `text` is not quite what was written.
+    pub fault: Option<String>,
 }
 
 pub struct Splitter<R> {
     input: BufReader<R>,
+    encoding: &'static Encoding,
     by_line: bool,
     number: i64,
+    /// Arrays around the records that are not closed yet.
+    open_arrays: usize,
 }
 
 impl<R: Read> Splitter<R> {
-    pub fn new(input: R, by_line: bool) -> Self {
+    /// `encoding` is what `input` was written in; it comes as UTF-8.
+    pub fn new(input: R, encoding: &'static Encoding, by_line: bool) -> Self {
         Self {
             input: BufReader::with_capacity(1 << 18, input),
+            encoding,
             by_line,
             number: 0,
+            open_arrays: 0,
         }
     }
 
@@ -47,11 +57,13 @@ impl<R: Read> Splitter<R> {
                 return Ok(None);
             }
             self.number += 1;
-            if !bytes.trim_ascii().is_empty() {
-                let text = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
+            let bytes = bytes.trim_ascii();
+            if !bytes.is_empty() {
+                let valid = std::str::from_utf8(bytes).is_ok();
                 return Ok(Some(Record {
-                    text,
+                    text: shown(bytes, self.encoding),
                     number: self.number,
+                    fault: (!valid).then(|| invalid_text(self.encoding)),
                 }));
             }
         }
@@ -78,7 +90,7 @@ impl<R: Read> Splitter<R> {
         loop {
             let available = self.input.fill_buf().map_err(read_error)?;
             if available.is_empty() {
-                return if depth > 0 || in_string {
+                return if depth > 0 || in_string || (bytes.is_empty() && self.open_arrays > 0) {
                     Err(FormatError::malformed("the document is truncated")
                         .row(self.number + 1)
                         .hint("deliver the file again; a transfer may have been cut off"))
@@ -103,6 +115,11 @@ impl<R: Read> Splitter<R> {
                 if depth == 0 {
                     match byte {
                         b'[' | b']' | b',' | b' ' | b'\t' | b'\r' | b'\n' => {
+                            match byte {
+                                b'[' => self.open_arrays += 1,
+                                b']' => self.open_arrays = self.open_arrays.saturating_sub(1),
+                                _ => {}
+                            }
                             // Between records, or behind a bare word, which is a record too.
                             if bytes.is_empty() {
                                 continue;

@@ -1,18 +1,20 @@
 //! Parquet files.
 //!
-//! Types come from the file, widened to those PostgreSQL has. A column read as another type is
-//! cast value by value; what the cast loses is rescued. Structures become JSON text.
+//! Types come from the file, widened to those PostgreSQL has. Structures become JSON text. How a
+//! column is read as another type is the affair of [`fit`].
+
+mod fit;
 
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Type;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::file::LocalFile;
@@ -22,8 +24,13 @@ use crate::value::rescue::Rescued;
 use super::csv::take_name_style;
 use super::{
     DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
-    unique_names,
+    rows_max, unique_names,
 };
+use fit::{fit, rescue};
+
+const BATCH_ROWS: usize = 8192;
+/// Bytes of values that a batch aims at.
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// The format.
 pub struct Parquet;
@@ -78,7 +85,7 @@ impl FileFormat for ParquetFormat {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    fn read(
+    fn decode(
         &self,
         file: &LocalFile,
         schema: &DecodeSchema,
@@ -102,9 +109,12 @@ impl FileFormat for ParquetFormat {
             .iter()
             .map(|index| names[*index].as_str().into())
             .collect();
+        let batch_rows = batch_rows(builder.metadata(), &mask)
+            .min(rows_max(schema.columns.fields().len()))
+            .min(BATCH_ROWS);
         let reader = builder
             .with_projection(mask)
-            .with_batch_size(8192)
+            .with_batch_size(batch_rows)
             .build()
             .map_err(damaged)
             .map_err(named)?;
@@ -144,7 +154,10 @@ fn convert(
     for field in schema.columns.fields() {
         let place = names.iter().position(|name| name.as_ref() == field.name());
         columns.push(match place {
-            Some(place) => fit(batch.column(place), field, &names[place], &mut rescued)?,
+            Some(place) => {
+                let (column, name) = (batch.column(place), &names[place]);
+                fit(column, field, name, schema.inferred, &mut rescued)?
+            }
             None => arrow::array::new_null_array(field.data_type(), rows),
         });
     }
@@ -165,100 +178,47 @@ fn convert(
         .map_err(internal)
 }
 
-/// The column as the type of `field`.
-fn fit(
-    column: &ArrayRef,
-    field: &Field,
-    name: &Arc<str>,
-    rescued: &mut Rescued,
-) -> Result<ArrayRef, FormatError> {
-    if column.data_type() == field.data_type() {
-        return Ok(column.clone());
-    }
-    if is_nested(column.data_type()) {
-        if field.data_type() == &DataType::Utf8 {
-            return as_json(column);
+/// Rows that are about [`BATCH_BYTES`] in the row group with the longest rows.
+fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
+    let rows = metadata.row_groups().iter().map(|group| {
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let bytes: u64 = group
+            .columns()
+            .iter()
+            .enumerate()
+            .filter(|(leaf, _)| mask.leaf_included(*leaf))
+            .map(|(_, column)| unpacked_bytes(column))
+            .fold(0, u64::saturating_add);
+        BATCH_BYTES.saturating_mul(rows) / bytes.max(1)
+    });
+    usize::try_from(rows.min().unwrap_or(0))
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
+/// Bytes of a column in memory, as far as the file says it: encoded they may be far fewer, where
+/// long texts repeat.
+fn unpacked_bytes(column: &ColumnChunkMetaData) -> u64 {
+    let values = u64::try_from(column.num_values()).unwrap_or(0);
+    let (value_bytes, text_bytes) = match column.column_type() {
+        Type::BOOLEAN => (1, 0),
+        Type::INT32 | Type::FLOAT => (4, 0),
+        Type::INT64 | Type::DOUBLE | Type::INT96 => (8, 0),
+        Type::FIXED_LEN_BYTE_ARRAY => {
+            let length = column.column_descr().type_length();
+            (u64::try_from(length).unwrap_or(0), 0)
         }
-        if !matches!(field.data_type(), DataType::List(_)) {
-            rescue(column, name, rescued, |_| true)?;
-            return Ok(arrow::array::new_null_array(
-                field.data_type(),
-                column.len(),
-            ));
-        }
-    }
-    let options = CastOptions {
-        safe: true,
-        ..CastOptions::default()
+        Type::BYTE_ARRAY => (4, column.unencoded_byte_array_data_bytes().unwrap_or(0)),
     };
-    match cast_with_options(column, field.data_type(), &options) {
-        Ok(cast) => {
-            rescue(column, name, rescued, |row| cast.is_null(row))?;
-            Ok(cast)
-        }
-        // No cast between the two types at all.
-        Err(_) => {
-            rescue(column, name, rescued, |_| true)?;
-            Ok(arrow::array::new_null_array(
-                field.data_type(),
-                column.len(),
-            ))
-        }
-    }
-}
-
-fn rescue(
-    column: &ArrayRef,
-    name: &Arc<str>,
-    rescued: &mut Rescued,
-    lost: impl Fn(usize) -> bool,
-) -> Result<(), FormatError> {
-    let options = FormatOptions::default();
-    let shown = ArrayFormatter::try_new(column, &options).map_err(internal)?;
-    for row in (0..column.len()).filter(|&row| column.is_valid(row) && lost(row)) {
-        rescued.add(row, name, shown.value(row).to_string());
-    }
-    Ok(())
-}
-
-/// Nested values as JSON text.
-fn as_json(column: &ArrayRef) -> Result<ArrayRef, FormatError> {
-    let field = Field::new("value", column.data_type().clone(), true);
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column.clone()])
-        .map_err(internal)?;
-    let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
-    writer.write(&batch).map_err(internal)?;
-    writer.finish().map_err(internal)?;
-    let lines = writer.into_inner();
-    let texts: StringArray = lines
-        .split(|byte| *byte == b'\n')
-        .take(column.len())
-        .map(|line| {
-            let mut object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_slice(line).ok()?;
-            object
-                .remove("value")
-                .filter(|value| !value.is_null())
-                .map(|value| value.to_string())
-        })
-        .collect();
-    Ok(Arc::new(texts))
+    let encoded = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+    values
+        .saturating_mul(value_bytes)
+        .saturating_add(u64::try_from(text_bytes).unwrap_or(0))
+        .max(encoded)
 }
 
 fn internal(error: arrow::error::ArrowError) -> FormatError {
     FormatError::new(sqlstate::INTERNAL_ERROR, "could not convert a column").caused_by(error)
-}
-
-fn is_nested(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Struct(_)
-            | DataType::Map(..)
-            | DataType::List(_)
-            | DataType::LargeList(_)
-            | DataType::FixedSizeList(..)
-            | DataType::Union(..)
-    )
 }
 
 /// The type PostgreSQL has for it, wide enough for every value.
@@ -295,6 +255,29 @@ mod tests {
     use arrow::util::pretty::pretty_format_batches;
     use expect_test::expect;
     use parquet::arrow::ArrowWriter;
+
+    #[test]
+    fn long_values_come_in_small_batches() {
+        let text = "x".repeat(200_000);
+        let texts = Arc::new(StringArray::from(vec![text.as_str(); 100])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("t", texts)]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let mut writer =
+            ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let file = LocalFile::in_place(&path, "a.parquet", 1);
+        let format = Parquet.configure(&mut Options::none("format")).unwrap();
+        let mut rows = Vec::new();
+        format
+            .read(&file, &DecodeSchema::new(batch.schema()), &mut |decoded| {
+                rows.push(decoded.batch.num_rows());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(rows, [41, 41, 18]);
+    }
 
     #[test]
     fn types_widen_and_what_a_cast_loses_is_rescued() {
