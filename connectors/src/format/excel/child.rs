@@ -1,13 +1,15 @@
 //! The parent's side of the reading process.
 //!
 //! The process is started for one workbook, watched while it is waited for, and always reaped. It
-//! is stopped when it has said nothing for [`SILENCE_MAX`] while this side was listening, and when
+//! answers several requests, because opening a workbook with many texts is half of the work. It is
+//! stopped when it has said nothing for [`SILENCE_MAX`] while this side was listening, and when
 //! the sink wants no more.
 
+use std::fmt;
 use std::io::{BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -45,75 +47,115 @@ pub enum Next {
     Stop,
 }
 
-pub fn run(
-    request: &Request,
-    on_frame: &mut dyn FnMut(u8, Vec<u8>) -> Result<Next, FormatError>,
-) -> Result<(), FormatError> {
-    let program = reader()?;
-    let mut child = Command::new(&program)
-        .arg("__read-excel")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| {
-            FormatError::new(
+/// A reading process with its workbook open. Dropping it ends the process.
+pub struct Session {
+    child: Arc<Mutex<Child>>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    memory_mib: u64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Session")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        end(&self.child, false);
+    }
+}
+
+impl Session {
+    pub fn start(memory_mib: u64) -> Result<Self, FormatError> {
+        let program = reader()?;
+        let mut child = Command::new(&program)
+            .arg("__read-excel")
+            // The allocator would otherwise take a gigabyte of the limit at once.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| {
+                FormatError::new(
+                    sqlstate::INTERNAL_ERROR,
+                    format!(
+                        "could not start \"{}\" to read the workbook",
+                        program.display()
+                    ),
+                )
+                .caused_by(error)
+            })?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let child = Arc::new(Mutex::new(child));
+        let (Some(input), Some(output)) = (input, output) else {
+            end(&child, false);
+            return Err(FormatError::new(
                 sqlstate::INTERNAL_ERROR,
-                format!(
-                    "could not start \"{}\" to read the workbook",
-                    program.display()
-                ),
-            )
-            .caused_by(error)
+                "reading process has no pipes",
+            ));
+        };
+        Ok(Self {
+            child,
+            input,
+            output: BufReader::with_capacity(1 << 16, output),
+            memory_mib,
+        })
+    }
+
+    /// Has one request answered. Gives the session back when it can answer another.
+    pub fn ask(
+        mut self,
+        request: &Request,
+        on_frame: &mut dyn FnMut(u8, Vec<u8>) -> Result<Next, FormatError>,
+    ) -> Result<Option<Self>, FormatError> {
+        let mut text = serde_json::to_vec(request).map_err(|error| {
+            FormatError::new(sqlstate::INTERNAL_ERROR, "request cannot be written").caused_by(error)
         })?;
-    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(FormatError::new(
-            sqlstate::INTERNAL_ERROR,
-            "reading process has no pipes",
-        ));
-    };
-    let text = serde_json::to_vec(request).map_err(|error| {
-        FormatError::new(sqlstate::INTERNAL_ERROR, "request cannot be written").caused_by(error)
-    })?;
-    // A child that died early is noticed when its answer is read.
-    let _ = input.write_all(&text);
-    drop(input);
-    let child = Arc::new(Mutex::new(child));
-    let watch = Watch::start(child.clone());
-    let mut output = BufReader::with_capacity(1 << 16, output);
-    let result = listen(&mut output, &watch, on_frame);
-    let silent = watch.stop();
-    let early = matches!(result, Ok(Ended::Early));
-    let status = end(&child, early && !silent);
-    match result {
-        Ok(Ended::Properly) => Ok(()),
-        Ok(Ended::Early) if silent => Err(FormatError::new(
-            sqlstate::LIMIT_EXCEEDED,
-            format!(
-                "reading the workbook gave nothing for {} s",
-                SILENCE_MAX.as_secs()
-            ),
-        )),
-        // An allocation that fails aborts the process; anything else is a defect it was led into.
-        Ok(Ended::Early) if status.and_then(|status| status.signal()) == Some(ABORTED) => {
-            Err(FormatError::new(
-                sqlstate::OUT_OF_MEMORY,
+        text.push(b'\n');
+        // A child that died early is noticed when its answer is read.
+        let _ = self.input.write_all(&text).and_then(|()| self.input.flush());
+        let watch = Watch::start(self.child.clone());
+        let result = listen(&mut self.output, &watch, on_frame);
+        let silent = watch.stop();
+        match result? {
+            Ended::Answered => Ok(Some(self)),
+            Ended::Stopped => Ok(None),
+            Ended::Early if silent => Err(FormatError::new(
+                sqlstate::LIMIT_EXCEEDED,
                 format!(
-                    "reading the workbook needs more than {} MiB of memory",
-                    request.memory_mib
+                    "reading the workbook gave nothing for {} s",
+                    SILENCE_MAX.as_secs()
                 ),
-            )
-            .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts"))
+            )),
+            Ended::Early => {
+                let status = end(&self.child, true);
+                // An allocation that fails aborts the process; anything else is a defect it was led into.
+                if status.and_then(|status| status.signal()) != Some(ABORTED) {
+                    return Err(super::guard::damaged("reading it ended abnormally"));
+                }
+                Err(FormatError::new(
+                    sqlstate::OUT_OF_MEMORY,
+                    format!(
+                        "reading the workbook needs more than {} MiB of memory",
+                        self.memory_mib
+                    ),
+                )
+                .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts"))
+            }
         }
-        Ok(Ended::Early) => Err(super::guard::damaged("reading it ended abnormally")),
-        Err(error) => Err(error),
     }
 }
 
 const ABORTED: i32 = 6;
 
 enum Ended {
-    Properly,
+    /// To the end of the answer.
+    Answered,
+    /// The sink wanted no more.
+    Stopped,
     Early,
 }
 
@@ -137,8 +179,11 @@ fn listen(
             }
             Some((kind, bytes)) => {
                 let last = kind == protocol::DONE || kind == protocol::SCHEMA;
-                if matches!(on_frame(kind, bytes)?, Next::Stop) || last {
-                    return Ok(Ended::Properly);
+                if matches!(on_frame(kind, bytes)?, Next::Stop) {
+                    return Ok(Ended::Stopped);
+                }
+                if last {
+                    return Ok(Ended::Answered);
                 }
             }
         }

@@ -20,7 +20,9 @@ mod sheet;
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
@@ -31,7 +33,7 @@ use crate::options::Options;
 
 use super::{DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits};
 pub use child::set_excel_reader;
-use child::{Next, run};
+use child::{Next, Session};
 use protocol::{Request, Task};
 use settings::Settings;
 
@@ -49,19 +51,62 @@ impl Format for Excel {
         Ok(Arc::new(ExcelFormat {
             options: written,
             memory_mib: settings.memory_mib,
+            open: Mutex::new(None),
         }))
     }
 }
 
 /// How the workbooks of a pipeline are laid out.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct ExcelFormat {
     /// As written: the reading process takes them again.
     options: Vec<(String, String)>,
     memory_mib: u64,
+    /// The workbook whose columns were looked at last, still open: most likely it is read next.
+    open: Mutex<Option<(OpenFile, Session)>>,
+}
+
+/// Which file a session has open.
+#[derive(Debug, PartialEq)]
+struct OpenFile {
+    path: PathBuf,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl OpenFile {
+    fn of(file: &LocalFile) -> Self {
+        let modified = std::fs::metadata(&file.path).and_then(|metadata| metadata.modified());
+        Self {
+            path: file.path.clone(),
+            size: file.size,
+            modified: modified.ok(),
+        }
+    }
 }
 
 impl ExcelFormat {
+    /// The session that has the file open, or a new one.
+    fn session(&self, file: &OpenFile) -> Result<Session, FormatError> {
+        let kept = match self.open.lock() {
+            Ok(mut open) => open.take(),
+            Err(poisoned) => poisoned.into_inner().take(),
+        };
+        match kept {
+            Some((kept, session)) if kept == *file => Ok(session),
+            _ => Session::start(self.memory_mib),
+        }
+    }
+
+    /// Keeps a session for the next request; the one kept before ends.
+    fn keep(&self, file: OpenFile, session: Option<Session>) {
+        let kept = session.map(|session| (file, session));
+        match self.open.lock() {
+            Ok(mut open) => *open = kept,
+            Err(poisoned) => *poisoned.into_inner() = kept,
+        }
+    }
+
     fn request(&self, file: &LocalFile, task: Task) -> Request {
         Request {
             path: file.path.clone(),
@@ -77,13 +122,17 @@ impl FileFormat for ExcelFormat {
     fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError> {
         let request = self.request(file, Task::Infer { rows: limits.rows });
         let mut schema = None;
-        run(&request, &mut |kind, bytes| {
-            if kind == protocol::SCHEMA {
-                schema = Some(serde_json::from_slice::<Schema>(&bytes).map_err(invalid)?);
-            }
-            Ok(Next::Continue)
-        })
-        .map_err(|error| error.file(&file.name))?;
+        let open = OpenFile::of(file);
+        let session = self
+            .session(&open)?
+            .ask(&request, &mut |kind, bytes| {
+                if kind == protocol::SCHEMA {
+                    schema = Some(serde_json::from_slice::<Schema>(&bytes).map_err(invalid)?);
+                }
+                Ok(Next::Continue)
+            })
+            .map_err(|error| error.file(&file.name))?;
+        self.keep(open, session);
         schema.map(Arc::new).ok_or_else(|| {
             FormatError::new(sqlstate::INTERNAL_ERROR, "no columns were answered").file(&file.name)
         })
@@ -103,7 +152,8 @@ impl FileFormat for ExcelFormat {
         let request = self.request(file, task);
         let output = schema.output();
         let mut statistics = FileStatistics::default();
-        run(&request, &mut |kind, bytes| {
+        let session = self.session(&OpenFile::of(file))?;
+        let answered = session.ask(&request, &mut |kind, bytes| {
             match kind {
                 protocol::BATCH => {
                     let reader =
@@ -129,8 +179,8 @@ impl FileFormat for ExcelFormat {
                 _ => {}
             }
             Ok(Next::Continue)
-        })
-        .map_err(|error| error.file(&file.name))?;
+        });
+        answered.map_err(|error| error.file(&file.name))?;
         statistics.bytes = file.size;
         Ok(statistics)
     }

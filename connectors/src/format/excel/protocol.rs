@@ -1,8 +1,9 @@
 //! What the parent and the reading process say to each other.
 //!
-//! The parent writes one [`Request`] as JSON to the standard input. The child answers with frames
-//! on the standard output: a kind, a length, the bytes. A child that ends without [`DONE`] or
-//! [`FAILED`] was stopped by its memory limit or by a defect.
+//! The parent writes [`Request`]s about one workbook to the standard input, each a line of JSON, and
+//! waits for the answer before the next. The child answers with frames on the standard output: a
+//! kind, a length, the bytes. A child that ends without [`SCHEMA`], [`DONE`] or [`FAILED`] was stopped
+//! by its memory limit or by a defect.
 
 use std::io::{self, Read, Write};
 
@@ -13,7 +14,7 @@ use crate::error::{FormatError, sqlstate};
 
 /// A record batch as an Arrow IPC stream of its own.
 pub const BATCH: u8 = b'B';
-/// The inferred columns, as JSON.
+/// The inferred columns, as JSON: the end.
 pub const SCHEMA: u8 = b'S';
 /// The statistics, as JSON: the end.
 pub const DONE: u8 = b'D';

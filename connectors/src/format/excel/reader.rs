@@ -3,8 +3,9 @@
 //! Whatever a workbook makes the library allocate, this process ends and the server lives. It
 //! reads one request, answers in frames and ends; it writes nothing else anywhere.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,53 +33,88 @@ const TEXT_RATIO_MAX: u64 = 20;
 /// `boathouse __read-excel`: what the binary calls with the arguments after that word.
 pub fn excel_reader_main(_arguments: impl Iterator<Item = String>) -> ExitCode {
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let result = read_request().and_then(|request| serve(&request, &mut output));
-    let answered = match result {
-        Ok(()) => Ok(()),
-        Err(error) => serde_json::to_vec(&Failure::from(&error))
-            .map_err(io::Error::other)
-            .and_then(|bytes| write_frame(&mut output, protocol::FAILED, &bytes)),
-    };
-    match answered.and_then(|()| output.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    let mut requests = io::stdin().lock();
+    let mut opened = None;
+    loop {
+        let result = match read_request(&mut requests, opened.is_none()) {
+            // The parent has no more questions.
+            Ok(None) => return ExitCode::SUCCESS,
+            Ok(Some(request)) => serve(&request, &mut opened, &mut output),
+            Err(error) => Err(error),
+        };
+        let failed = result.is_err();
+        let answered = match result {
+            Ok(()) => Ok(()),
+            Err(error) => serde_json::to_vec(&Failure::from(&error))
+                .map_err(io::Error::other)
+                .and_then(|bytes| write_frame(&mut output, protocol::FAILED, &bytes)),
+        };
+        if answered.and_then(|()| output.flush()).is_err() {
+            return ExitCode::FAILURE;
+        }
+        if failed {
+            return ExitCode::SUCCESS;
+        }
     }
 }
 
-fn read_request() -> Result<Request, FormatError> {
+/// The next request. With the first one comes the memory limit.
+fn read_request(input: &mut impl BufRead, first: bool) -> Result<Option<Request>, FormatError> {
     let mut text = String::new();
-    io::stdin()
-        .read_to_string(&mut text)
-        .map_err(FormatError::io)?;
+    if input.read_line(&mut text).map_err(FormatError::io)? == 0 {
+        return Ok(None);
+    }
     let request: Request = serde_json::from_str(&text).map_err(|error| {
         FormatError::new(sqlstate::INTERNAL_ERROR, "request is not valid").caused_by(error)
     })?;
-    // Of everything the process writes to, which is what grows; address space that is only
-    // reserved does not count.
-    let bytes = Some(request.memory_mib << 20);
-    setrlimit(
-        Resource::Data,
-        Rlimit {
-            current: bytes,
-            maximum: bytes,
-        },
-    )
-    .map_err(|error| FormatError::io(error.into()))?;
-    Ok(request)
+    if first {
+        // Of everything the process writes to, which is what grows; address space that is only
+        // reserved does not count.
+        let bytes = Some(request.memory_mib << 20);
+        setrlimit(
+            Resource::Data,
+            Rlimit {
+                current: bytes,
+                maximum: bytes,
+            },
+        )
+        .map_err(|error| FormatError::io(error.into()))?;
+    }
+    Ok(Some(request))
 }
 
-fn serve(request: &Request, output: &mut impl Write) -> Result<(), FormatError> {
+/// The workbook all requests are about.
+struct Opened {
+    workbook: guard::Workbook,
+    book: Book,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, FormatError> {
+        let workbook = guard::inspect(path)?;
+        let book = Book::open(path, workbook.kind)?;
+        Ok(Self { workbook, book })
+    }
+}
+
+fn serve(
+    request: &Request,
+    opened: &mut Option<Opened>,
+    output: &mut impl Write,
+) -> Result<(), FormatError> {
     let mut options = Options::new("format \"EXCEL\"", request.options.iter().map(owned));
     let settings = Settings::take(&mut options).map_err(|error| {
         FormatError::new(sqlstate::INTERNAL_ERROR, "options are not valid").caused_by(error)
     })?;
-    let workbook = guard::inspect(&request.path)?;
-    let mut book = Book::open(&request.path, workbook.kind)?;
-    let sheets = settings.choose(&book.sheets())?;
+    let opened = match opened {
+        Some(opened) => opened,
+        none => none.insert(Opened::open(&request.path)?),
+    };
+    let sheets = settings.choose(&opened.book.sheets())?;
     let mut context = Context {
         settings: &settings,
-        workbook: &workbook,
-        book: &mut book,
+        workbook: &opened.workbook,
+        book: &mut opened.book,
     };
     match &request.task {
         Task::Infer { rows } => context.infer(&sheets, *rows, output),
