@@ -40,7 +40,6 @@ pub(crate) enum Block {
 pub(crate) struct RoleIdentity {
     pub id: ObjectId,
     pub name: String,
-    pub superuser: bool,
 }
 
 pub struct SessionState {
@@ -69,7 +68,6 @@ impl SessionState {
         let identity = RoleIdentity {
             id: role.id,
             name: role.name.clone(),
-            superuser: role.superuser,
         };
         let mut settings = Settings::new();
         for (name, value) in &role.settings {
@@ -79,10 +77,7 @@ impl SessionState {
             settings.set_default(name, value)?;
         }
         settings.force("session_authorization", identity.name.clone());
-        settings.force(
-            "is_superuser",
-            if identity.superuser { "on" } else { "off" },
-        );
+        settings.force("is_superuser", if role.superuser { "on" } else { "off" });
         settings.take_changed();
         Ok(Self {
             process_id: NEXT_PROCESS_ID.fetch_add(1, Ordering::Relaxed),
@@ -172,9 +167,10 @@ impl SessionState {
         }
     }
 
-    pub(super) fn set_role(&mut self, role: RoleIdentity) {
+    pub(super) fn set_role(&mut self, snapshot: &Snapshot, role: RoleIdentity) {
+        let superuser = snapshot.is_superuser(role.id);
         self.settings
-            .force("is_superuser", if role.superuser { "on" } else { "off" });
+            .force("is_superuser", if superuser { "on" } else { "off" });
         self.role = role;
     }
 
@@ -201,15 +197,17 @@ impl SessionState {
             Block::Implicit(work) => (work.started_at, false),
             Block::None => (now, false),
         };
+        let snapshot = self.snapshot(engine);
+        let superuser = snapshot.is_superuser(self.role.id);
         QueryContext {
             engine: Arc::clone(engine),
-            snapshot: self.snapshot(engine),
+            snapshot,
             session: Arc::new(SessionInfo {
                 database: self.database.clone(),
                 session_user: self.session_user.name.clone(),
                 role: self.role.id,
                 role_name: self.role.name.clone(),
-                superuser: self.role.superuser,
+                superuser,
                 search_path: split_names(self.settings.get("search_path").unwrap_or("public")),
                 settings: Arc::clone(self.settings.all()),
                 process_id: self.process_id,
