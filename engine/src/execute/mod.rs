@@ -106,7 +106,7 @@ pub(crate) async fn is_reusable(session: &Session, prepared: &Prepared) -> Resul
 /// Plans and describes one statement.
 pub(crate) async fn prepare(
     session: &mut Session,
-    statement: ParsedStatement,
+    statement: Arc<ParsedStatement>,
     parameter_types: &[Option<ColumnType>],
 ) -> Result<Prepared, SqlError> {
     check_not_failed(session, &statement.statement)?;
@@ -210,7 +210,7 @@ pub(crate) async fn prepare(
         ),
     };
     Ok(Prepared {
-        statement: Some(Arc::new(statement)),
+        statement: Some(statement),
         description,
         plan,
     })

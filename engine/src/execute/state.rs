@@ -105,6 +105,11 @@ impl SessionState {
         self.process_id
     }
 
+    /// Who logged in.
+    pub fn session_user_name(&self) -> &str {
+        &self.session_user.name
+    }
+
     pub fn setting(&self, name: &str) -> Option<String> {
         self.settings.get(name).ok().map(str::to_owned)
     }

@@ -74,7 +74,7 @@ async fn run_embedded(config: Config, arguments: Arguments) -> Result<ExitCode, 
     };
     let mut session = Session::open(&engine, options).map_err(|error| described(&error))?;
     let done = run_statements(&mut session, &arguments.statements, arguments.form()).await;
-    engine.catalog.close().await;
+    engine.close().await;
     match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
