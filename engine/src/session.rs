@@ -98,6 +98,7 @@ impl Session {
         statement: ParsedStatement,
         parameter_types: &[Option<ColumnType>],
     ) -> Result<Prepared, SqlError> {
+        self.state.apply_requested_settings();
         let statement = Arc::new(statement);
         let prepared =
             crate::execute::prepare(self, Arc::clone(&statement), parameter_types).await;
@@ -119,6 +120,7 @@ impl Session {
         prepared: &Prepared,
         parameters: &[ScalarValue],
     ) -> Result<Outcome, SqlError> {
+        self.state.apply_requested_settings();
         let outcome = crate::execute::execute(self, prepared, parameters).await;
         if let Some(statement) = &prepared.statement {
             self.record(statement, outcome.as_ref().err()).await;

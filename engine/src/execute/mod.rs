@@ -45,7 +45,7 @@ use boathouse_sql::{ParsedStatement, Statement};
 use datafusion::common::ScalarValue;
 
 pub(crate) use open::open_engine;
-pub use settings::{SERVER_VERSION, known as known_settings};
+pub use settings::{SERVER_VERSION, canonical_setting, known as known_settings};
 pub use state::SessionState;
 
 use crate::error::{SqlError, SqlState};
@@ -416,13 +416,7 @@ pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Resu
 /// Ends a transaction's work, undoing what it did to the settings where it has to.
 async fn finish(session: &mut Session, work: Work, commit: bool) -> Result<(), SqlError> {
     for (name, value) in work.local_settings.iter().rev() {
-        if let Err(error) = session
-            .state
-            .settings
-            .set(name, std::slice::from_ref(value))
-        {
-            tracing::warn!(setting = %name, %error, "could not restore a setting");
-        }
+        session.state.settings.put_back(name, value);
     }
     if commit {
         return work.commit(&session.engine).await;

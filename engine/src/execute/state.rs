@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Notice;
+use crate::query::session::RequestedSettings;
 use crate::query::{QueryContext, SessionInfo};
 use crate::session::{Prepared, SessionOptions, TransactionStatus};
 
@@ -35,7 +36,8 @@ pub(crate) enum Block {
     Failed(Box<Work>),
 }
 
-/// A role by id and name.
+/// A role by id and name. What it may do is asked of the catalog each time: a role can lose it while
+/// its session is open.
 #[derive(Debug, Clone)]
 pub(crate) struct RoleIdentity {
     pub id: ObjectId,
@@ -53,6 +55,7 @@ pub struct SessionState {
     pub(super) prepared: HashMap<String, Prepared>,
     pub(super) cursors: HashMap<String, Cursor>,
     notices: Vec<Notice>,
+    requested_settings: RequestedSettings,
 }
 
 impl SessionState {
@@ -71,7 +74,10 @@ impl SessionState {
         };
         let mut settings = Settings::new();
         for (name, value) in &role.settings {
-            settings.set_default(name, value)?;
+            // A setting that is no longer taken must not lock its role out.
+            if let Err(error) = settings.set_default(name, value) {
+                tracing::warn!(role = %role.name, setting = %name, %error, "a role's setting is ignored");
+            }
         }
         for (name, value) in &options.settings {
             settings.set_default(name, value)?;
@@ -90,6 +96,7 @@ impl SessionState {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             notices: Vec::new(),
+            requested_settings: RequestedSettings::default(),
         })
     }
 
@@ -135,7 +142,42 @@ impl SessionState {
         std::mem::take(&mut self.notices)
     }
 
+    /// Does what `set_config` asked for in the statement before.
+    pub fn apply_requested_settings(&mut self) {
+        let requested = std::mem::take(
+            &mut *self
+                .requested_settings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (name, (value, local)) in requested {
+            let work = match &mut self.block {
+                Block::Implicit(work) | Block::Explicit(work) => Some(work),
+                Block::None if local => continue,
+                Block::None => None,
+                // Undone with the rest of the transaction.
+                Block::Failed(_) => continue,
+            };
+            if let Some(work) = work {
+                if local && let Ok(before) = self.settings.get(&name) {
+                    work.local_settings.push((name.clone(), before.to_owned()));
+                }
+                if name == "transaction_read_only" {
+                    work.read_only = value.as_deref() == Some("on");
+                }
+            }
+            let set = match &value {
+                Some(value) => self.settings.set_text(&name, value),
+                None => self.settings.reset(&name),
+            };
+            if let Err(error) = set {
+                tracing::warn!(setting = %name, %error, "set_config could not be carried out");
+            }
+        }
+    }
+
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
+        self.apply_requested_settings();
         self.settings.take_changed()
     }
 
@@ -145,6 +187,11 @@ impl SessionState {
         state: SqlState,
         message: impl Into<String>,
     ) {
+        // `client_min_messages`.
+        let least = self.settings.get("client_min_messages").unwrap_or("notice");
+        if least == "error" || (least == "warning" && severity == "NOTICE") {
+            return;
+        }
         if self.notices.len() < NOTICES_MAX {
             self.notices.push(Notice {
                 severity,
@@ -222,6 +269,7 @@ impl SessionState {
                 statement_timestamp: now,
                 server_started_at: engine.started_at,
                 in_transaction,
+                requested_settings: Arc::clone(&self.requested_settings),
             }),
             extra_relations: Vec::new(),
             written: match &self.block {
@@ -232,7 +280,7 @@ impl SessionState {
     }
 }
 
-/// Splits a list of possibly quoted names.
+/// Splits a list of possibly quoted names; what is not quoted is lower case.
 pub(super) fn split_names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut current = String::new();
@@ -247,7 +295,8 @@ pub(super) fn split_names(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             ',' if !quoted => names.push(std::mem::take(&mut current)),
             ' ' if !quoted => {}
-            other => current.push(other),
+            other if quoted => current.push(other),
+            other => current.extend(other.to_lowercase()),
         }
     }
     names.push(current);
@@ -261,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_list_of_names_is_split_outside_quotes() {
-        assert_eq!(split_names("\"$user\", public"), ["$user", "public"]);
+        assert_eq!(split_names("\"$user\", Public"), ["$user", "public"]);
         assert_eq!(split_names("a,\"b,\"\"c\" , "), ["a", "b,\"c"]);
     }
 }
