@@ -15,6 +15,7 @@ mod comment;
 mod connection;
 mod copy;
 pub mod copy_decode;
+mod csv_sink;
 mod cursor;
 mod explain;
 mod grant;
@@ -343,7 +344,7 @@ async fn dispatch(
         S::Execute(execute) => Box::pin(prepared::execute(session, execute)).await,
         S::Deallocate(deallocate) => prepared::deallocate(session, deallocate),
         S::DeclareCursor(declare) => cursor::declare(session, declare, text).await,
-        S::Fetch(fetch) => cursor::fetch(session, fetch).await,
+        S::Fetch(fetch) => cursor::fetch(session, fetch),
         S::Move(moved) => cursor::move_position(session, moved).await,
         S::CloseCursor(close) => cursor::close(session, close),
         S::Begin(begin) => transaction::begin(session, begin),
