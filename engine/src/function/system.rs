@@ -373,12 +373,6 @@ pub fn register(functions: &mut Builder) {
     functions.volatile("gen_random_uuid() uuid", |_, _| {
         Ok(Value::text(uuid::Uuid::new_v4().to_string()))
     });
-    functions.volatile("pg_sleep(double precision) text", |_, cells| {
-        // Blocking a worker for longer would stall other sessions' queries.
-        let seconds = cells[0].as_float().clamp(0.0, 60.0);
-        std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
-        Ok(Value::text(""))
-    });
 }
 
 fn register_session(functions: &mut Builder) {
