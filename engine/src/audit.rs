@@ -36,12 +36,7 @@ impl Audit {
     }
 
     /// Records a statement that has ended, if it is of a kind that is recorded or was denied.
-    pub async fn record(
-        &self,
-        role: &str,
-        parsed: &ParsedStatement,
-        error: Option<&SqlError>,
-    ) {
+    pub async fn record(&self, role: &str, parsed: &ParsedStatement, error: Option<&SqlError>) {
         let denied = error.is_some_and(|error| error.state == SqlState::INSUFFICIENT_PRIVILEGE);
         let Some(kind) = changing_kind(&parsed.statement)
             .or_else(|| denied.then(|| reading_kind(&parsed.statement)))
@@ -57,7 +52,11 @@ impl Audit {
             outcome: outcome.0.to_owned(),
         };
         if self.sender.send(Message::Entry(entry)).await.is_err() {
-            tracing::error!(role, kind, "a statement could not be recorded in the audit log");
+            tracing::error!(
+                role,
+                kind,
+                "a statement could not be recorded in the audit log"
+            );
         }
     }
 
@@ -171,6 +170,7 @@ mod tests {
     fn secrets_are_left_out_of_every_statement() {
         for sql in [
             "CREATE ROLE ann LOGIN PASSWORD 'tiger'",
+            "CREATE ROLE ann LOGIN PASSWORD E'tiger'",
             "CREATE SECRET s AS 'tiger'",
             "CREATE CONNECTION c TO S3 WITH (secret_access_key = 'tiger')",
             "CREATE VIEW v AS SELECT * FROM read_csv('s3://b/k', secret_access_key => 'tiger')",

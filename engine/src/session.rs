@@ -100,8 +100,7 @@ impl Session {
     ) -> Result<Prepared, SqlError> {
         self.state.apply_requested_settings();
         let statement = Arc::new(statement);
-        let prepared =
-            crate::execute::prepare(self, Arc::clone(&statement), parameter_types).await;
+        let prepared = crate::execute::prepare(self, Arc::clone(&statement), parameter_types).await;
         if let Err(error) = &prepared {
             self.record(&statement, Some(error)).await;
         }

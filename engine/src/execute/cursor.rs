@@ -10,8 +10,8 @@ use boathouse_sql::statement::{CloseCursor, DeclareCursor, Fetch, FetchDirection
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::{Stream, StreamExt};
 
-use super::state::Block;
 use super::done;
+use super::state::Block;
 use crate::error::{SqlError, SqlState};
 use crate::outcome::{Outcome, RowsTag};
 use crate::query;
@@ -141,11 +141,7 @@ fn unknown(name: &str) -> SqlError {
 }
 
 fn find<'s>(session: &'s Session, name: &str) -> Result<&'s Cursor, SqlError> {
-    session
-        .state
-        .cursors
-        .get(name)
-        .ok_or_else(|| unknown(name))
+    session.state.cursors.get(name).ok_or_else(|| unknown(name))
 }
 
 pub(super) fn fields(session: &Session, name: &str) -> Result<SchemaRef, SqlError> {

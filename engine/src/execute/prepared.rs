@@ -24,7 +24,12 @@ pub(super) async fn prepare(session: &mut Session, prepare: &Prepare) -> Result<
         start: 0,
         statement: (*prepare.statement).clone(),
     };
-    let prepared = Box::pin(super::prepare(session, Arc::new(statement), &prepare.parameter_types)).await?;
+    let prepared = Box::pin(super::prepare(
+        session,
+        Arc::new(statement),
+        &prepare.parameter_types,
+    ))
+    .await?;
     session
         .state
         .prepared

@@ -738,7 +738,9 @@ fn time_zone(text: &str) -> Option<String> {
 fn fixed_offset(wanted: &str) -> Option<String> {
     let upper = wanted.to_ascii_uppercase();
     let posix = upper.strip_prefix("GMT").or(upper.strip_prefix("UTC"));
-    let shown = upper.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+    let shown = upper
+        .strip_prefix('<')
+        .and_then(|rest| rest.split_once('>'));
     let clock = match (posix, shown) {
         (Some(clock), _) | (None, Some((clock, _))) => clock,
         (None, None) => upper.as_str(),

@@ -160,7 +160,12 @@ impl Series {
             Kind::Integers { next, stop, step } => {
                 let mut numbers = Vec::new();
                 while let Some(number) = next.filter(|number| {
-                    numbers.len() < most && if *step > 0 { number <= stop } else { number >= stop }
+                    numbers.len() < most
+                        && if *step > 0 {
+                            number <= stop
+                        } else {
+                            number >= stop
+                        }
                 }) {
                     numbers.push(number);
                     *next = number.checked_add(*step);
@@ -181,7 +186,12 @@ impl Series {
             } => {
                 let mut values = Vec::new();
                 while let Some(unscaled) = next.filter(|number| {
-                    values.len() < most && if *step > 0 { number <= stop } else { number >= stop }
+                    values.len() < most
+                        && if *step > 0 {
+                            number <= stop
+                        } else {
+                            number >= stop
+                        }
                 }) {
                     values.push(Value::Numeric {
                         unscaled,
@@ -200,7 +210,12 @@ impl Series {
                 let forward = super::datetime::interval_micros(*step) > 0;
                 let mut values = Vec::new();
                 while let Some(moment) = next.filter(|moment| {
-                    values.len() < most && if forward { moment <= stop } else { moment >= stop }
+                    values.len() < most
+                        && if forward {
+                            moment <= stop
+                        } else {
+                            moment >= stop
+                        }
                 }) {
                     values.push(Value::Timestamp(moment));
                     let after = match zone {
@@ -246,13 +261,12 @@ fn numerics(cells: &[Value<'_>]) -> Result<Kind, SqlError> {
         .max()
         .unwrap_or(0);
     let at = |index: usize| {
-        cells.get(index).map_or(
-            Some(10i128.pow(u32::from(scale.unsigned_abs()))),
-            |cell| {
+        cells
+            .get(index)
+            .map_or(Some(10i128.pow(u32::from(scale.unsigned_abs()))), |cell| {
                 let (unscaled, from) = cell.as_numeric();
                 rescale(unscaled, from, scale)
-            },
-        )
+            })
     };
     let (Some(start), Some(stop), Some(step)) = (at(0), at(1), at(2)) else {
         return Err(SqlError::new(

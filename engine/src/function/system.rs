@@ -296,11 +296,10 @@ fn set_config<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     if requested.len() >= REQUESTED_SETTINGS_MAX && !requested.contains_key(&name) {
-        return Err(SqlError::new(
-            SqlState("54000"),
-            "too many settings in one statement",
-        )
-        .hint("set fewer, or in several statements"));
+        return Err(
+            SqlError::new(SqlState("54000"), "too many settings in one statement")
+                .hint("set fewer, or in several statements"),
+        );
     }
     requested.insert(name, (value.clone(), cells[2].as_bool()));
     Ok(value.map_or(Value::Null, Value::text))

@@ -9,10 +9,8 @@ fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
     let mut characters = escape.chars();
     let escape = characters.next();
     if characters.next().is_some() {
-        return Err(
-            SqlError::new(SqlState("22019"), "invalid escape string")
-                .hint("Escape string must be empty or one character."),
-        );
+        return Err(SqlError::new(SqlState("22019"), "invalid escape string")
+            .hint("Escape string must be empty or one character."));
     }
     let mut converted = String::with_capacity(pattern.len());
     let mut escaped = false;

@@ -1005,11 +1005,8 @@ impl Binder {
                         (whole, values.pop(), values.pop())
                 {
                     let value = typist.coerce(whole, &common, schema)?;
-                    let nothing = typist.coerce(
-                        Expr::Literal(ScalarValue::Null, None),
-                        &common,
-                        schema,
-                    )?;
+                    let nothing =
+                        typist.coerce(Expr::Literal(ScalarValue::Null, None), &common, schema)?;
                     return Ok(Expr::Case(Case {
                         expr: None,
                         when_then_expr: vec![(

@@ -12,8 +12,8 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef, Result};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Window,
-    WindowFrameBound, WindowFrameUnits,
+    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr,
+    Window, WindowFrameBound, WindowFrameUnits,
 };
 
 use super::binder::Binder;
@@ -37,9 +37,14 @@ pub fn compare_by_length(plan: LogicalPlan, binder: &Binder) -> Result<LogicalPl
                 Transformed::yes(group(all, binder)?)
             }
             LogicalPlan::Distinct(Distinct::On(on))
-                if on.on_expr.iter().any(|expr| is_interval(expr, on.input.schema())) =>
+                if on
+                    .on_expr
+                    .iter()
+                    .any(|expr| is_interval(expr, on.input.schema())) =>
             {
-                Transformed::yes(LogicalPlan::Distinct(Distinct::On(distinct_on(on, binder)?)))
+                Transformed::yes(LogicalPlan::Distinct(Distinct::On(distinct_on(
+                    on, binder,
+                )?)))
             }
             LogicalPlan::Window(window) if orders_intervals(&window) => {
                 Transformed::yes(windows(window, binder)?)
@@ -57,7 +62,10 @@ fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
 
 fn has_interval_column(schema: &DFSchema) -> bool {
     let interval = DataType::Interval(IntervalUnit::MonthDayNano);
-    schema.fields().iter().any(|field| *field.data_type() == interval)
+    schema
+        .fields()
+        .iter()
+        .any(|field| *field.data_type() == interval)
 }
 
 fn has_interval_key(keys: &[SortExpr], schema: &DFSchema) -> bool {
@@ -102,7 +110,10 @@ fn counts_distinct(expr: &Expr, schema: &DFSchema) -> bool {
     };
     params.distinct
         && func.name() == "count"
-        && params.args.iter().any(|argument| is_interval(argument, schema))
+        && params
+            .args
+            .iter()
+            .any(|argument| is_interval(argument, schema))
 }
 
 fn groups_intervals(aggregate: &Aggregate) -> bool {
@@ -112,8 +123,14 @@ fn groups_intervals(aggregate: &Aggregate) -> bool {
         .iter()
         .any(|expr| matches!(expr, Expr::GroupingSet(_)));
     !sets
-        && (aggregate.group_expr.iter().any(|expr| is_interval(expr, schema))
-            || aggregate.aggr_expr.iter().any(|expr| counts_distinct(expr, schema)))
+        && (aggregate
+            .group_expr
+            .iter()
+            .any(|expr| is_interval(expr, schema))
+            || aggregate
+                .aggr_expr
+                .iter()
+                .any(|expr| counts_distinct(expr, schema)))
 }
 
 fn group(aggregate: Aggregate, binder: &Binder) -> Result<LogicalPlan> {
@@ -193,9 +210,7 @@ fn has_distance(function: &WindowFunction) -> bool {
     let frame = &function.params.window_frame;
     let distance = |bound: &WindowFrameBound| match bound {
         WindowFrameBound::CurrentRow => false,
-        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => {
-            !value.is_null()
-        }
+        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => !value.is_null(),
     };
     frame.units == WindowFrameUnits::Range
         && (distance(&frame.start_bound) || distance(&frame.end_bound))
@@ -203,15 +218,19 @@ fn has_distance(function: &WindowFunction) -> bool {
 
 fn orders_intervals(window: &Window) -> bool {
     let schema = window.input.schema();
-    window.window_expr.iter().filter_map(window_function).any(|function| {
-        !has_distance(function)
-            && (has_interval_key(&function.params.order_by, schema)
-                || function
-                    .params
-                    .partition_by
-                    .iter()
-                    .any(|expr| is_interval(expr, schema)))
-    })
+    window
+        .window_expr
+        .iter()
+        .filter_map(window_function)
+        .any(|function| {
+            !has_distance(function)
+                && (has_interval_key(&function.params.order_by, schema)
+                    || function
+                        .params
+                        .partition_by
+                        .iter()
+                        .any(|expr| is_interval(expr, schema)))
+        })
 }
 
 fn windows(window: Window, binder: &Binder) -> Result<LogicalPlan> {
@@ -221,8 +240,7 @@ fn windows(window: Window, binder: &Binder) -> Result<LogicalPlan> {
         functions.push(match expr {
             Expr::WindowFunction(mut function) if !has_distance(&function) => {
                 let params = &mut function.params;
-                params.order_by =
-                    sort_keys(std::mem::take(&mut params.order_by), &schema, binder)?;
+                params.order_by = sort_keys(std::mem::take(&mut params.order_by), &schema, binder)?;
                 params.partition_by = std::mem::take(&mut params.partition_by)
                     .into_iter()
                     .map(|expr| length(expr, &schema, binder))

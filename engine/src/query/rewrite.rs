@@ -1037,9 +1037,7 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
             operator("average", vec![rebuilt(function), Expr::Function(count)])
         }
         "min" | "max" => {
-            wrap_arguments(function, |_, expr| {
-                operator("extreme_argument", vec![expr])
-            });
+            wrap_arguments(function, |_, expr| operator("extreme_argument", vec![expr]));
             let shape = first_argument(function);
             let extreme = operator("extreme_result", vec![rebuilt(function)]);
             match shape {
@@ -1047,8 +1045,7 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
                 _ => extreme,
             }
         }
-        "first_value" | "last_value" | "any_value" | "nth_value" | "lag"
-        | "lead" => {
+        "first_value" | "last_value" | "any_value" | "nth_value" | "lag" | "lead" => {
             wrap_arguments(function, |index, expr| {
                 if index == 0 {
                     operator("typed", vec![expr])

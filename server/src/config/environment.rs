@@ -54,9 +54,6 @@ mod tests {
         let place = read("lake", "[1]".to_owned());
         assert_eq!(place.as_str(), Some("[1]"));
         assert_eq!(read("require_tls", "true".to_owned()).to_bool(), Some(true));
-        assert_eq!(
-            read("connections_max", "7".to_owned()).to_u128(),
-            Some(7)
-        );
+        assert_eq!(read("connections_max", "7".to_owned()).to_u128(), Some(7));
     }
 }

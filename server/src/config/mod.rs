@@ -391,7 +391,10 @@ mod tests {
         ] {
             let error = load(file, &[]).unwrap_err();
             assert!(!error.contains("12345678"), "{error}");
-            assert!(error.contains("string") || error.contains("line 1"), "{error}");
+            assert!(
+                error.contains("string") || error.contains("line 1"),
+                "{error}"
+            );
         }
     }
 

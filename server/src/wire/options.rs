@@ -30,9 +30,7 @@ fn split(text: &str) -> Vec<String> {
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => current
-                .get_or_insert_default()
-                .extend(characters.next()),
+            '\\' => current.get_or_insert_default().extend(characters.next()),
             space if space.is_whitespace() => arguments.extend(current.take()),
             other => current.get_or_insert_default().push(other),
         }

@@ -190,15 +190,17 @@ async fn negotiate(
                     "replication connections are not supported",
                 )));
             }
-            "options" => settings = options::parse(&value).map_err(|argument| {
-                Refusal::Told(
-                    Report::fatal(
-                        "42601",
-                        format!("invalid command-line argument for server process: {argument}"),
+            "options" => {
+                settings = options::parse(&value).map_err(|argument| {
+                    Refusal::Told(
+                        Report::fatal(
+                            "42601",
+                            format!("invalid command-line argument for server process: {argument}"),
+                        )
+                        .hint("the startup parameter \"options\" takes -c name=value"),
                     )
-                    .hint("the startup parameter \"options\" takes -c name=value"),
-                )
-            })?,
+                })?
+            }
             _ if name.starts_with("_pq_.") => {}
             _ => named.push((name, value)),
         }

@@ -253,3 +253,16 @@ fn startup_parameters_and_options_are_settings() {
         "{answer}"
     );
 }
+
+#[test]
+fn messages_below_the_client_s_least_are_not_sent() {
+    let server = Server::start();
+    let (mut raw, _) = Raw::log_in(&server);
+    let skipped = "DROP TABLE IF EXISTS nothing_here";
+    assert!(raw.query(skipped).contains("N 00000"));
+    raw.query("SET client_min_messages = warning");
+    assert_eq!(raw.query(skipped), "C DROP TABLE\nZ I\n");
+    assert!(raw.query("COMMIT").contains("N 25P01"));
+    raw.query("SET client_min_messages = error");
+    assert_eq!(raw.query("COMMIT"), "C COMMIT\nZ I\n");
+}

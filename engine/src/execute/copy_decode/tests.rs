@@ -357,17 +357,15 @@ fn a_batch_is_full_by_its_bytes_too() {
 #[test]
 fn a_row_without_an_end_is_refused() {
     let columns = [("txt".to_owned(), ColumnType::Text)];
-    for (format, chunk) in [
-        (CopyFormat::Text, &b"xxxxxxxxxx"[..]),
-        (CopyFormat::Csv, b"\"x\nx\nx\nx\n"),
+    for (format, start, chunk) in [
+        (CopyFormat::Text, &b"good\n"[..], &b"xxxxxxxxxx"[..]),
+        (CopyFormat::Csv, b"good\n\"", b"x\nx\nx\nx\n"),
     ] {
         let options = CopyOptions::new(format);
         let mut decoder = CopyDecoder::new("t", &options, &columns, "UTC").unwrap();
         decoder.row_bytes_max = 1000;
-        decoder.push(b"good\n").unwrap();
-        let error = (0..200)
-            .find_map(|_| decoder.push(chunk).err())
-            .unwrap();
+        decoder.push(start).unwrap();
+        let error = (0..200).find_map(|_| decoder.push(chunk).err()).unwrap();
         assert_eq!(error.state.0, "54000");
         assert_eq!(error.detail.as_deref(), Some("COPY t, line 2"));
     }
