@@ -47,6 +47,8 @@ pub enum CatalogError {
         #[source]
         source: std::io::Error,
     },
+    #[error("key file \"{path}\" has mode {mode:04o}: others than its owner may use it")]
+    ExposedKey { path: String, mode: u32 },
     #[error("secret \"{0}\" cannot be decrypted")]
     UnreadableSecret(String),
     #[error("catalog URL \"{0}\" is not supported")]
@@ -99,7 +101,10 @@ impl CatalogError {
             Self::OutOfIds => "54000",
             Self::LeaseLost(_) | Self::PipelineDropped(_) => "55000",
             Self::WrongKey | Self::BadKey(_) | Self::UnsupportedUrl(_) => "F0000",
-            Self::KeyFile { .. } | Self::File { .. } | Self::Database(_) => "58000",
+            Self::KeyFile { .. }
+            | Self::ExposedKey { .. }
+            | Self::File { .. }
+            | Self::Database(_) => "58000",
             Self::UnreadableSecret(_) | Self::Corrupt { .. } => "XX001",
             Self::Migration(_) => "55000",
             Self::DiskFull(_) => "53100",
@@ -122,6 +127,7 @@ impl CatalogError {
                 Some("run the transaction again".to_owned())
             }
             Self::WrongKey | Self::BadKey(_) => Some(KEY_HINT.to_owned()),
+            Self::ExposedKey { path, .. } => Some(format!("chmod 600 {path}")),
             Self::ReservedName { .. } => {
                 Some("names that begin with \"pg_\" belong to the system".to_owned())
             }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -138,13 +138,22 @@ impl MasterKey {
     fn read(file: File, path: &Path) -> Result<Self, CatalogError> {
         /// More than any key takes; a wrong path must not read a large file.
         const FILE_BYTES_MAX: u64 = 4096;
+        let failed = |source| CatalogError::KeyFile {
+            path: path.display().to_string(),
+            source,
+        };
+        // Asked of the open file, so that it cannot be another one than is read.
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(CatalogError::ExposedKey {
+                path: path.display().to_string(),
+                mode,
+            });
+        }
         let mut text = String::new();
         file.take(FILE_BYTES_MAX)
             .read_to_string(&mut text)
-            .map_err(|source| CatalogError::KeyFile {
-                path: path.display().to_string(),
-                source,
-            })?;
+            .map_err(failed)?;
         Self::from_base64(&text)
     }
 
@@ -192,8 +201,6 @@ impl fmt::Debug for MasterKey {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -246,6 +253,23 @@ mod tests {
             std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
             1
         );
+    }
+
+    #[test]
+    fn a_key_file_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let key = MasterKey::from_file(&path).unwrap();
+        for mode in [0o640, 0o604, 0o620] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).unwrap();
+            let error = MasterKey::from_file(&path).unwrap_err();
+            let expected = format!("has mode {mode:04o}: others than its owner may use it");
+            assert!(error.to_string().ends_with(&expected), "{error}");
+            assert!(error.hint().unwrap().starts_with("chmod 600 "));
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(MasterKey::from_file(&path).unwrap().0, key.0);
     }
 
     #[test]

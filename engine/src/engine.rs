@@ -9,6 +9,7 @@ use std::sync::Arc;
 use boathouse_catalog::{Catalog, MasterKey};
 use datafusion::execution::runtime_env::RuntimeEnv;
 
+use crate::audit::Audit;
 use crate::error::SqlError;
 use crate::lake::Lake;
 
@@ -40,6 +41,7 @@ pub struct Engine {
     pub config: EngineConfig,
     pub catalog: Catalog,
     pub lake: Arc<Lake>,
+    pub audit: Audit,
     /// The memory pool, the spill folder and the caches of DataFusion.
     pub runtime: Arc<RuntimeEnv>,
     /// Microseconds since 1970, UTC.
@@ -50,5 +52,11 @@ impl Engine {
     /// Opens the catalog and the lake, creating both where they do not exist.
     pub async fn open(config: EngineConfig) -> Result<Arc<Self>, SqlError> {
         crate::execute::open_engine(config).await
+    }
+
+    /// Finishes what is written behind the statements, and closes the catalog.
+    pub async fn close(&self) {
+        self.audit.flush().await;
+        self.catalog.close().await;
     }
 }

@@ -9,6 +9,7 @@
 //! [`Session`] is one connection's state: role, settings, prepared statements, transaction. What a
 //! socket is, the engine does not know.
 
+mod audit;
 pub mod engine;
 pub mod error;
 pub mod execute;

@@ -98,7 +98,13 @@ impl Session {
         statement: ParsedStatement,
         parameter_types: &[Option<ColumnType>],
     ) -> Result<Prepared, SqlError> {
-        crate::execute::prepare(self, statement, parameter_types).await
+        self.state.apply_requested_settings();
+        let statement = Arc::new(statement);
+        let prepared = crate::execute::prepare(self, Arc::clone(&statement), parameter_types).await;
+        if let Err(error) = &prepared {
+            self.record(&statement, Some(error)).await;
+        }
+        prepared
     }
 
     /// Whether `prepared` is a query whose plan can be used again for the same text, which spares
@@ -113,7 +119,18 @@ impl Session {
         prepared: &Prepared,
         parameters: &[ScalarValue],
     ) -> Result<Outcome, SqlError> {
-        crate::execute::execute(self, prepared, parameters).await
+        self.state.apply_requested_settings();
+        let outcome = crate::execute::execute(self, prepared, parameters).await;
+        if let Some(statement) = &prepared.statement {
+            self.record(statement, outcome.as_ref().err()).await;
+        }
+        outcome
+    }
+
+    /// Tells the audit log of a statement that has ended. It names who logged in.
+    async fn record(&self, statement: &ParsedStatement, error: Option<&SqlError>) {
+        let role = self.state.session_user_name();
+        self.engine.audit.record(role, statement, error).await;
     }
 
     /// The columns of a cursor made by `DECLARE`: clients describe it as if it were a portal.

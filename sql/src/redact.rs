@@ -65,17 +65,21 @@ fn hide(source: &Source, tokens: &[TokenWithSpan], after: &[&str]) -> String {
 /// Whether the token is a literal that stands where a secret does.
 fn is_hidden(tokens: &[TokenWithSpan], index: usize, after: &[&str]) -> bool {
     let before = |count: usize| index.checked_sub(count).and_then(|index| tokens.get(index));
-    if matches!(tokens[index].token, Token::SingleQuotedString(_))
-        && before(1).is_some_and(|token| after.iter().any(|word| is_word(token, word)))
-    {
+    let text = matches!(
+        tokens[index].token,
+        Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::DollarQuotedString(_)
+    );
+    if text && before(1).is_some_and(|token| after.iter().any(|word| is_word(token, word))) {
         return true;
     }
-    let literal = matches!(
-        tokens[index].token,
-        Token::SingleQuotedString(_) | Token::Number(..)
-    );
+    let literal = text || matches!(tokens[index].token, Token::Number(..));
     let name = match before(1) {
-        Some(token) if token.token == Token::Eq => before(2),
+        Some(token) if matches!(token.token, Token::Eq | Token::RArrow | Token::Assignment) => {
+            before(2)
+        }
         token => token,
     };
     literal && name.is_some_and(is_secret_name)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use boathouse_tests::{Failure, PASSWORD, Server, ServerOptions, lake_folder};
+use boathouse_tests::{Failure, PASSWORD, Server, ServerOptions, binary, lake_folder};
 
 /// A certificate for 127.0.0.1, signed by itself.
 fn certificate(folder: &Path) -> Result<(String, String), Failure> {
@@ -71,6 +71,26 @@ async fn with_tls_required_only_tls_gets_in() -> Result<(), Failure> {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(answer, "boathouse", "{}", server.log());
+    // The program's own client gets in, too, and verifies what it is told to.
+    let other = tempfile::tempdir()?;
+    let (_, strange) = certificate(other.path())?;
+    for (trusted, expected) in [(None, true), (Some(&chain), true), (Some(&strange), false)] {
+        let mut asked = Command::new(binary()?);
+        asked
+            .args(["sql", "--host", "127.0.0.1", "--port"])
+            .arg(server.port.to_string())
+            .env("BOATHOUSE_PASSWORD", PASSWORD);
+        if let Some(file) = trusted {
+            asked.arg("--ca-file").arg(file);
+        }
+        let asked = asked.args(["--csv", "SELECT current_user"]).output()?;
+        assert_eq!(asked.status.success(), expected, "{asked:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&asked.stdout).contains("boathouse"),
+            expected,
+            "{asked:?}"
+        );
+    }
     let plain = psql(&server, "boathouse", PASSWORD, "sslmode=disable")?;
     assert!(
         plain.contains(

@@ -55,7 +55,7 @@ fn target(
                     format!("database \"{name}\" does not exist"),
                 ));
             }
-            state.require_superuser("comment on the database")?;
+            state.require_superuser(&snapshot, "comment on the database")?;
             Ok((ObjectRef::DATABASE, None))
         }
         CommentObject::Schema(name) => {
@@ -86,7 +86,7 @@ fn target(
         }
         CommentObject::Constraint { .. } => Err(SqlError::unsupported("COMMENT ON CONSTRAINT")),
         CommentObject::Role(name) => {
-            state.require_superuser("comment on a role")?;
+            state.require_superuser(&snapshot, "comment on a role")?;
             let role = snapshot.role(name).ok_or_else(|| undefined("role", name))?;
             Ok((ObjectRef::new(ObjectKind::Role, role.id), None))
         }

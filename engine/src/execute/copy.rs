@@ -20,7 +20,7 @@ use boathouse_sql::statement::{Copy, CopyDirection, CopyEndpoint, CopyFormat, Co
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
-use super::copy_decode::{BATCH_ROWS, CopyDecoder};
+use super::copy_decode::CopyDecoder;
 use super::insert::target_columns;
 use super::resolve::Found;
 use super::write::TableWrite;
@@ -30,8 +30,8 @@ use crate::outcome::{CopyIn, CopyOut, CopyReceiver, Outcome};
 use crate::query;
 use crate::session::Session;
 
-/// Bytes read from a file at a time.
-const FILE_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes read from a file, or decoded of what a client sent, at a time.
+const CHUNK_BYTES: usize = 1 << 20;
 
 pub(super) async fn execute(
     session: &mut Session,
@@ -108,10 +108,12 @@ impl Receiver {
     }
 
     async fn take(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
-        self.decoder.push(chunk)?;
-        if self.decoder.row_count() >= BATCH_ROWS {
-            let batch = self.decoder.take_batch()?;
-            self.table_write.write(&batch).await?;
+        for part in chunk.chunks(CHUNK_BYTES) {
+            self.decoder.push(part)?;
+            if self.decoder.is_full() {
+                let batch = self.decoder.take_batch()?;
+                self.table_write.write(&batch).await?;
+            }
         }
         Ok(())
     }
@@ -176,7 +178,7 @@ async fn from_file(session: &mut Session, copy: &Copy, path: &str) -> Result<Out
         .caused_by(error)
     };
     let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut chunk = vec![0; FILE_CHUNK_BYTES];
+    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let read = file.read(&mut chunk).await.map_err(failed)?;
         if read == 0 {

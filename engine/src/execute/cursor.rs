@@ -1,62 +1,104 @@
 //! `DECLARE`, `FETCH`, `MOVE` and `CLOSE`: forward-only cursors over a query's stream.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use boathouse_sql::statement::{CloseCursor, DeclareCursor, Fetch, FetchDirection, Move};
-use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
+use futures::{Stream, StreamExt};
 
+use super::done;
 use super::state::Block;
-use super::{done, rows};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::{Outcome, RowsTag};
 use crate::query;
 use crate::session::Session;
 
-/// An open cursor: the stream, and what was read of it and not yet fetched.
+/// An open cursor.
 pub(crate) struct Cursor {
     fields: SchemaRef,
-    /// In a mutex only so that a session can be shared by reference; it is never locked.
-    stream: Mutex<SendableRecordBatchStream>,
-    rest: Option<RecordBatch>,
+    /// Shared with the answers of FETCH, which read it on as the client takes their rows.
+    source: Arc<Mutex<Source>>,
     /// `WITH HOLD`: outlives its transaction.
     pub hold: bool,
 }
 
-impl Cursor {
-    /// The next `count` rows, or all that remain.
-    async fn take(&mut self, count: Option<usize>) -> Result<Vec<RecordBatch>, SqlError> {
-        let mut taken = Vec::new();
-        let mut missing = count;
-        while missing != Some(0) {
-            let batch = match self.rest.take() {
-                Some(batch) => batch,
-                None => match stream_of(&mut self.stream).next().await {
-                    Some(batch) => batch.map_err(query::failure::from_datafusion)?,
-                    None => break,
-                },
-            };
-            match missing {
-                Some(wanted) if batch.num_rows() > wanted => {
-                    taken.push(batch.slice(0, wanted));
-                    self.rest = Some(batch.slice(wanted, batch.num_rows() - wanted));
-                    missing = Some(0);
-                }
-                Some(wanted) => {
-                    missing = Some(wanted - batch.num_rows());
-                    taken.push(batch);
-                }
-                None => taken.push(batch),
+/// The query's stream, and what was read of it and not yet fetched.
+struct Source {
+    stream: SendableRecordBatchStream,
+    rest: Option<RecordBatch>,
+}
+
+impl Source {
+    /// The next rows, as many as come at once and at most `most`.
+    fn poll_rows(
+        &mut self,
+        context: &mut Context<'_>,
+        most: Option<usize>,
+    ) -> Poll<Option<datafusion::common::Result<RecordBatch>>> {
+        let batch = match self.rest.take() {
+            Some(batch) => batch,
+            None => match ready!(self.stream.poll_next_unpin(context)) {
+                Some(Ok(batch)) => batch,
+                other => return Poll::Ready(other),
+            },
+        };
+        Poll::Ready(Some(Ok(match most {
+            Some(most) if batch.num_rows() > most => {
+                self.rest = Some(batch.slice(most, batch.num_rows() - most));
+                batch.slice(0, most)
             }
-        }
-        Ok(taken)
+            _ => batch,
+        })))
     }
 }
 
-fn stream_of(stream: &mut Mutex<SendableRecordBatchStream>) -> &mut SendableRecordBatchStream {
-    stream.get_mut().unwrap_or_else(PoisonError::into_inner)
+/// The rows of one FETCH or MOVE: nothing is gathered, however many they are.
+struct Fetching {
+    fields: SchemaRef,
+    source: Arc<Mutex<Source>>,
+    /// How many are still wanted; `None` is all.
+    missing: Option<usize>,
+}
+
+impl Stream for Fetching {
+    type Item = datafusion::common::Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.missing == Some(0) {
+            return Poll::Ready(None);
+        }
+        let most = self.missing;
+        let next = ready!(
+            self.source
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .poll_rows(context, most)
+        );
+        if let (Some(Ok(batch)), Some(missing)) = (&next, &mut self.missing) {
+            *missing -= batch.num_rows();
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl RecordBatchStream for Fetching {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.fields)
+    }
+}
+
+impl Cursor {
+    fn fetch(&self, missing: Option<usize>) -> Fetching {
+        Fetching {
+            fields: Arc::clone(&self.fields),
+            source: Arc::clone(&self.source),
+            missing,
+        }
+    }
 }
 
 pub(super) async fn declare(
@@ -84,8 +126,7 @@ pub(super) async fn declare(
     let stream = query::execute_query(&context, &planned, &[]).await?;
     let cursor = Cursor {
         fields: Arc::clone(&planned.fields),
-        stream: Mutex::new(stream),
-        rest: None,
+        source: Arc::new(Mutex::new(Source { stream, rest: None })),
         hold: declare.hold,
     };
     session.state.cursors.insert(declare.name.clone(), cursor);
@@ -99,13 +140,12 @@ fn unknown(name: &str) -> SqlError {
     )
 }
 
+fn find<'s>(session: &'s Session, name: &str) -> Result<&'s Cursor, SqlError> {
+    session.state.cursors.get(name).ok_or_else(|| unknown(name))
+}
+
 pub(super) fn fields(session: &Session, name: &str) -> Result<SchemaRef, SqlError> {
-    session
-        .state
-        .cursors
-        .get(name)
-        .map(|cursor| Arc::clone(&cursor.fields))
-        .ok_or_else(|| unknown(name))
+    find(session, name).map(|cursor| Arc::clone(&cursor.fields))
 }
 
 /// How many rows forward; `None` is all.
@@ -122,55 +162,23 @@ fn forward(direction: FetchDirection) -> Result<Option<usize>, SqlError> {
     }
 }
 
-pub(super) async fn fetch(session: &mut Session, fetch: &Fetch) -> Result<Outcome, SqlError> {
+pub(super) fn fetch(session: &Session, fetch: &Fetch) -> Result<Outcome, SqlError> {
     let count = forward(fetch.direction)?;
-    let cursor = session
-        .state
-        .cursors
-        .get_mut(&fetch.cursor)
-        .ok_or_else(|| unknown(&fetch.cursor))?;
-    let fields = Arc::clone(&cursor.fields);
-    let Some(count) = count else {
-        // FETCH ALL empties the cursor: its stream becomes the answer, so that nothing is gathered
-        // in memory.
-        let Some(mut cursor) = session.state.cursors.remove(&fetch.cursor) else {
-            return Err(unknown(&fetch.cursor));
-        };
-        let empty = Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(
-            Arc::clone(&fields),
-        ));
-        let first = cursor.rest.take();
-        let stream = std::mem::replace(stream_of(&mut cursor.stream), empty);
-        session.state.cursors.insert(fetch.cursor.clone(), cursor);
-        let joined = futures::stream::iter(first.map(Ok)).chain(stream);
-        return Ok(Outcome::Rows {
-            fields: Arc::clone(&fields),
-            stream: Box::pin(
-                datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(fields, joined),
-            ),
-            tag: RowsTag::Fetch,
-        });
-    };
-    let batches = cursor.take(Some(count)).await?;
-    Ok(rows::of_batches(fields, batches, RowsTag::Fetch))
+    let cursor = find(session, &fetch.cursor)?;
+    Ok(Outcome::Rows {
+        fields: Arc::clone(&cursor.fields),
+        stream: Box::pin(cursor.fetch(count)),
+        tag: RowsTag::Fetch,
+    })
 }
 
-pub(super) async fn move_position(
-    session: &mut Session,
-    moved: &Move,
-) -> Result<Outcome, SqlError> {
+pub(super) async fn move_position(session: &Session, moved: &Move) -> Result<Outcome, SqlError> {
     let count = forward(moved.direction)?;
-    let cursor = session
-        .state
-        .cursors
-        .get_mut(&moved.cursor)
-        .ok_or_else(|| unknown(&moved.cursor))?;
-    let passed: usize = cursor
-        .take(count)
-        .await?
-        .iter()
-        .map(RecordBatch::num_rows)
-        .sum();
+    let mut passing = find(session, &moved.cursor)?.fetch(count);
+    let mut passed = 0;
+    while let Some(batch) = passing.next().await {
+        passed += batch.map_err(query::failure::from_datafusion)?.num_rows();
+    }
     done(format!("MOVE {passed}"))
 }
 

@@ -77,7 +77,8 @@ pub(super) fn revoke(session: &mut Session, revoke: &Revoke) -> Result<Outcome, 
     }
 }
 
-fn change_membership(
+/// Makes `members` members of `roles`, or ends it, where the current role may.
+pub(super) fn change_membership(
     session: &mut Session,
     snapshot: &Snapshot,
     roles: &[String],
@@ -93,7 +94,7 @@ fn change_membership(
                 .role(name)
                 .ok_or_else(|| undefined("role", name))?
                 .clone();
-            if !may_any || (role.superuser && !session.state.role.superuser) {
+            if !may_any || (role.superuser && !snapshot.is_superuser(session.state.role.id)) {
                 return Err(SqlError::new(
                     SqlState::INSUFFICIENT_PRIVILEGE,
                     format!("permission denied to grant role \"{name}\""),
@@ -103,7 +104,7 @@ fn change_membership(
             if role.id.is_built_in() {
                 session
                     .state
-                    .require_superuser(&format!("grant role \"{name}\""))?;
+                    .require_superuser(snapshot, &format!("grant role \"{name}\""))?;
             }
             if add && snapshot.is_member(role.id, member.id) {
                 return Err(SqlError::new(
@@ -270,8 +271,7 @@ fn require_grantable(
     privilege: Privilege,
     name: &str,
 ) -> Result<(), SqlError> {
-    if session.state.role.superuser || snapshot.can_grant(session.state.role.id, object, privilege)
-    {
+    if snapshot.can_grant(session.state.role.id, object, privilege) {
         return Ok(());
     }
     Err(denied(object.kind.name(), name))

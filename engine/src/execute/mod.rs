@@ -15,6 +15,7 @@ mod comment;
 mod connection;
 mod copy;
 pub mod copy_decode;
+mod csv_sink;
 mod cursor;
 mod explain;
 mod grant;
@@ -45,7 +46,7 @@ use boathouse_sql::{ParsedStatement, Statement};
 use datafusion::common::ScalarValue;
 
 pub(crate) use open::open_engine;
-pub use settings::{SERVER_VERSION, known as known_settings};
+pub use settings::{SERVER_VERSION, canonical_setting, known as known_settings};
 pub use state::SessionState;
 
 use crate::error::{SqlError, SqlState};
@@ -106,7 +107,7 @@ pub(crate) async fn is_reusable(session: &Session, prepared: &Prepared) -> Resul
 /// Plans and describes one statement.
 pub(crate) async fn prepare(
     session: &mut Session,
-    statement: ParsedStatement,
+    statement: Arc<ParsedStatement>,
     parameter_types: &[Option<ColumnType>],
 ) -> Result<Prepared, SqlError> {
     check_not_failed(session, &statement.statement)?;
@@ -210,7 +211,7 @@ pub(crate) async fn prepare(
         ),
     };
     Ok(Prepared {
-        statement: Some(Arc::new(statement)),
+        statement: Some(statement),
         description,
         plan,
     })
@@ -343,7 +344,7 @@ async fn dispatch(
         S::Execute(execute) => Box::pin(prepared::execute(session, execute)).await,
         S::Deallocate(deallocate) => prepared::deallocate(session, deallocate),
         S::DeclareCursor(declare) => cursor::declare(session, declare, text).await,
-        S::Fetch(fetch) => cursor::fetch(session, fetch).await,
+        S::Fetch(fetch) => cursor::fetch(session, fetch),
         S::Move(moved) => cursor::move_position(session, moved).await,
         S::CloseCursor(close) => cursor::close(session, close),
         S::Begin(begin) => transaction::begin(session, begin),
@@ -416,13 +417,7 @@ pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Resu
 /// Ends a transaction's work, undoing what it did to the settings where it has to.
 async fn finish(session: &mut Session, work: Work, commit: bool) -> Result<(), SqlError> {
     for (name, value) in work.local_settings.iter().rev() {
-        if let Err(error) = session
-            .state
-            .settings
-            .set(name, std::slice::from_ref(value))
-        {
-            tracing::warn!(setting = %name, %error, "could not restore a setting");
-        }
+        session.state.settings.put_back(name, value);
     }
     if commit {
         return work.commit(&session.engine).await;

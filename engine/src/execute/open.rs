@@ -8,6 +8,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
+use crate::audit::Audit;
 use crate::engine::{Engine, EngineConfig};
 use crate::error::{SqlError, SqlState};
 use crate::lake::Lake;
@@ -42,6 +43,7 @@ pub(crate) async fn open_engine(config: EngineConfig) -> Result<Arc<Engine>, Sql
         .map_err(|error| SqlError::internal("could not set up query memory").caused_by(error))?;
     Ok(Arc::new(Engine {
         config,
+        audit: Audit::start(catalog.audit_log()),
         catalog,
         lake,
         runtime,

@@ -9,11 +9,10 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::datatypes::Schema;
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_sql::option::OptionValue;
-use boathouse_sql::statement::{CopyFormat, CopyHeader, CopyOptions};
+use boathouse_sql::statement::{CopyFormat, CopyOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::file_format::FileFormatFactory;
-use datafusion::datasource::file_format::csv::CsvFormatFactory;
 use datafusion::datasource::file_format::format_as_file_type;
 use datafusion::datasource::file_format::json::JsonFormatFactory;
 use datafusion::datasource::file_format::parquet::ParquetFormatFactory;
@@ -21,8 +20,10 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable, execute_stream};
+use futures::StreamExt;
 
+use super::csv_sink::PostgresCsv;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{DeltaProvider, StoreLocation};
 use crate::query::failure::from_datafusion;
@@ -161,9 +162,11 @@ pub(super) async fn explain_query(
     let plan = physical_plan(context, planned.plan.clone()).await?;
     let text = if analyze {
         let tasks = query::session_state(context).task_ctx();
-        collect(Arc::clone(&plan), tasks)
-            .await
-            .map_err(from_datafusion)?;
+        // The rows are counted by the plan and looked at by nobody.
+        let mut rows = execute_stream(Arc::clone(&plan), tasks).map_err(from_datafusion)?;
+        while let Some(batch) = rows.next().await {
+            batch.map_err(from_datafusion)?;
+        }
         DisplayableExecutionPlan::with_metrics(plan.as_ref())
             .indent(verbose)
             .to_string()
@@ -193,17 +196,9 @@ pub(super) async fn write_files(
             Arc::new(ParquetFormatFactory::new())
         }
         CopyFormat::Csv => {
-            let header = options.header != CopyHeader::No;
-            format_options.insert("format.has_header".to_owned(), header.to_string());
-            let delimiter = char::from(options.delimiter).to_string();
-            format_options.insert("format.delimiter".to_owned(), delimiter);
-            format_options.insert(
-                "format.quote".to_owned(),
-                char::from(options.quote).to_string(),
-            );
-            format_options.insert("format.null_value".to_owned(), options.null.clone());
             compression_of_text(options, &mut format_options)?;
-            Arc::new(CsvFormatFactory::new())
+            let zone = context.session.time_zone();
+            Arc::new(PostgresCsv::new(options, &planned.fields, zone))
         }
         CopyFormat::Json => {
             compression_of_text(options, &mut format_options)?;

@@ -1,5 +1,7 @@
 //! `PREPARE`, `EXECUTE` and `DEALLOCATE` in SQL. The wire's own prepared statements are the server's.
 
+use std::sync::Arc;
+
 use boathouse_sql::ParsedStatement;
 use boathouse_sql::statement::{Deallocate, Execute, Prepare};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -22,7 +24,12 @@ pub(super) async fn prepare(session: &mut Session, prepare: &Prepare) -> Result<
         start: 0,
         statement: (*prepare.statement).clone(),
     };
-    let prepared = Box::pin(super::prepare(session, statement, &prepare.parameter_types)).await?;
+    let prepared = Box::pin(super::prepare(
+        session,
+        Arc::new(statement),
+        &prepare.parameter_types,
+    ))
+    .await?;
     session
         .state
         .prepared

@@ -162,7 +162,6 @@ impl SessionState {
         Ok(RoleIdentity {
             id: role.id,
             name: role.name.clone(),
-            superuser: role.superuser,
         })
     }
 
@@ -175,7 +174,7 @@ impl SessionState {
         kind: &str,
         name: &str,
     ) -> Result<(), SqlError> {
-        if self.role.superuser || snapshot.has_privilege(self.role.id, object, privilege) {
+        if snapshot.has_privilege(self.role.id, object, privilege) {
             return Ok(());
         }
         Err(denied(kind, name))
@@ -189,7 +188,7 @@ impl SessionState {
         kind: &str,
         name: &str,
     ) -> Result<(), SqlError> {
-        if self.role.superuser || self.role.id == owner || snapshot.is_member(self.role.id, owner) {
+        if self.role.id == owner || snapshot.is_member(self.role.id, owner) {
             return Ok(());
         }
         Err(SqlError::new(
@@ -198,8 +197,12 @@ impl SessionState {
         ))
     }
 
-    pub(super) fn require_superuser(&self, action: &str) -> Result<(), SqlError> {
-        if self.role.superuser {
+    pub(super) fn require_superuser(
+        &self,
+        snapshot: &Snapshot,
+        action: &str,
+    ) -> Result<(), SqlError> {
+        if snapshot.is_superuser(self.role.id) {
             return Ok(());
         }
         Err(SqlError::new(
@@ -219,7 +222,7 @@ impl SessionState {
         let member = snapshot
             .role(built_in)
             .is_some_and(|role| snapshot.is_member(self.role.id, role.id));
-        if self.role.superuser || member {
+        if member {
             return Ok(());
         }
         Err(SqlError::new(

@@ -4,11 +4,12 @@ use boathouse_catalog::Transaction;
 use boathouse_catalog::definitions::RoleDefinition;
 use boathouse_catalog::password::verifier_of;
 use boathouse_sql::statement::{
-    AlterRole, AlterRoleAction, CreateRole, DropRole, RoleOptions, RolePassword, SetRole,
+    AlterRole, AlterRoleAction, CreateRole, DropRole, RoleName, RoleOptions, RolePassword, SetRole,
     SetSessionAuthorization, SettingValue,
 };
 
 use super::done;
+use super::grant::change_membership;
 use super::resolve::undefined;
 use super::settings::Settings;
 use super::state::RoleIdentity;
@@ -33,20 +34,20 @@ pub(super) fn create(session: &mut Session, create: &CreateRole) -> Result<Outco
     }
     let mut role = RoleDefinition::new(&create.name);
     apply_options(session, &mut role, &create.options)?;
-    for name in &create.in_roles {
-        let group = snapshot.role(name).ok_or_else(|| undefined("role", name))?;
-        role.member_of.push(group.id);
-    }
-    let mut members = Vec::new();
-    for name in create.members.iter().chain(&create.admins) {
-        members.push((**snapshot.role(name).ok_or_else(|| undefined("role", name))?).clone());
-    }
-    let transaction = session.catalog("CREATE ROLE")?;
-    let id = transaction.create_role(role)?;
-    for mut member in members {
-        member.member_of.push(id);
-        transaction.replace_role(member)?;
-    }
+    session.catalog("CREATE ROLE")?.create_role(role)?;
+    // Through the checks of GRANT: whoever may not grant a role may not make a member of it either.
+    let created = std::slice::from_ref(&create.name);
+    let members: Vec<RoleName> = create
+        .members
+        .iter()
+        .chain(&create.admins)
+        .map(|name| RoleName::Name(name.clone()))
+        .collect();
+    let itself = [RoleName::Name(create.name.clone())];
+    let snapshot = session.snapshot();
+    change_membership(session, &snapshot, &create.in_roles, &itself, true)?;
+    let snapshot = session.snapshot();
+    change_membership(session, &snapshot, created, &members, true)?;
     done("CREATE ROLE")
 }
 
@@ -73,7 +74,7 @@ fn apply_options(
     if options.superuser == Some(true) || (role.superuser && options.superuser.is_some()) {
         session
             .state
-            .require_superuser("change the SUPERUSER attribute")?;
+            .require_superuser(&session.snapshot(), "change the SUPERUSER attribute")?;
     }
     if options.replication == Some(true) {
         return Err(SqlError::unsupported("the REPLICATION attribute"));
@@ -152,7 +153,9 @@ pub(super) fn alter(session: &mut Session, alter: &AlterRole) -> Result<Outcome,
     if !(own && (only_password || settings_only)) {
         require_create_role(session)?;
         if role.superuser {
-            session.state.require_superuser("alter a superuser role")?;
+            session
+                .state
+                .require_superuser(&snapshot, "alter a superuser role")?;
         }
     }
     match &alter.action {
@@ -202,7 +205,9 @@ pub(super) fn drop(session: &mut Session, drop: &DropRole) -> Result<Outcome, Sq
             ));
         }
         if role.superuser {
-            session.state.require_superuser("drop a superuser role")?;
+            session
+                .state
+                .require_superuser(&snapshot, "drop a superuser role")?;
         }
         let id = role.id;
         let transaction: &mut Transaction = session.catalog("DROP ROLE")?;
@@ -230,11 +235,10 @@ pub(super) fn set_role(session: &mut Session, set: &SetRole) -> Result<Outcome, 
             RoleIdentity {
                 id: role.id,
                 name: role.name.clone(),
-                superuser: role.superuser,
             }
         }
     };
-    session.state.set_role(identity);
+    session.state.set_role(&snapshot, identity);
     done("SET")
 }
 
@@ -243,9 +247,10 @@ pub(super) fn set_session_authorization(
     set: &SetSessionAuthorization,
 ) -> Result<Outcome, SqlError> {
     let user = session.state.session_user.clone();
+    let snapshot = session.snapshot();
     match &set.role {
-        None => session.state.set_role(user),
-        Some(name) if *name == user.name => session.state.set_role(user),
+        None => session.state.set_role(&snapshot, user),
+        Some(name) if *name == user.name => session.state.set_role(&snapshot, user),
         Some(_) => {
             return Err(SqlError::unsupported("SET SESSION AUTHORIZATION")
                 .hint("SET ROLE changes whose rights apply"));

@@ -40,12 +40,14 @@ pub(super) fn reset(session: &mut Session, reset: &Reset) -> Result<Outcome, Sql
         None => session.state.settings.reset_all(),
         Some("role") => {
             let user = session.state.session_user.clone();
-            session.state.set_role(user);
+            let snapshot = session.snapshot();
+            session.state.set_role(&snapshot, user);
         }
         // A session is authenticated as one role for good.
         Some("session_authorization") => {
             let user = session.state.session_user.clone();
-            session.state.set_role(user);
+            let snapshot = session.snapshot();
+            session.state.set_role(&snapshot, user);
         }
         Some(name) => session.state.settings.reset(name)?,
     }
@@ -115,7 +117,8 @@ pub(super) fn discard(session: &mut Session, discard: Discard) -> Result<Outcome
             session.state.prepared.clear();
             session.state.settings.reset_all();
             let user = session.state.session_user.clone();
-            session.state.set_role(user);
+            let snapshot = session.snapshot();
+            session.state.set_role(&snapshot, user);
             "DISCARD ALL"
         }
         Discard::Plans => "DISCARD PLANS",

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::state::split_names;
 use crate::error::{SqlError, SqlState};
 
 /// What a setting accepts.
@@ -20,6 +21,8 @@ enum Kind {
     Milliseconds,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// One of the first words; the second are PostgreSQL's too, and nothing here can follow them.
+    Partly(&'static [&'static str], &'static [&'static str]),
     TimeZone,
     DateStyle,
     Encoding,
@@ -70,12 +73,11 @@ const fn reported(
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.8";
 
-const ISOLATION: &[&str] = &[
-    "read uncommitted",
-    "read committed",
-    "repeatable read",
-    "serializable",
-];
+/// Each statement sees what was committed before it, as PostgreSQL's first two levels have it.
+const ISOLATION: Kind = Kind::Partly(
+    &["read uncommitted", "read committed"],
+    &["repeatable read", "serializable"],
+);
 const MESSAGE_LEVEL: &[&str] = &[
     "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "notice", "warning", "error",
 ];
@@ -154,7 +156,7 @@ const SETTINGS: &[Setting] = &[
     setting(
         "default_transaction_isolation",
         "read committed",
-        Kind::Word(ISOLATION),
+        ISOLATION,
         "of new transactions",
     ),
     reported(
@@ -212,8 +214,11 @@ const SETTINGS: &[Setting] = &[
         "intervalstyle",
         "IntervalStyle",
         "postgres",
-        Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]),
-        "how intervals are written",
+        Kind::Partly(
+            &["postgres", "iso_8601"],
+            &["postgres_verbose", "sql_standard"],
+        ),
+        "how intervals are sent to the client",
     ),
     reported(
         "is_superuser",
@@ -351,7 +356,7 @@ const SETTINGS: &[Setting] = &[
     setting(
         "transaction_isolation",
         "read committed",
-        Kind::Word(ISOLATION),
+        ISOLATION,
         "of this transaction",
     ),
     setting(
@@ -412,10 +417,10 @@ impl Settings {
         }
     }
 
-    /// Sets what the session starts with; RESET comes back to it.
+    /// Sets what the session starts with, given as one text; RESET comes back to it.
     pub fn set_default(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
-        self.set(name, std::slice::from_ref(&value.to_owned()))?;
         let name = name.to_ascii_lowercase();
+        self.set_text(&name, value)?;
         if let Some(value) = self.values.get(&name) {
             self.session_defaults.insert(name, value.clone());
         }
@@ -445,6 +450,16 @@ impl Settings {
         };
         self.store(name, value);
         Ok(())
+    }
+
+    /// Sets a value given as one text.
+    pub fn set_text(&mut self, name: &str, text: &str) -> Result<(), SqlError> {
+        self.set(name, &values_of(&name.to_ascii_lowercase(), text))
+    }
+
+    /// Puts back a value as [`Self::get`] gave it.
+    pub fn put_back(&mut self, name: &str, value: &str) {
+        self.store(name.to_ascii_lowercase(), value.to_owned());
     }
 
     /// `RESET name` and `SET name TO DEFAULT`.
@@ -552,6 +567,29 @@ fn invalid(name: &str, value: &str) -> SqlError {
     )
 }
 
+/// A value that PostgreSQL knows and that would change nothing here.
+fn refused(name: &str, value: &str) -> SqlError {
+    SqlError::unsupported(format!("value \"{value}\" of parameter \"{name}\""))
+}
+
+/// The value a setting would have, for `set_config`, whose text is split where the setting is a list.
+pub fn canonical_setting(name: &str, text: &str) -> Result<String, SqlError> {
+    let name = name.to_ascii_lowercase();
+    match find(&name) {
+        Some(known) => canonical(known, &values_of(&name, text)),
+        None if name.contains('.') => Ok(text.to_owned()),
+        None => Err(unknown(&name)),
+    }
+}
+
+fn values_of(name: &str, text: &str) -> Vec<String> {
+    if name == "search_path" {
+        split_names(text)
+    } else {
+        vec![text.to_owned()]
+    }
+}
+
 fn canonical(known: &Setting, values: &[String]) -> Result<String, SqlError> {
     let joined = if known.name == "search_path" {
         values
@@ -599,8 +637,30 @@ fn canonical(known: &Setting, values: &[String]) -> Result<String, SqlError> {
                     .hint(format!("available values: {}", words.join(", "))))
             }
         }
-        Kind::TimeZone => time_zone(&joined).ok_or_else(|| invalid("TimeZone", &joined)),
-        Kind::DateStyle => date_style(&joined).ok_or_else(|| invalid("DateStyle", &joined)),
+        Kind::TimeZone => time_zone(&joined).ok_or_else(|| {
+            invalid("TimeZone", &joined).hint(
+                "name a zone such as Asia/Jakarta, or give a number of whole hours east of UTC",
+            )
+        }),
+        Kind::Partly(words, others) => {
+            let lower = joined.to_ascii_lowercase();
+            if words.contains(&lower.as_str()) {
+                Ok(lower)
+            } else if others.contains(&lower.as_str()) {
+                Err(refused(known.name, &joined)
+                    .hint(format!("available values: {}", words.join(", "))))
+            } else {
+                Err(invalid(known.name, &joined)
+                    .hint(format!("available values: {}", words.join(", "))))
+            }
+        }
+        Kind::DateStyle => match date_style(&joined) {
+            Some("MDY") => Ok("ISO, MDY".to_owned()),
+            Some(_) => Err(refused("DateStyle", &joined).hint(
+                "dates in figures are read month first; write them as 2024-02-01, which is read alike everywhere",
+            )),
+            None => Err(invalid("DateStyle", &joined)),
+        },
         Kind::Encoding => {
             let plain: String = joined.to_ascii_lowercase().replace(['-', '_', '\''], "");
             if matches!(plain.as_str(), "utf8" | "unicode" | "sqlascii") {
@@ -670,10 +730,30 @@ fn time_zone(text: &str) -> Option<String> {
         .map(|zone| zone.name())
         .find(|name| name.eq_ignore_ascii_case(wanted))
         .map(str::to_owned)
+        .or_else(|| fixed_offset(wanted))
 }
 
-/// `ISO` output and an input order.
-fn date_style(text: &str) -> Option<String> {
+/// An offset of whole hours as PostgreSQL shows it, `<+07>-07`. It is written like that, as hours east
+/// of UTC, or as POSIX has it, with the sign the other way round: `GMT-07:00`.
+fn fixed_offset(wanted: &str) -> Option<String> {
+    let upper = wanted.to_ascii_uppercase();
+    let posix = upper.strip_prefix("GMT").or(upper.strip_prefix("UTC"));
+    let shown = upper
+        .strip_prefix('<')
+        .and_then(|rest| rest.split_once('>'));
+    let clock = match (posix, shown) {
+        (Some(clock), _) | (None, Some((clock, _))) => clock,
+        (None, None) => upper.as_str(),
+    };
+    let hours = clock.strip_suffix(":00").unwrap_or(clock);
+    let written: i32 = hours.strip_suffix(".0").unwrap_or(hours).parse().ok()?;
+    let hours = if posix.is_some() { -written } else { written };
+    let zone = format!("<{hours:+03}>{:+03}", -hours);
+    crate::query::session::fixed_zone(&zone).map(|_| zone)
+}
+
+/// The order in which a date's figures are to be read; the output is `ISO`.
+fn date_style(text: &str) -> Option<&'static str> {
     let mut order = "MDY";
     for word in text.split(',').map(str::trim) {
         match word.to_ascii_lowercase().as_str() {
@@ -684,7 +764,7 @@ fn date_style(text: &str) -> Option<String> {
             _ => return None,
         }
     }
-    Some(format!("ISO, {order}"))
+    Some(order)
 }
 
 #[cfg(test)]
@@ -720,6 +800,58 @@ mod tests {
         assert_eq!(error.state, SqlState::UNDEFINED_OBJECT);
         settings.set("app.tenant", &["7".to_owned()]).unwrap();
         assert_eq!(settings.get("app.tenant").unwrap(), "7");
+    }
+
+    #[test]
+    fn a_list_of_schemas_comes_back_as_it_was() {
+        let mut settings = Settings::new();
+        let before = settings.get("search_path").unwrap().to_owned();
+        settings.set("search_path", &["gold".to_owned()]).unwrap();
+        settings.put_back("search_path", &before);
+        assert_eq!(settings.get("search_path").unwrap(), "\"$user\", public");
+        settings
+            .set_default("search_path", "X, \"My Y\",z")
+            .unwrap();
+        assert_eq!(settings.get("search_path").unwrap(), "x, \"My Y\", z");
+    }
+
+    #[test]
+    fn what_would_change_nothing_is_refused_and_what_is_so_anyway_is_taken() {
+        let mut settings = Settings::new();
+        for (name, value) in [
+            ("datestyle", "ISO"),
+            ("datestyle", "iso, us"),
+            ("intervalstyle", "iso_8601"),
+            ("transaction_isolation", "READ UNCOMMITTED"),
+        ] {
+            settings.set_text(name, value).unwrap();
+        }
+        assert_eq!(settings.get("datestyle").unwrap(), "ISO, MDY");
+        for (name, value) in [
+            ("datestyle", "ISO, DMY"),
+            ("intervalstyle", "sql_standard"),
+            ("default_transaction_isolation", "serializable"),
+        ] {
+            let error = settings.set_text(name, value).unwrap_err();
+            assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED, "{name}");
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn a_fixed_offset_is_a_zone() {
+        for (given, shown) in [
+            ("7", "<+07>-07"),
+            ("-3", "<-03>+03"),
+            ("<+07>-07", "<+07>-07"),
+            ("GMT-07:00", "<+07>-07"),
+            ("utc+5", "<-05>+05"),
+        ] {
+            assert_eq!(time_zone(given).as_deref(), Some(shown), "{given}");
+        }
+        for refused in ["5.5", "<+05:30>-05:30", "15", "-13", "GMT+x", ""] {
+            assert_eq!(time_zone(refused), None, "{refused}");
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! `SHOW CREATE`: the statement that makes an object, ready for version control.
+//!
+//! Whoever may read an object may see how it is made: it takes SELECT on a table, view or pipeline,
+//! and USAGE on a schema or connection, which the owner has.
 
 use std::fmt::Write;
 
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::{
-    ConnectionDefinition, OptionValue as StoredOption, TableDefinition,
+    ConnectionDefinition, ObjectKind, ObjectRef, OptionValue as StoredOption, Privilege,
+    TableDefinition,
 };
 use boathouse_sql::name::{quote_identifier, quote_literal};
 use boathouse_sql::statement::{ShowCreate, ShowCreateKind};
@@ -28,37 +32,56 @@ pub(super) fn execute(session: &mut Session, show: &ShowCreate) -> Result<Outcom
             .map(|schema| schema.name.clone())
             .unwrap_or_default()
     };
+    let may_see = |kind: ObjectKind, id, name: &str| {
+        let privilege = match kind {
+            ObjectKind::Schema | ObjectKind::Connection => Privilege::Usage,
+            _ => Privilege::Select,
+        };
+        let object = ObjectRef::new(kind, id);
+        session
+            .state
+            .require(&snapshot, object, privilege, kind.name(), name)
+    };
     let statement = match show.kind {
         ShowCreateKind::Table => {
             let table = session.state.table(&snapshot, name)?;
+            may_see(ObjectKind::Schema, table.schema, &schema_name(table.schema))?;
+            may_see(ObjectKind::Table, table.id, &table.name)?;
             create_table(&schema_name(table.schema), &table)
         }
         ShowCreateKind::View => match session.state.find(&snapshot, name) {
-            Some(Found::View(view)) => format!(
-                "CREATE VIEW {}.{} ({}) AS {}",
-                quote_identifier(&schema_name(view.schema)),
-                quote_identifier(&view.name),
-                view.columns
-                    .iter()
-                    .map(|(column, _)| quote_identifier(column))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                view.query
-            ),
+            Some(Found::View(view)) => {
+                may_see(ObjectKind::Schema, view.schema, &schema_name(view.schema))?;
+                may_see(ObjectKind::View, view.id, &view.name)?;
+                format!(
+                    "CREATE VIEW {}.{} ({}) AS {}",
+                    quote_identifier(&schema_name(view.schema)),
+                    quote_identifier(&view.name),
+                    view.columns
+                        .iter()
+                        .map(|(column, _)| quote_identifier(column))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                    view.query
+                )
+            }
             _ => return Err(undefined_relation(name)),
         },
         ShowCreateKind::Schema => {
             let schema = session.state.schema(&snapshot, &name.name)?;
+            may_see(ObjectKind::Schema, schema.id, &schema.name)?;
             format!("CREATE SCHEMA {}", quote_identifier(&schema.name))
         }
         ShowCreateKind::Connection => {
-            create_connection(&*session.state.connection(&snapshot, &name.name)?)
+            let connection = session.state.connection(&snapshot, &name.name)?;
+            may_see(ObjectKind::Connection, connection.id, &connection.name)?;
+            create_connection(&connection)
         }
-        ShowCreateKind::Pipeline => session
-            .state
-            .pipeline(&snapshot, &name.name)?
-            .statement
-            .clone(),
+        ShowCreateKind::Pipeline => {
+            let pipeline = session.state.pipeline(&snapshot, &name.name)?;
+            may_see(ObjectKind::Pipeline, pipeline.id, &pipeline.name)?;
+            pipeline.statement.clone()
+        }
     };
     let columns = vec![Column::Text(vec![Some(statement)])];
     rows::outcome(fields(show), columns, RowsTag::Show)

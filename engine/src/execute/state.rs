@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use boathouse_catalog::Snapshot;
@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Notice;
+use crate::query::session::RequestedSettings;
 use crate::query::{QueryContext, SessionInfo};
 use crate::session::{Prepared, SessionOptions, TransactionStatus};
 
@@ -35,12 +36,12 @@ pub(crate) enum Block {
     Failed(Box<Work>),
 }
 
-/// A role by id and name.
+/// A role by id and name. What it may do is asked of the catalog each time: a role can lose it while
+/// its session is open.
 #[derive(Debug, Clone)]
 pub(crate) struct RoleIdentity {
     pub id: ObjectId,
     pub name: String,
-    pub superuser: bool,
 }
 
 pub struct SessionState {
@@ -54,6 +55,7 @@ pub struct SessionState {
     pub(super) prepared: HashMap<String, Prepared>,
     pub(super) cursors: HashMap<String, Cursor>,
     notices: Vec<Notice>,
+    requested_settings: RequestedSettings,
 }
 
 impl SessionState {
@@ -69,20 +71,19 @@ impl SessionState {
         let identity = RoleIdentity {
             id: role.id,
             name: role.name.clone(),
-            superuser: role.superuser,
         };
         let mut settings = Settings::new();
         for (name, value) in &role.settings {
-            settings.set_default(name, value)?;
+            // A setting that is no longer taken must not lock its role out.
+            if let Err(error) = settings.set_default(name, value) {
+                tracing::warn!(role = %role.name, setting = %name, %error, "a role's setting is ignored");
+            }
         }
         for (name, value) in &options.settings {
             settings.set_default(name, value)?;
         }
         settings.force("session_authorization", identity.name.clone());
-        settings.force(
-            "is_superuser",
-            if identity.superuser { "on" } else { "off" },
-        );
+        settings.force("is_superuser", if role.superuser { "on" } else { "off" });
         settings.take_changed();
         Ok(Self {
             process_id: NEXT_PROCESS_ID.fetch_add(1, Ordering::Relaxed),
@@ -95,6 +96,7 @@ impl SessionState {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             notices: Vec::new(),
+            requested_settings: RequestedSettings::default(),
         })
     }
 
@@ -108,6 +110,11 @@ impl SessionState {
 
     pub fn process_id(&self) -> i32 {
         self.process_id
+    }
+
+    /// Who logged in.
+    pub fn session_user_name(&self) -> &str {
+        &self.session_user.name
     }
 
     pub fn setting(&self, name: &str) -> Option<String> {
@@ -135,7 +142,42 @@ impl SessionState {
         std::mem::take(&mut self.notices)
     }
 
+    /// Does what `set_config` asked for in the statement before.
+    pub fn apply_requested_settings(&mut self) {
+        let requested = std::mem::take(
+            &mut *self
+                .requested_settings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (name, (value, local)) in requested {
+            let work = match &mut self.block {
+                Block::Implicit(work) | Block::Explicit(work) => Some(work),
+                Block::None if local => continue,
+                Block::None => None,
+                // Undone with the rest of the transaction.
+                Block::Failed(_) => continue,
+            };
+            if let Some(work) = work {
+                if local && let Ok(before) = self.settings.get(&name) {
+                    work.local_settings.push((name.clone(), before.to_owned()));
+                }
+                if name == "transaction_read_only" {
+                    work.read_only = value.as_deref() == Some("on");
+                }
+            }
+            let set = match &value {
+                Some(value) => self.settings.set_text(&name, value),
+                None => self.settings.reset(&name),
+            };
+            if let Err(error) = set {
+                tracing::warn!(setting = %name, %error, "set_config could not be carried out");
+            }
+        }
+    }
+
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
+        self.apply_requested_settings();
         self.settings.take_changed()
     }
 
@@ -145,6 +187,11 @@ impl SessionState {
         state: SqlState,
         message: impl Into<String>,
     ) {
+        // `client_min_messages`.
+        let least = self.settings.get("client_min_messages").unwrap_or("notice");
+        if least == "error" || (least == "warning" && severity == "NOTICE") {
+            return;
+        }
         if self.notices.len() < NOTICES_MAX {
             self.notices.push(Notice {
                 severity,
@@ -172,9 +219,10 @@ impl SessionState {
         }
     }
 
-    pub(super) fn set_role(&mut self, role: RoleIdentity) {
+    pub(super) fn set_role(&mut self, snapshot: &Snapshot, role: RoleIdentity) {
+        let superuser = snapshot.is_superuser(role.id);
         self.settings
-            .force("is_superuser", if role.superuser { "on" } else { "off" });
+            .force("is_superuser", if superuser { "on" } else { "off" });
         self.role = role;
     }
 
@@ -201,15 +249,17 @@ impl SessionState {
             Block::Implicit(work) => (work.started_at, false),
             Block::None => (now, false),
         };
+        let snapshot = self.snapshot(engine);
+        let superuser = snapshot.is_superuser(self.role.id);
         QueryContext {
             engine: Arc::clone(engine),
-            snapshot: self.snapshot(engine),
+            snapshot,
             session: Arc::new(SessionInfo {
                 database: self.database.clone(),
                 session_user: self.session_user.name.clone(),
                 role: self.role.id,
                 role_name: self.role.name.clone(),
-                superuser: self.role.superuser,
+                superuser,
                 search_path: split_names(self.settings.get("search_path").unwrap_or("public")),
                 settings: Arc::clone(self.settings.all()),
                 process_id: self.process_id,
@@ -219,6 +269,7 @@ impl SessionState {
                 statement_timestamp: now,
                 server_started_at: engine.started_at,
                 in_transaction,
+                requested_settings: Arc::clone(&self.requested_settings),
             }),
             extra_relations: Vec::new(),
             written: match &self.block {
@@ -229,7 +280,7 @@ impl SessionState {
     }
 }
 
-/// Splits a list of possibly quoted names.
+/// Splits a list of possibly quoted names; what is not quoted is lower case.
 pub(super) fn split_names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut current = String::new();
@@ -244,7 +295,8 @@ pub(super) fn split_names(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             ',' if !quoted => names.push(std::mem::take(&mut current)),
             ' ' if !quoted => {}
-            other => current.push(other),
+            other if quoted => current.push(other),
+            other => current.extend(other.to_lowercase()),
         }
     }
     names.push(current);
@@ -258,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_list_of_names_is_split_outside_quotes() {
-        assert_eq!(split_names("\"$user\", public"), ["$user", "public"]);
+        assert_eq!(split_names("\"$user\", Public"), ["$user", "public"]);
         assert_eq!(split_names("a,\"b,\"\"c\" , "), ["a", "b,\"c"]);
     }
 }

@@ -5,6 +5,7 @@ use boathouse_sql::statement::{
     SetTransaction, TransactionModes,
 };
 
+use super::settings::canonical_setting;
 use super::state::Block;
 use super::work::Work;
 use super::{done, finish};
@@ -18,6 +19,10 @@ pub(super) fn begin(session: &mut Session, begin: &Begin) -> Result<Outcome, Sql
     } else {
         "BEGIN"
     };
+    // A transaction that cannot be what it is asked to be does not begin.
+    if let Some(isolation) = begin.modes.isolation {
+        canonical_setting("transaction_isolation", &isolation_name(isolation))?;
+    }
     match std::mem::replace(&mut session.state.block, Block::None) {
         Block::None => {
             session.state.block = Block::Explicit(Box::new(Work::begin(&session.state.settings)));

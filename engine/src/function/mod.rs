@@ -12,6 +12,7 @@
 pub mod cast;
 pub mod datetime;
 pub mod format_text;
+pub mod interval;
 pub mod json;
 pub mod number;
 pub mod operator;
@@ -19,6 +20,7 @@ pub mod regexp;
 pub mod registry;
 pub mod scalar;
 pub mod set_returning;
+pub mod sleep;
 pub mod system;
 pub mod text;
 pub mod text_io;

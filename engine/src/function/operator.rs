@@ -13,6 +13,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 
+use super::datetime::interval_micros;
 use super::number::{QUOTIENT_SCALE, divide};
 use super::registry::Builder;
 use super::value::{Reader, Value};
@@ -445,6 +446,9 @@ fn elements(
 pub fn compare(left: &Value<'_>, right: &Value<'_>) -> std::cmp::Ordering {
     match (left, right) {
         (Value::Text(left), Value::Text(right)) => left.cmp(right),
+        (Value::Interval(left), Value::Interval(right)) => {
+            interval_micros(*left).cmp(&interval_micros(*right))
+        }
         (Value::Float(_), _) | (_, Value::Float(_)) => left.as_float().total_cmp(&right.as_float()),
         (Value::Numeric { .. }, _) | (_, Value::Numeric { .. }) => {
             let ((first, a), (second, b)) = (left.as_numeric(), right.as_numeric());

@@ -19,10 +19,12 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Vec<Arc<Overload>>>> = LazyLock
     super::regexp::register(&mut builder);
     super::number::register(&mut builder);
     super::datetime::register(&mut builder);
+    super::interval::register(&mut builder);
     super::to_char::register(&mut builder);
     super::json::register(&mut builder);
     super::system::register(&mut builder);
     super::set_returning::register(&mut builder);
+    super::sleep::register(&mut builder);
     super::operator::register(&mut builder);
     builder.functions
 });
@@ -72,6 +74,11 @@ impl Builder {
             None,
             Body::Rows(body),
         );
+    }
+
+    /// A function that waits.
+    pub fn sleeping(&mut self, signature: &'static str) {
+        self.add(signature, true, Volatility::Volatile, None, Body::Sleep);
     }
 
     /// A strict row function whose type depends on its arguments.

@@ -39,6 +39,8 @@ pub enum Body {
     Columns(ColumnBody),
     /// A function of DataFusion's that does what PostgreSQL's does.
     Native(Arc<ScalarUDF>),
+    /// Waits: see [`super::sleep`].
+    Sleep,
     /// A cast; a lenient one gives NULL for what does not fit.
     Cast {
         from: ColumnType,
@@ -187,6 +189,9 @@ impl ScalarUDFImpl for PgScalar {
                 )
                 .map_err(external)
             }
+            Body::Sleep => Err(external(SqlError::internal(
+                "a function that waits was called without waiting",
+            ))),
             Body::Rows(body) => run_rows(
                 |values| body(&self.context, values),
                 self.overload.strict,

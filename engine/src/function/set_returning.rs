@@ -1,12 +1,17 @@
 //! Functions that give sets. Each is an array function here; the planner unnests it.
+//!
+//! A series over constants is not made as an array: [`crate::query`] takes it from [`Series`], batch by
+//! batch, so that its length costs no memory.
 
 use std::sync::Arc;
 
 use boathouse_catalog::types::ColumnType;
+use datafusion::arrow::array::{Array, ArrayRef, Int32Array, Int64Array};
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 
 use super::datetime::add_interval;
 use super::registry::Builder;
+use super::scalar::FunctionContext;
 use super::text_io::{MICROS_PER_DAY, utc_to_local};
 use super::value::{Value, column, rescale};
 use crate::error::{SqlError, SqlState};
@@ -14,7 +19,7 @@ use crate::error::{SqlError, SqlState};
 /// Appended to the name of a set-returning function: the whole array, not unnested.
 pub const WHOLE: &str = "\u{1}whole";
 
-/// The most rows one call may give.
+/// The most rows one call may give where they are made as an array.
 const ROWS_MAX: usize = 20_000_000;
 
 const SET_RETURNING: &[&str] = &[
@@ -82,6 +87,7 @@ fn too_many() -> SqlError {
         SqlState("54000"),
         format!("a set of more than {ROWS_MAX} rows"),
     )
+    .hint("a series of constants in FROM may be of any length")
 }
 
 fn zero_step() -> SqlError {
@@ -91,81 +97,229 @@ fn zero_step() -> SqlError {
     )
 }
 
-fn integers<'a>(cells: &[Value<'a>], data_type: DataType) -> Result<Value<'a>, SqlError> {
-    let (start, stop) = (cells[0].as_int(), cells[1].as_int());
+/// A series that is being counted, as far as it is asked for.
+pub struct Series {
+    kind: Kind,
+    element: DataType,
+}
+
+enum Kind {
+    Integers {
+        next: Option<i64>,
+        stop: i64,
+        step: i64,
+    },
+    Numerics {
+        next: Option<i128>,
+        stop: i128,
+        step: i128,
+        scale: i8,
+    },
+    Moments {
+        next: Option<i64>,
+        stop: i64,
+        step: IntervalMonthDayNano,
+        /// On whose clocks days and months are counted.
+        zone: Option<chrono_tz::Tz>,
+    },
+}
+
+impl Series {
+    /// The series of a call's arguments, none of them NULL.
+    pub fn new(
+        cells: &[Value<'_>],
+        element: &ColumnType,
+        zone: chrono_tz::Tz,
+    ) -> Result<Self, SqlError> {
+        let kind = match cells.first() {
+            Some(Value::Numeric { .. }) => numerics(cells)?,
+            Some(Value::Timestamp(_)) => {
+                let zone = (*element == ColumnType::TimestampTz).then_some(zone);
+                moments(cells[0].as_int(), cells[1].as_int(), &cells[2], zone)?
+            }
+            // Dates take the timestamptz overload in PostgreSQL too; their days are those of the
+            // session.
+            Some(Value::Date(_)) => {
+                let at = |cell: &Value<'_>| {
+                    super::text_io::local_to_utc(cell.as_int() * MICROS_PER_DAY, zone)
+                };
+                moments(at(&cells[0]), at(&cells[1]), &cells[2], Some(zone))?
+            }
+            _ => integers(cells)?,
+        };
+        let element = match &kind {
+            Kind::Numerics { scale, .. } => DataType::Decimal128(38, *scale),
+            _ => element.arrow(),
+        };
+        Ok(Self { kind, element })
+    }
+
+    /// At most `most` of the values that are left; none when the series has ended.
+    pub fn take(&mut self, most: usize) -> Result<ArrayRef, SqlError> {
+        match &mut self.kind {
+            Kind::Integers { next, stop, step } => {
+                let mut numbers = Vec::new();
+                while let Some(number) = next.filter(|number| {
+                    numbers.len() < most
+                        && if *step > 0 {
+                            number <= stop
+                        } else {
+                            number >= stop
+                        }
+                }) {
+                    numbers.push(number);
+                    *next = number.checked_add(*step);
+                }
+                Ok(if self.element == DataType::Int32 {
+                    Arc::new(Int32Array::from_iter_values(
+                        numbers.into_iter().map(|number| number as i32),
+                    ))
+                } else {
+                    Arc::new(Int64Array::from(numbers))
+                })
+            }
+            Kind::Numerics {
+                next,
+                stop,
+                step,
+                scale,
+            } => {
+                let mut values = Vec::new();
+                while let Some(unscaled) = next.filter(|number| {
+                    values.len() < most
+                        && if *step > 0 {
+                            number <= stop
+                        } else {
+                            number >= stop
+                        }
+                }) {
+                    values.push(Value::Numeric {
+                        unscaled,
+                        scale: *scale,
+                    });
+                    *next = unscaled.checked_add(*step);
+                }
+                column(&values, &self.element)
+            }
+            Kind::Moments {
+                next,
+                stop,
+                step,
+                zone,
+            } => {
+                let forward = super::datetime::interval_micros(*step) > 0;
+                let mut values = Vec::new();
+                while let Some(moment) = next.filter(|moment| {
+                    values.len() < most
+                        && if forward {
+                            moment <= stop
+                        } else {
+                            moment >= stop
+                        }
+                }) {
+                    values.push(Value::Timestamp(moment));
+                    let after = match zone {
+                        Some(zone) => super::text_io::local_to_utc(
+                            add_interval(utc_to_local(moment, *zone), *step)?,
+                            *zone,
+                        ),
+                        None => add_interval(moment, *step)?,
+                    };
+                    *next = (after != moment).then_some(after);
+                }
+                column(&values, &self.element)
+            }
+        }
+    }
+
+    /// Everything as one array, where it may not be too large for that.
+    fn whole<'a>(mut self) -> Result<Value<'a>, SqlError> {
+        let array = self.take(ROWS_MAX + 1)?;
+        if array.len() > ROWS_MAX {
+            return Err(too_many());
+        }
+        Ok(Value::List(array))
+    }
+}
+
+fn integers(cells: &[Value<'_>]) -> Result<Kind, SqlError> {
     let step = cells.get(2).map_or(1, Value::as_int);
     if step == 0 {
         return Err(zero_step());
     }
-    let mut numbers = Vec::new();
-    let mut next = Some(start);
-    while let Some(number) = next {
-        if (step > 0 && number > stop) || (step < 0 && number < stop) {
-            break;
-        }
-        if numbers.len() >= ROWS_MAX {
-            return Err(too_many());
-        }
-        numbers.push(number);
-        next = number.checked_add(step);
-    }
-    use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array};
-    let array: ArrayRef = if data_type == DataType::Int32 {
-        Arc::new(
-            numbers
-                .into_iter()
-                .map(|n| n as i32)
-                .collect::<Int32Array>(),
-        )
-    } else {
-        Arc::new(Int64Array::from(numbers))
-    };
-    Ok(Value::List(array))
+    Ok(Kind::Integers {
+        next: Some(cells[0].as_int()),
+        stop: cells[1].as_int(),
+        step,
+    })
 }
 
-fn moments<'a>(
-    cells: &[Value<'a>],
-    column_type: &ColumnType,
+fn numerics(cells: &[Value<'_>]) -> Result<Kind, SqlError> {
+    let scale = cells
+        .iter()
+        .map(|cell| cell.as_numeric().1)
+        .max()
+        .unwrap_or(0);
+    let at = |index: usize| {
+        cells
+            .get(index)
+            .map_or(Some(10i128.pow(u32::from(scale.unsigned_abs()))), |cell| {
+                let (unscaled, from) = cell.as_numeric();
+                rescale(unscaled, from, scale)
+            })
+    };
+    let (Some(start), Some(stop), Some(step)) = (at(0), at(1), at(2)) else {
+        return Err(SqlError::new(
+            SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+            "numeric field overflow",
+        ));
+    };
+    if step == 0 {
+        return Err(zero_step());
+    }
+    Ok(Kind::Numerics {
+        next: Some(start),
+        stop,
+        step,
+        scale,
+    })
+}
+
+fn moments(
+    start: i64,
+    stop: i64,
+    step: &Value<'_>,
     zone: Option<chrono_tz::Tz>,
-) -> Result<Value<'a>, SqlError> {
-    let (start, stop) = (cells[0].as_int(), cells[1].as_int());
-    let step = cells[2].as_interval();
-    let forward = super::datetime::interval_micros(step);
+) -> Result<Kind, SqlError> {
+    let step = step.as_interval();
     if step == IntervalMonthDayNano::ZERO {
         return Err(zero_step());
     }
-    let mut values = Vec::new();
-    let mut next = start;
-    loop {
-        if (forward > 0 && next > stop) || (forward <= 0 && next < stop) {
-            break;
-        }
-        if values.len() >= ROWS_MAX {
-            return Err(too_many());
-        }
-        values.push(Value::Timestamp(next));
-        let after = match zone {
-            Some(zone) => {
-                super::text_io::local_to_utc(add_interval(utc_to_local(next, zone), step)?, zone)
-            }
-            None => add_interval(next, step)?,
-        };
-        if after == next {
-            break;
-        }
-        next = after;
-    }
-    Ok(Value::List(column(&values, &column_type.arrow())?))
+    Ok(Kind::Moments {
+        next: Some(start),
+        stop,
+        step,
+        zone,
+    })
+}
+
+/// A series as an array, for calls whose arguments are columns.
+fn series<'a>(
+    context: &FunctionContext,
+    cells: &[Value<'a>],
+    element: ColumnType,
+) -> Result<Value<'a>, SqlError> {
+    Series::new(cells, &element, context.session.time_zone())?.whole()
 }
 
 pub fn register(functions: &mut Builder) {
     functions.rows(
         "generate_series(integer, integer, [integer]) integer[]",
-        |_, cells| integers(cells, DataType::Int32),
+        |context, cells| series(context, cells, ColumnType::Integer),
     );
     functions.rows(
         "generate_series(bigint, bigint, [bigint]) bigint[]",
-        |_, cells| integers(cells, DataType::Int64),
+        |context, cells| series(context, cells, ColumnType::BigInt),
     );
     functions.computed(
         "generate_series(numeric, numeric, [numeric]) numeric[]",
@@ -183,76 +337,25 @@ pub fn register(functions: &mut Builder) {
                 scale,
             }))
         },
-        |_, cells| {
-            let scale = cells
-                .iter()
-                .map(|cell| cell.as_numeric().1)
-                .max()
-                .unwrap_or(0);
-            let at = |index: usize| {
-                cells
-                    .get(index)
-                    .map_or(Some(10i128.pow(u32::from(scale.unsigned_abs()))), |cell| {
-                        let (unscaled, from) = cell.as_numeric();
-                        rescale(unscaled, from, scale)
-                    })
+        |context, cells| {
+            let any = ColumnType::Numeric {
+                precision: Some(38),
+                scale: 0,
             };
-            let (Some(start), Some(stop), Some(step)) = (at(0), at(1), at(2)) else {
-                return Err(too_many());
-            };
-            if step == 0 {
-                return Err(zero_step());
-            }
-            let mut values = Vec::new();
-            let mut next = start;
-            while (step > 0 && next <= stop) || (step < 0 && next >= stop) {
-                if values.len() >= ROWS_MAX {
-                    return Err(too_many());
-                }
-                values.push(Value::Numeric {
-                    unscaled: next,
-                    scale,
-                });
-                next = next.checked_add(step).ok_or_else(too_many)?;
-            }
-            Ok(Value::List(column(
-                &values,
-                &DataType::Decimal128(38, scale),
-            )?))
+            series(context, cells, any)
         },
     );
     functions.rows(
         "generate_series(timestamp, timestamp, interval) timestamp[]",
-        |_, cells| moments(cells, &ColumnType::Timestamp, None),
+        |context, cells| series(context, cells, ColumnType::Timestamp),
     );
     functions.rows(
         "generate_series(timestamptz, timestamptz, interval) timestamptz[]",
-        |context, cells| {
-            moments(
-                cells,
-                &ColumnType::TimestampTz,
-                Some(context.session.time_zone()),
-            )
-        },
+        |context, cells| series(context, cells, ColumnType::TimestampTz),
     );
-    // Dates take the timestamptz overload in PostgreSQL too; their days are those of the session.
     functions.rows(
         "generate_series(date, date, interval) timestamptz[]",
-        |context, cells| {
-            let zone = context.session.time_zone();
-            let at = |cell: &Value<'_>| {
-                Value::Timestamp(super::text_io::local_to_utc(
-                    cell.as_int() * MICROS_PER_DAY,
-                    zone,
-                ))
-            };
-            let cells = [
-                at(&cells[0]),
-                at(&cells[1]),
-                Value::Interval(cells[2].as_interval()),
-            ];
-            moments(&cells, &ColumnType::TimestampTz, Some(zone))
-        },
+        |context, cells| series(context, cells, ColumnType::TimestampTz),
     );
     functions.rows(
         "generate_subscripts(anyarray, integer) integer[]",

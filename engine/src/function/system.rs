@@ -274,6 +274,37 @@ fn setting<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
     }
 }
 
+/// Names `set_config` may set in one statement.
+const REQUESTED_SETTINGS_MAX: usize = 1000;
+
+/// Asks the session to change a setting; gives the value it will have.
+fn set_config<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
+    if cells[0].is_null() {
+        return Err(SqlError::new(
+            SqlState("22004"),
+            "SET requires parameter name",
+        ));
+    }
+    let name = cells[0].as_text().to_ascii_lowercase();
+    let value = match &cells[1] {
+        Value::Null => None,
+        text => Some(crate::execute::canonical_setting(&name, text.as_text())?),
+    };
+    let mut requested = context
+        .session
+        .requested_settings
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if requested.len() >= REQUESTED_SETTINGS_MAX && !requested.contains_key(&name) {
+        return Err(
+            SqlError::new(SqlState("54000"), "too many settings in one statement")
+                .hint("set fewer, or in several statements"),
+        );
+    }
+    requested.insert(name, (value.clone(), cells[2].as_bool()));
+    Ok(value.map_or(Value::Null, Value::text))
+}
+
 fn table_size<'a>(context: &FunctionContext, cells: &[Value<'a>]) -> Cell<'a> {
     let oid = match &cells[0] {
         Value::Int(oid) => Some(*oid),
@@ -341,12 +372,6 @@ pub fn register(functions: &mut Builder) {
     functions.volatile("gen_random_uuid() uuid", |_, _| {
         Ok(Value::text(uuid::Uuid::new_v4().to_string()))
     });
-    functions.volatile("pg_sleep(double precision) text", |_, cells| {
-        // Blocking a worker for longer would stall other sessions' queries.
-        let seconds = cells[0].as_float().clamp(0.0, 60.0);
-        std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
-        Ok(Value::text(""))
-    });
 }
 
 fn register_session(functions: &mut Builder) {
@@ -381,9 +406,7 @@ fn register_session(functions: &mut Builder) {
         Ok(Value::Int(i64::from(context.session.process_id)))
     });
     functions.stable("current_setting(text, [boolean]) text", setting);
-    functions.stable("set_config(text, text, boolean) text", |_, cells| {
-        Ok(Value::text(cells[1].as_text().to_owned()))
-    });
+    functions.volatile("set_config(text, text, boolean) text", set_config);
     functions.stable("pg_postmaster_start_time() timestamptz", |context, _| {
         Ok(Value::Timestamp(context.session.server_started_at))
     });
@@ -451,18 +474,24 @@ fn register_session(functions: &mut Builder) {
             Err(SqlError::unsupported("ending another session by SQL"))
         });
     }
+    // A lock that two sessions hold at once would be worse than none.
     for signature in [
         "pg_advisory_lock(bigint) text",
-        "pg_advisory_unlock_all() text",
-    ] {
-        functions.volatile(signature, |_, _| Ok(Value::text("")));
-    }
-    for signature in [
+        "pg_advisory_lock_shared(bigint) text",
+        "pg_advisory_xact_lock(bigint) text",
         "pg_try_advisory_lock(bigint) boolean",
-        "pg_advisory_unlock(bigint) boolean",
+        "pg_try_advisory_lock_shared(bigint) boolean",
+        "pg_try_advisory_xact_lock(bigint) boolean",
     ] {
-        functions.volatile(signature, |_, _| Ok(Value::Bool(true)));
+        functions.volatile(signature, |_, _| {
+            Err(SqlError::unsupported("an advisory lock")
+                .hint("let one process do what must not be done twice"))
+        });
     }
+    functions.volatile("pg_advisory_unlock(bigint) boolean", |_, _| {
+        Ok(Value::Bool(false))
+    });
+    functions.volatile("pg_advisory_unlock_all() text", |_, _| Ok(Value::text("")));
 }
 
 fn register_names(functions: &mut Builder) {

@@ -4,6 +4,31 @@ use super::registry::Builder;
 use super::value::Value;
 use crate::error::{SqlError, SqlState};
 
+/// A pattern whose escape character is a backslash, from one that has another or none.
+fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
+    let mut characters = escape.chars();
+    let escape = characters.next();
+    if characters.next().is_some() {
+        return Err(SqlError::new(SqlState("22019"), "invalid escape string")
+            .hint("Escape string must be empty or one character."));
+    }
+    let mut converted = String::with_capacity(pattern.len());
+    let mut escaped = false;
+    for character in pattern.chars() {
+        if Some(character) == escape && !escaped {
+            converted.push('\\');
+            escaped = true;
+            continue;
+        }
+        if character == '\\' && !escaped {
+            converted.push('\\');
+        }
+        converted.push(character);
+        escaped = false;
+    }
+    Ok(converted)
+}
+
 pub fn register(functions: &mut Builder) {
     for (signature, native) in [
         ("lower(text) text", "lower"),
@@ -151,6 +176,9 @@ pub fn register(functions: &mut Builder) {
             Value::Null => "NULL".to_owned(),
             other => quote_literal(other.as_text()),
         }))
+    });
+    functions.rows("like_escape(text, text) text", |_, cells| {
+        like_escape(cells[0].as_text(), cells[1].as_text()).map(Value::text)
     });
     functions.rows("encode(bytea, text) text", |_, cells| {
         let Value::Bytes(bytes) = &cells[0] else {

@@ -527,7 +527,7 @@ fn parse_moment(text: &str, template: &str) -> Result<(i64, Option<i32>), SqlErr
                 "MONTH" | "MON" => {
                     let found = MONTHS.iter().position(|name| {
                         let name = name.to_ascii_lowercase();
-                        name == word || (word.len() >= 3 && name[..3] == word[..3])
+                        name == word || (word.len() >= 3 && word.get(..3) == name.get(..3))
                     });
                     month = Some(found.ok_or_else(|| bad_value(&word, pattern))? as i64 + 1);
                 }

@@ -40,6 +40,7 @@ pub(super) fn query_context(
         statement_timestamp: now,
         server_started_at: now,
         in_transaction: false,
+        requested_settings: Default::default(),
     };
     Ok(QueryContext {
         engine: Arc::clone(engine),

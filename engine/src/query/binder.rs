@@ -27,6 +27,7 @@ use super::typing::{
     written_type_name,
 };
 use crate::error::{SqlError, SqlState};
+use crate::function::interval;
 use crate::function::registry::{self, is_integer, is_number, is_text, type_name};
 use crate::function::scalar::{FunctionContext, external};
 use crate::function::set_returning;
@@ -211,17 +212,17 @@ impl Binder {
                 Ok(binary_expr(left, operator, right))
             }
             "like" | "not_like" | "ilike" | "not_ilike" | "similar" | "not_similar" => {
-                let escape = match arguments.get(2) {
-                    Some(Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => text.chars().next(),
-                    _ => None,
-                };
-                arguments.truncate(2);
+                let escape = (arguments.len() > 2).then(|| arguments.swap_remove(2));
                 let mut values = arguments
                     .into_iter()
                     .map(|argument| self.textual(argument, schema))
                     .collect::<Result<Vec<_>, _>>()?;
-                let pattern = values.swap_remove(1);
+                let mut pattern = values.swap_remove(1);
                 let value = values.swap_remove(0);
+                // DataFusion knows the backslash only.
+                if let Some(escape) = escape {
+                    pattern = self.call("like_escape", vec![pattern, escape], 0, schema)?;
+                }
                 let negated = verb.starts_with("not_");
                 if verb.ends_with("similar") {
                     let pattern = self.call("similar_to_escape", vec![pattern], 0, schema)?;
@@ -236,7 +237,7 @@ impl Binder {
                     negated,
                     Box::new(value),
                     Box::new(pattern),
-                    escape,
+                    None,
                     verb.ends_with("ilike"),
                 )))
             }
@@ -277,12 +278,34 @@ impl Binder {
                         },
                         schema,
                     ),
-                    Some(ColumnType::Interval) => Err(SqlError::unsupported("sum(interval)")),
+                    Some(ColumnType::Interval) => self.interval_argument(value, schema),
                     Some(number) if is_number(&number) => Ok(value),
                     other => Err(registry::undefined("sum", &[other])),
                 }
             }
-            "sum_result" => Ok(arguments.swap_remove(0)),
+            "sum_result" => {
+                let sum = arguments.swap_remove(0);
+                match self.interval_sums(&sum, schema)? {
+                    Some(sums) => self.call("interval_of_sums", sums, 0, schema),
+                    None => Ok(sum),
+                }
+            }
+            // The least of intervals is the one of the least key.
+            "extreme_argument" => {
+                let value = arguments.swap_remove(0);
+                match typist.type_of(&value, schema)? {
+                    Some(ColumnType::Interval) => self.call("interval_key", vec![value], 0, schema),
+                    Some(_) => Ok(value),
+                    None => typist.coerce(value, &ColumnType::Text, schema),
+                }
+            }
+            "extreme_result" => {
+                let extreme = arguments.swap_remove(0);
+                if aggregated(&extreme).is_some_and(|of| is_call(of, "interval_key")) {
+                    return self.call("interval_of_key", vec![extreme], 0, schema);
+                }
+                Ok(extreme)
+            }
             "avg_argument" => {
                 let value = arguments.swap_remove(0);
                 match typist.type_of(&value, schema)? {
@@ -295,6 +318,7 @@ impl Binder {
                         },
                         schema,
                     ),
+                    Some(ColumnType::Interval) => self.interval_argument(value, schema),
                     Some(number) if is_number(&number) => Ok(value),
                     other => Err(registry::undefined("avg", &[other])),
                 }
@@ -302,6 +326,10 @@ impl Binder {
             "average" => {
                 let count = arguments.swap_remove(1);
                 let sum = arguments.swap_remove(0);
+                if let Some(mut sums) = self.interval_sums(&sum, schema)? {
+                    sums.push(count);
+                    return self.call("interval_average", sums, 0, schema);
+                }
                 match typist.type_of(&sum, schema)? {
                     Some(ColumnType::Double | ColumnType::Real) => {
                         let count = typist.coerce(count, &ColumnType::Double, schema)?;
@@ -572,8 +600,55 @@ impl Binder {
             }
             let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
             *value = typist.coerce(taken, &common, schema)?;
+            if common == ColumnType::Interval {
+                let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
+                *value = self.interval_order(taken, schema)?;
+            }
         }
         Ok((values, common))
+    }
+
+    /// What intervals are compared by.
+    pub fn interval_order(&self, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        self.call("interval_order", vec![value], 0, schema)
+    }
+
+    /// One field of an interval to be summed; [`Self::interval_sums`] makes the others of it.
+    fn interval_argument(&self, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        self.call(interval::FIELDS[2], vec![value], 0, schema)
+    }
+
+    /// The sums of an interval's fields, where `sum` adds up intervals.
+    fn interval_sums(&self, sum: &Expr, schema: &DFSchema) -> Result<Option<Vec<Expr>>, SqlError> {
+        let Some(Expr::ScalarFunction(argument)) = aggregated(sum) else {
+            return Ok(None);
+        };
+        if argument.func.name() != interval::FIELDS[2] {
+            return Ok(None);
+        }
+        let distinct = match sum {
+            Expr::AggregateFunction(function) => function.params.distinct,
+            Expr::WindowFunction(function) => function.params.distinct,
+            _ => false,
+        };
+        if distinct {
+            return Err(SqlError::unsupported("DISTINCT in a sum of intervals")
+                .hint("sum them over a SELECT DISTINCT"));
+        }
+        interval::FIELDS
+            .iter()
+            .map(|field| {
+                let field = self.call(field, argument.args.clone(), 0, schema)?;
+                let mut sum = sum.clone();
+                match &mut sum {
+                    Expr::AggregateFunction(function) => function.params.args = vec![field],
+                    Expr::WindowFunction(function) => function.params.args = vec![field],
+                    _ => {}
+                }
+                Ok(sum)
+            })
+            .collect::<Result<Vec<_>, SqlError>>()
+            .map(Some)
     }
 
     /// A column of function names compares with an oid as `regproc` does, by the function's name.
@@ -634,12 +709,11 @@ impl Binder {
             BinaryOperator::And | BinaryOperator::Or => {
                 let left = typist.coerce(left, &ColumnType::Boolean, schema)?;
                 let right = typist.coerce(right, &ColumnType::Boolean, schema)?;
-                let operator = if *op == BinaryOperator::And {
-                    Operator::And
-                } else {
-                    Operator::Or
-                };
-                Ok(binary_expr(left, operator, right))
+                if *op == BinaryOperator::Or {
+                    return Ok(binary_expr(left, Operator::Or, right));
+                }
+                let right = super::guard::divisions(right, &left);
+                Ok(binary_expr(left, Operator::And, right))
             }
             BinaryOperator::PGRegexMatch
             | BinaryOperator::PGRegexIMatch
@@ -909,6 +983,14 @@ impl Binder {
             "greatest" | "least" => {
                 let construct = name.to_ascii_uppercase();
                 let (values, common) = typist.unify(arguments, schema, &construct)?;
+                if common == ColumnType::Interval {
+                    let keys = values
+                        .into_iter()
+                        .map(|value| self.call("interval_key", vec![value], 0, schema))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    let key = self.native_call(name, keys)?;
+                    return self.call("interval_of_key", vec![key], 0, schema);
+                }
                 return Ok(retype(self.native_call(name, values)?, &common, schema));
             }
             "nullif" => {
@@ -916,7 +998,24 @@ impl Binder {
                     Some(first) => typist.type_of(first, schema)?,
                     None => None,
                 };
-                let (values, common) = self.comparable(arguments, "=", schema)?;
+                let whole = arguments.first().cloned();
+                let (mut values, common) = self.comparable(arguments, "=", schema)?;
+                if common == ColumnType::Interval
+                    && let (Some(whole), Some(right), Some(left)) =
+                        (whole, values.pop(), values.pop())
+                {
+                    let value = typist.coerce(whole, &common, schema)?;
+                    let nothing =
+                        typist.coerce(Expr::Literal(ScalarValue::Null, None), &common, schema)?;
+                    return Ok(Expr::Case(Case {
+                        expr: None,
+                        when_then_expr: vec![(
+                            Box::new(binary_expr(left, Operator::Eq, right)),
+                            Box::new(nothing),
+                        )],
+                        else_expr: Some(Box::new(value)),
+                    }));
+                }
                 let given = given.unwrap_or_else(|| common.clone());
                 let null = self.native_call("nullif", values)?;
                 return Ok(if given.arrow() == common.arrow() {
@@ -1071,6 +1170,19 @@ fn no_operator(name: &str, left: &Option<ColumnType>, right: &Option<ColumnType>
         ),
     )
     .hint(NO_OPERATOR)
+}
+
+/// What an aggregate is over.
+fn aggregated(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::AggregateFunction(function) => function.params.args.first(),
+        Expr::WindowFunction(function) => function.params.args.first(),
+        _ => None,
+    }
+}
+
+fn is_call(expr: &Expr, name: &str) -> bool {
+    matches!(expr, Expr::ScalarFunction(function) if function.func.name() == name)
 }
 
 fn digits_of(number: i64) -> u8 {

@@ -65,6 +65,12 @@ pub fn from_datafusion(error: DataFusionError) -> SqlError {
         DataFusionError::SQL(error, _) => SqlError::new(SqlState::SYNTAX_ERROR, error.to_string()),
         DataFusionError::Plan(message) => from_plan(&message),
         DataFusionError::Execution(message) => from_execution(&message),
+        DataFusionError::Internal(message)
+            if message.contains("async functions should not be called directly") =>
+        {
+            SqlError::unsupported("a function that waits in this place")
+                .hint("call it in a select list or in WHERE")
+        }
         DataFusionError::Internal(message) => SqlError::internal(first_line(&message)),
         other => from_words(&other.to_string()),
     }

@@ -18,6 +18,8 @@ mod context;
 pub mod cooperate;
 pub mod failure;
 mod files;
+mod guard;
+mod interval;
 mod lateral;
 pub mod naming;
 mod plan;
@@ -25,6 +27,7 @@ mod resolve;
 mod rewrite;
 mod run;
 mod scalar_subquery;
+mod series;
 pub mod session;
 pub mod typing;
 

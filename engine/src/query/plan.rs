@@ -103,7 +103,9 @@ pub async fn bind(
         )
         .map_err(from_datafusion)?;
     let plan = super::lateral::flatten(plan).map_err(from_datafusion)?;
+    let plan = super::series::stream(plan).map_err(from_datafusion)?;
     let plan = super::scalar_subquery::join(plan, &binder).map_err(from_datafusion)?;
+    let plan = super::interval::compare_by_length(plan, &binder).map_err(from_datafusion)?;
     let plan = settle(plan, &binder).map_err(from_datafusion)?;
     let parameters = parameters(&plan, &binder, parameter_types)?;
     let mut tables = found.tables;
@@ -325,7 +327,8 @@ fn is_bound_function(function: &datafusion::logical_expr::expr::ScalarFunction) 
     }
 }
 
-fn as_pg(function: &datafusion::logical_expr::expr::ScalarFunction) -> Option<&PgScalar> {
+/// The function of ours that a call calls.
+pub fn as_pg(function: &datafusion::logical_expr::expr::ScalarFunction) -> Option<&PgScalar> {
     let inner: &dyn std::any::Any = function.func.inner().as_ref();
     inner.downcast_ref::<PgScalar>()
 }

@@ -1036,8 +1036,16 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
             wrap_arguments(&mut count, |_, expr| operator("avg_argument", vec![expr]));
             operator("average", vec![rebuilt(function), Expr::Function(count)])
         }
-        "min" | "max" | "first_value" | "last_value" | "any_value" | "nth_value" | "lag"
-        | "lead" => {
+        "min" | "max" => {
+            wrap_arguments(function, |_, expr| operator("extreme_argument", vec![expr]));
+            let shape = first_argument(function);
+            let extreme = operator("extreme_result", vec![rebuilt(function)]);
+            match shape {
+                Some(shape) if function.over.is_some() => operator("retype", vec![extreme, shape]),
+                _ => extreme,
+            }
+        }
+        "first_value" | "last_value" | "any_value" | "nth_value" | "lag" | "lead" => {
             wrap_arguments(function, |index, expr| {
                 if index == 0 {
                     operator("typed", vec![expr])

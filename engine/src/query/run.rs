@@ -24,6 +24,7 @@ use futures::{Stream, StreamExt};
 
 use super::cooperate::YieldAboveMultipliers;
 use super::failure::from_datafusion;
+use super::series::Planner;
 use super::{PlannedQuery, QueryContext, plan};
 use crate::error::SqlError;
 
@@ -50,6 +51,7 @@ pub fn session_state(context: &QueryContext) -> Arc<SessionState> {
             SessionStateBuilder::new_with_default_features()
                 .with_config(config)
                 .with_physical_optimizer_rule(Arc::new(YieldAboveMultipliers))
+                .with_query_planner(Arc::new(Planner))
                 .with_runtime_env(Arc::clone(runtime))
                 .build(),
         )
@@ -120,6 +122,13 @@ fn constant_rows(plan: &LogicalPlan, fields: &SchemaRef) -> Result<Option<Record
         columns.push(value.to_array().map_err(from_datafusion)?);
     }
     shape(columns, 1, fields).map(Some).map_err(from_datafusion)
+}
+
+/// A batch of one row and no columns, for expressions over nothing.
+pub fn one_empty_row() -> DataFusionResult<RecordBatch> {
+    let schema = Arc::new(datafusion::arrow::datatypes::Schema::empty());
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    RecordBatch::try_new_with_options(schema, Vec::new(), &options).map_err(DataFusionError::from)
 }
 
 /// Gives columns the result's names and types.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use boathouse_catalog::definitions::ObjectId;
 
@@ -33,7 +33,13 @@ pub struct SessionInfo {
     /// Microseconds since 1970, UTC: `pg_postmaster_start_time()`.
     pub server_started_at: i64,
     pub in_transaction: bool,
+    /// What `set_config` asks for; the session does it when the statement has ended.
+    pub requested_settings: RequestedSettings,
 }
+
+/// Settings to be changed, by name: the value, or `None` for the default, and whether only for the
+/// transaction.
+pub type RequestedSettings = Arc<Mutex<BTreeMap<String, (Option<String>, bool)>>>;
 
 impl SessionInfo {
     /// A setting's value as `SHOW` prints it.
@@ -46,7 +52,15 @@ impl SessionInfo {
     /// The session's `TimeZone`; UTC where it is unknown.
     pub fn time_zone(&self) -> chrono_tz::Tz {
         self.setting("timezone")
-            .and_then(|name| name.parse().ok())
+            .and_then(|name| name.parse().ok().or_else(|| fixed_zone(name)))
             .unwrap_or(chrono_tz::UTC)
     }
+}
+
+/// The zone of a fixed offset, `<+07>-07`, which the IANA database has for whole hours, with the sign
+/// of POSIX: `Etc/GMT-7`.
+pub fn fixed_zone(setting: &str) -> Option<chrono_tz::Tz> {
+    let (hours, _) = setting.strip_prefix('<')?.split_once('>')?;
+    let hours: i32 = hours.parse().ok()?;
+    format!("Etc/GMT{:+}", -hours).parse().ok()
 }

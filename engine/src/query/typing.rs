@@ -12,12 +12,13 @@ use boathouse_sql::ast::{BinaryOperator, DataType as SqlDataType};
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::async_udf::AsyncScalarUDF;
 use datafusion::logical_expr::expr::{Cast, Placeholder, ScalarFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF};
 
 use crate::error::{SqlError, SqlState};
 use crate::function::registry::{distance, is_integer, is_number, is_text, type_name};
-use crate::function::scalar::{FunctionContext, PgScalar};
+use crate::function::scalar::{Body, FunctionContext, PgScalar};
 use crate::function::value::{Reader, Value, column};
 use crate::function::{cast, text_io};
 
@@ -360,11 +361,14 @@ impl Typist<'_> {
         return_type: ColumnType,
         arguments: Vec<Expr>,
     ) -> Expr {
+        let waits = matches!(overload.body, Body::Sleep);
         let function = PgScalar::new(overload, return_type, Arc::clone(self.context));
-        Expr::ScalarFunction(ScalarFunction::new_udf(
-            Arc::new(ScalarUDF::new_from_impl(function)),
-            arguments,
-        ))
+        let function = if waits {
+            AsyncScalarUDF::new(Arc::new(function)).into_scalar_udf()
+        } else {
+            ScalarUDF::new_from_impl(function)
+        };
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), arguments))
     }
 
     /// Brings expressions to one type, as CASE, COALESCE, IN and a VALUES column do.

@@ -61,7 +61,7 @@ async fn rebuild(config: Config) -> Result<ExitCode, CommandError> {
     }
     engine.catalog.commit(transaction).await?;
     eprintln!("{entered} tables entered");
-    engine.catalog.close().await;
+    engine.close().await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -76,7 +76,7 @@ async fn check(config: Config) -> Result<ExitCode, CommandError> {
             .map(|()| format!("{lake} can be read and written"))
             .map_err(|error| format!("{error}; are the place and its credentials right?")),
     );
-    engine.catalog.close().await;
+    engine.close().await;
     Ok(report.end())
 }
 

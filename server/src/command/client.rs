@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::CommandError;
+use super::client_tls::ClientTls;
 use super::output::{Form, Table};
 use super::sql::Arguments;
 use crate::config::Config;
@@ -33,9 +34,13 @@ pub async fn run(
         .password(password)
         .dbname("boathouse")
         .application_name("boathouse sql")
-        .ssl_mode(SslMode::Disable)
+        .ssl_mode(match arguments.ca_file {
+            Some(_) => SslMode::Require,
+            None => SslMode::Prefer,
+        })
         .connect_timeout(Duration::from_secs(10));
-    let (client, connection) = options.connect(NoTls).await.map_err(|error| {
+    let tls = ClientTls::new(arguments.ca_file.as_deref())?;
+    let (client, connection) = options.connect(tls).await.map_err(|error| {
         format!(
             "cannot connect to {host}:{port}: {}; is `boathouse serve` running, and is the password in BOATHOUSE_PASSWORD?",
             told(&error)

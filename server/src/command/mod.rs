@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod client;
+mod client_tls;
 mod demo;
 pub mod output;
 mod serve;

@@ -147,7 +147,7 @@ impl Server {
         {
             let _ = tokio::task::spawn_blocking(move || control.join()).await;
         }
-        self.shared.engine.catalog.close().await;
+        self.shared.engine.close().await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! a lake, a server is asked. A catalog in SQLite or PostgreSQL takes both at once, so a running
 //! server is no hindrance.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use boathouse_engine::Session;
@@ -27,6 +28,10 @@ pub struct Arguments {
     /// Port of the server [default: that of the setting listen]
     #[arg(long, env = "BOATHOUSE_PORT")]
     pub port: Option<u16>,
+    /// Certificates to trust, PEM: the server must prove itself by one of them. Without it the
+    /// connection is encrypted when the server can, and the certificate not verified
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Role to run as
     #[arg(long, default_value = "boathouse")]
     pub user: String,
@@ -69,7 +74,7 @@ async fn run_embedded(config: Config, arguments: Arguments) -> Result<ExitCode, 
     };
     let mut session = Session::open(&engine, options).map_err(|error| described(&error))?;
     let done = run_statements(&mut session, &arguments.statements, arguments.form()).await;
-    engine.catalog.close().await;
+    engine.close().await;
     match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {

@@ -5,6 +5,7 @@
 //! printed; `docs/configuration.md` describes every key.
 
 mod engine;
+mod environment;
 mod size;
 
 use std::net::SocketAddr;
@@ -13,10 +14,12 @@ use std::path::{Path, PathBuf};
 use boathouse_catalog::Secret;
 use clap::Args;
 use figment::Figment;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use engine::engine_config;
+use environment::Environment;
 pub use size::Size;
 
 /// Names of the environment that begin with `BOATHOUSE_` and are not keys.
@@ -251,10 +254,10 @@ impl Config {
             .ignore(&OTHER_VARIABLES)
             .filter(|name| !name.as_str().to_ascii_lowercase().starts_with("test_"));
         figment = figment
-            .merge(environment)
+            .merge(Environment(environment))
             .merge(Serialized::defaults(flags));
         let config: Self = figment.extract().map_err(|error| {
-            let messages: Vec<String> = error.into_iter().map(|one| one.to_string()).collect();
+            let messages: Vec<String> = error.into_iter().map(describe).collect();
             ConfigError::Invalid(messages.join("; "))
         })?;
         config.check()?;
@@ -268,6 +271,50 @@ impl Config {
             (None, None) if self.require_tls => Err(ConfigError::NoTls),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is wrong and where, without the value: it may be a secret.
+fn describe(mut error: figment::Error) -> String {
+    error.kind = match error.kind {
+        Kind::InvalidType(actual, expected) => Kind::Message(format!(
+            "invalid type: found {}, expected {expected}",
+            type_of(&actual)
+        )),
+        Kind::InvalidValue(actual, expected) => Kind::Message(format!(
+            "invalid value: found {}, expected {expected}",
+            type_of(&actual)
+        )),
+        Kind::Unsupported(actual) => {
+            Kind::Message(format!("unsupported type: found {}", type_of(&actual)))
+        }
+        // A file that is not TOML is shown with the line that is wrong.
+        Kind::Message(text) => Kind::Message(
+            text.lines()
+                .filter(|line| {
+                    !line
+                        .trim_start_matches(|letter: char| {
+                            letter.is_ascii_digit() || letter.is_whitespace()
+                        })
+                        .starts_with('|')
+                })
+                .collect::<Vec<_>>()
+                .join(": "),
+        ),
+        other => other,
+    };
+    error.to_string()
+}
+
+fn type_of(actual: &Actual) -> &'static str {
+    match actual {
+        Actual::Bool(_) => "a boolean",
+        Actual::Unsigned(_) | Actual::Signed(_) => "an integer",
+        Actual::Float(_) => "a float",
+        Actual::Char(_) | Actual::Str(_) => "a string",
+        Actual::Seq => "an array",
+        Actual::Map => "a table",
+        _ => "something else",
     }
 }
 
@@ -333,6 +380,22 @@ mod tests {
     fn secrets_do_not_print() {
         let config = load("s3_secret_access_key = \"hush\"", &[]).unwrap();
         assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_printed() {
+        for file in [
+            "s3_secret_access_key = 12345678",
+            "catalog = [12345678]",
+            "s3_secret_access_key = x12345678y",
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(!error.contains("12345678"), "{error}");
+            assert!(
+                error.contains("string") || error.contains("line 1"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

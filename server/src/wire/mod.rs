@@ -23,6 +23,7 @@ pub mod extended;
 pub mod interrupt;
 pub mod listener;
 pub mod message;
+mod options;
 pub mod parameter;
 mod recent;
 pub mod registry;

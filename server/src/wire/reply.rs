@@ -167,6 +167,10 @@ impl Connection {
                     style.bytea_escape =
                         self.session.setting("bytea_output").as_deref() == Some("escape");
                 }
+                ColumnType::Interval => {
+                    style.interval_iso =
+                        self.session.setting("intervalstyle").as_deref() == Some("iso_8601");
+                }
                 _ => {}
             }
         }

@@ -22,6 +22,7 @@ use super::channel::{Channel, ChannelError, Stream};
 use super::message::frontend::{self, Frontend};
 use super::message::startup::Startup;
 use super::message::{ProtocolError, Report, backend};
+use super::options;
 use super::registry::Place;
 use super::scram::{self, Challenge, ScramError};
 
@@ -178,6 +179,7 @@ async fn negotiate(
     let mut role = String::new();
     let mut database = String::new();
     let mut settings = Vec::new();
+    let mut named = Vec::new();
     for (name, value) in parameters {
         match name.as_str() {
             "user" => role = value,
@@ -188,10 +190,23 @@ async fn negotiate(
                     "replication connections are not supported",
                 )));
             }
+            "options" => {
+                settings = options::parse(&value).map_err(|argument| {
+                    Refusal::Told(
+                        Report::fatal(
+                            "42601",
+                            format!("invalid command-line argument for server process: {argument}"),
+                        )
+                        .hint("the startup parameter \"options\" takes -c name=value"),
+                    )
+                })?
+            }
             _ if name.starts_with("_pq_.") => {}
-            _ => settings.push((name, value)),
+            _ => named.push((name, value)),
         }
     }
+    // A parameter of its own wins, as in PostgreSQL.
+    settings.append(&mut named);
     if role.is_empty() {
         return Err(Refusal::Told(Report::fatal(
             "28000",

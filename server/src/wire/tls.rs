@@ -60,7 +60,8 @@ impl Tls {
     }
 }
 
-fn end_point_hash(certificate: &[u8]) -> Option<Vec<u8>> {
+/// `tls-server-end-point` of a certificate; `None` for a signature whose hash is not known here.
+pub fn end_point_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = match signature_algorithm(certificate)? {
         // rsaEncryption with md5, sha1, sha256; ecdsa with sha1, sha256: SHA-256 for all.
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 4 | 5 | 11]

@@ -129,8 +129,16 @@ impl Raw {
     }
 
     pub fn start(&mut self, role: &str) {
+        self.start_with(role, &[]);
+    }
+
+    pub fn start_with(&mut self, role: &str, parameters: &[(&str, &str)]) {
         let mut body = 196_608i32.to_be_bytes().to_vec();
-        body.extend_from_slice(format!("user\0{role}\0database\0boathouse\0\0").as_bytes());
+        body.extend_from_slice(format!("user\0{role}\0database\0boathouse\0").as_bytes());
+        for (name, value) in parameters {
+            body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        body.push(0);
         self.stream
             .write_all(&(body.len() as u32 + 4).to_be_bytes())
             .unwrap();

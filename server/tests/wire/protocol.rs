@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use expect_test::expect;
 
-use crate::harness::{Raw, Server, message};
+use crate::harness::{PASSWORD, Raw, Server, message};
 
 #[test]
 fn strangers_get_postgresql_s_answers() {
@@ -221,4 +221,48 @@ fn health_is_open_and_metrics_are_on_loopback() {
     ] {
         assert!(metrics.contains(name), "{metrics}");
     }
+}
+
+#[test]
+fn startup_parameters_and_options_are_settings() {
+    let server = Server::start();
+    let mut raw = Raw::connect(&server);
+    let parameters = [
+        ("search_path", "X,\"Y y\""),
+        (
+            "options",
+            "-c statement_timeout=5s --search-path=z -capp.name=a\\ b",
+        ),
+    ];
+    raw.start_with("boathouse", &parameters);
+    assert_eq!(raw.prove(PASSWORD), None);
+    assert!(raw.conversation().ends_with("Z I\n"));
+    for (setting, value) in [
+        ("statement_timeout", "5s"),
+        ("search_path", "x, \"Y y\""),
+        ("app.name", "a b"),
+    ] {
+        let answer = raw.query(&format!("SHOW {setting}"));
+        assert!(answer.contains(&format!("D {value}\n")), "{answer}");
+    }
+    let mut refused = Raw::connect(&server);
+    refused.start_with("boathouse", &[("options", "-x")]);
+    let answer = refused.conversation();
+    assert!(
+        answer.starts_with("E 42601 invalid command-line argument"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn messages_below_the_client_s_least_are_not_sent() {
+    let server = Server::start();
+    let (mut raw, _) = Raw::log_in(&server);
+    let skipped = "DROP TABLE IF EXISTS nothing_here";
+    assert!(raw.query(skipped).contains("N 00000"));
+    raw.query("SET client_min_messages = warning");
+    assert_eq!(raw.query(skipped), "C DROP TABLE\nZ I\n");
+    assert!(raw.query("COMMIT").contains("N 25P01"));
+    raw.query("SET client_min_messages = error");
+    assert_eq!(raw.query("COMMIT"), "C COMMIT\nZ I\n");
 }

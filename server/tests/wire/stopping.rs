@@ -93,6 +93,31 @@ fn statement_timeout_stops_the_query() {
 }
 
 #[test]
+fn a_sleeping_query_is_stopped_and_holds_no_thread() {
+    let server = Server::start();
+    let mut sleepers = Vec::new();
+    // More of them than the server has threads.
+    for _ in 0..32 {
+        let (mut raw, key) = Raw::log_in(&server);
+        raw.send('Q', b"SELECT pg_sleep(100) FROM generate_series(1, 3)\0");
+        sleepers.push((raw, key));
+    }
+    let (mut other, _) = Raw::log_in(&server);
+    assert!(other.query("SELECT pg_sleep(0.01), 1").contains("D |1"));
+    for (mut raw, key) in sleepers {
+        let asked = Instant::now();
+        let mut cancel = TcpStream::connect(server.address).unwrap();
+        cancel
+            .write_all(&[&b"\0\0\0\x10\x04\xd2\x16\x2e"[..], &key].concat())
+            .unwrap();
+        let answer = raw.conversation();
+        let took = asked.elapsed();
+        assert!(answer.contains("E 57014"), "{answer}");
+        assert!(took < SOON, "{took:?}");
+    }
+}
+
+#[test]
 fn a_vanished_client_s_query_stops() {
     let server = Server::start();
     let (mut raw, _) = Raw::log_in(&server);

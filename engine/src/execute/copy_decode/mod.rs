@@ -29,7 +29,11 @@ use crate::error::{SqlError, SqlState};
 pub use column::ColumnBuilder;
 
 /// Rows gathered before a caller should take them.
-pub const BATCH_ROWS: usize = 8192;
+const BATCH_ROWS: usize = 8192;
+/// Bytes of rows gathered before a caller should take them, however few rows they are.
+const BATCH_BYTES: usize = 8 << 20;
+/// A row without an end is not waited for any longer than this: it would be held in memory whole.
+const ROW_BYTES_MAX: usize = 256 << 20;
 
 /// Decodes one COPY.
 pub struct CopyDecoder {
@@ -37,6 +41,12 @@ pub struct CopyDecoder {
     target: Target,
     /// What of the last chunk belongs to a row that is not complete yet.
     pending: Vec<u8>,
+    /// How long `pending` has to be before it is looked at again, so that a long row is not read from
+    /// its start with every chunk.
+    retry_at: usize,
+    row_bytes_max: usize,
+    /// Of the rows decoded and not taken.
+    gathered_bytes: usize,
     ended: bool,
 }
 
@@ -115,6 +125,9 @@ impl CopyDecoder {
             format,
             target,
             pending: Vec::new(),
+            retry_at: 0,
+            row_bytes_max: ROW_BYTES_MAX,
+            gathered_bytes: 0,
             ended: false,
         })
     }
@@ -124,9 +137,9 @@ impl CopyDecoder {
         &self.target.schema
     }
 
-    /// Rows decoded and not taken; take them when there are [`BATCH_ROWS`].
-    pub fn row_count(&self) -> usize {
-        self.target.rows
+    /// Whether the rows decoded should be taken before more are.
+    pub fn is_full(&self) -> bool {
+        self.target.rows >= BATCH_ROWS || self.gathered_bytes >= BATCH_BYTES
     }
 
     /// Rows left out because of `ON_ERROR ignore`.
@@ -134,7 +147,8 @@ impl CopyDecoder {
         self.target.skipped
     }
 
-    /// Decodes the rows that are complete with this chunk; the rest is kept.
+    /// Decodes the rows that are complete with this chunk; the rest is kept. What is gathered grows by
+    /// as much as the chunk holds, so a caller cuts large ones.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
         if self.ended {
             return Ok(());
@@ -142,13 +156,32 @@ impl CopyDecoder {
         if self.pending.is_empty() {
             let used = self.decode(chunk, false)?;
             self.pending.extend_from_slice(&chunk[used..]);
+            return self.wait_for_more();
+        }
+        self.pending.extend_from_slice(chunk);
+        if self.pending.len() < self.retry_at {
             return Ok(());
         }
         let mut bytes = std::mem::take(&mut self.pending);
-        bytes.extend_from_slice(chunk);
         let used = self.decode(&bytes, false)?;
         bytes.drain(..used);
         self.pending = bytes;
+        self.wait_for_more()
+    }
+
+    /// Settles when to look at the unfinished row in `pending` again: when it is twice as long.
+    fn wait_for_more(&mut self) -> Result<(), SqlError> {
+        let length = self.pending.len();
+        if length >= self.row_bytes_max {
+            self.target.line += 1;
+            return Err(SqlError::new(
+                SqlState("54000"),
+                format!("a row of COPY is longer than {} bytes", self.row_bytes_max),
+            )
+            .detail(self.target.place())
+            .hint("the end of the row or of a quoted field may be missing"));
+        }
+        self.retry_at = (2 * length).min(self.row_bytes_max);
         Ok(())
     }
 
@@ -163,6 +196,7 @@ impl CopyDecoder {
 
     /// The rows decoded since the last call.
     pub fn take_batch(&mut self) -> Result<RecordBatch, SqlError> {
+        self.gathered_bytes = 0;
         self.target.take_batch()
     }
 
@@ -172,12 +206,15 @@ impl CopyDecoder {
             format,
             target,
             ended,
+            gathered_bytes,
             ..
         } = self;
-        match format {
+        let used = match format {
             Format::Text(format) => format.decode(bytes, last, target, ended),
             Format::Binary(format) => format.decode(bytes, last, target, ended),
-        }
+        }?;
+        *gathered_bytes += used;
+        Ok(used)
     }
 }
 

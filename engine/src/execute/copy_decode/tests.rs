@@ -337,3 +337,53 @@ fn decimals_round_half_away_from_zero() {
         assert!(number::decimal(text, 38, 2).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_batch_is_full_by_its_bytes_too() {
+    let columns = [("txt".to_owned(), ColumnType::Text)];
+    let options = CopyOptions::new(CopyFormat::Text);
+    let mut decoder = CopyDecoder::new("t", &options, &columns, "UTC").unwrap();
+    let row = ["x".repeat(1 << 20), "\n".to_owned()].concat();
+    let mut rows = 0;
+    while !decoder.is_full() {
+        decoder.push(row.as_bytes()).unwrap();
+        rows += 1;
+    }
+    assert_eq!(rows, 8);
+    assert_eq!(decoder.take_batch().unwrap().num_rows(), 8);
+    assert!(!decoder.is_full());
+}
+
+#[test]
+fn a_row_without_an_end_is_refused() {
+    let columns = [("txt".to_owned(), ColumnType::Text)];
+    for (format, start, chunk) in [
+        (CopyFormat::Text, &b"good\n"[..], &b"xxxxxxxxxx"[..]),
+        (CopyFormat::Csv, b"good\n\"", b"x\nx\nx\nx\n"),
+    ] {
+        let options = CopyOptions::new(format);
+        let mut decoder = CopyDecoder::new("t", &options, &columns, "UTC").unwrap();
+        decoder.row_bytes_max = 1000;
+        decoder.push(start).unwrap();
+        let error = (0..200).find_map(|_| decoder.push(chunk).err()).unwrap();
+        assert_eq!(error.state.0, "54000");
+        assert_eq!(error.detail.as_deref(), Some("COPY t, line 2"));
+    }
+}
+
+#[test]
+fn a_long_row_is_not_read_again_with_every_chunk() {
+    let columns = [("txt".to_owned(), ColumnType::Text)];
+    let options = CopyOptions::new(CopyFormat::Text);
+    let mut decoder = CopyDecoder::new("t", &options, &columns, "UTC").unwrap();
+    let mut looks = 0;
+    for _ in 0..10_000 {
+        let before = decoder.retry_at;
+        decoder.push(b"0123456789").unwrap();
+        looks += usize::from(decoder.retry_at != before);
+    }
+    assert!(looks < 20, "{looks}");
+    decoder.push(b"\n").unwrap();
+    decoder.finish().unwrap();
+    assert_eq!(decoder.take_batch().unwrap().num_rows(), 1);
+}

@@ -1,7 +1,7 @@
 //! The text and csv formats: lines to fields.
 //!
-//! A line is decoded only once it is whole, and each byte of an unfinished one is looked at again
-//! with the next chunk; chunks are larger than lines.
+//! A line is decoded only once it is whole; an unfinished one is read again from its start when more of
+//! it has come.
 
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::statement::{CopyFormat, CopyHeader, CopyOptions};

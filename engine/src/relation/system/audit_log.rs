@@ -26,6 +26,8 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
         )
         .hint("GRANT pg_monitor TO <role>"));
     }
+    // What this session did just now is there, too.
+    context.engine.audit.flush().await;
     let entries = context.engine.catalog.audit_log().list(None).await?;
     Ok(entries
         .into_iter()

@@ -39,6 +39,8 @@ pub struct Style {
     pub extra_float_digits: i32,
     /// `bytea_output = 'escape'`.
     pub bytea_escape: bool,
+    /// `intervalstyle = 'iso_8601'`.
+    pub interval_iso: bool,
 }
 
 impl Default for Style {
@@ -47,6 +49,7 @@ impl Default for Style {
             zone: Zone::Utc,
             extra_float_digits: 1,
             bytea_escape: false,
+            interval_iso: false,
         }
     }
 }
@@ -170,6 +173,9 @@ impl Column {
             Values::Timestamp(array) => moment::append_timestamp(out, array.value(row)),
             Values::TimestampTz(array) => {
                 moment::append_timestamptz(out, array.value(row), &style.zone);
+            }
+            Values::Interval(array) if style.interval_iso => {
+                interval::append_iso(out, array.value(row));
             }
             Values::Interval(array) => interval::append_text(out, array.value(row)),
             Values::List(list) => list.append_text(row, style, out),
