@@ -23,7 +23,10 @@ async fn tables_come_back_from_the_lake_alone() -> Result<(), Failure> {
     server.kill()?;
     for file in std::fs::read_dir(lake.join("_boathouse"))? {
         let path = file?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("catalog")) {
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("catalog"))
+        {
             std::fs::remove_file(path)?;
         }
     }
@@ -42,7 +45,10 @@ async fn tables_come_back_from_the_lake_alone() -> Result<(), Failure> {
         ["a|9.50|2024-01-01 00:00:00+00", "b|∅|∅"]
     );
     assert_eq!(rows(&client, "SELECT count(*) FROM plain").await?, ["0"]);
-    assert_eq!(rows(&client, "SHOW CREATE TABLE shop.item").await?, described);
+    assert_eq!(
+        rows(&client, "SHOW CREATE TABLE shop.item").await?,
+        described
+    );
     let refused = rows(&client, "INSERT INTO shop.item VALUES ('c', -1)").await;
     assert!(refused.is_err_and(|error| error.to_string().contains("item_price_check")));
     Ok(())

@@ -9,7 +9,9 @@ use boathouse_tests::{Failure, PASSWORD, Server, ServerOptions, lake_folder};
 fn certificate(folder: &Path) -> Result<(String, String), Failure> {
     let (key, chain) = (folder.join("server.key"), folder.join("server.pem"));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
         .args(["-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
@@ -44,7 +46,14 @@ fn psql(server: &Server, user: &str, password: &str, tls: &str) -> Result<String
 async fn with_tls_required_only_tls_gets_in() -> Result<(), Failure> {
     let (folder, lake) = lake_folder()?;
     let (key, chain) = certificate(folder.path())?;
-    let arguments = ["--tls-cert", &chain, "--tls-key", &key, "--require-tls", "true"];
+    let arguments = [
+        "--tls-cert",
+        &chain,
+        "--tls-key",
+        &key,
+        "--require-tls",
+        "true",
+    ];
     let server = Server::spawn(
         &lake,
         ServerOptions {

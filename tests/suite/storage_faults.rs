@@ -72,7 +72,12 @@ impl Fixture {
 
     /// Puts the next file of three rows into the inbox.
     fn deliver(&mut self) -> Result<(), Failure> {
-        let text = format!("id\n{}\n{}\n{}\n", self.given, self.given + 1, self.given + 2);
+        let text = format!(
+            "id\n{}\n{}\n{}\n",
+            self.given,
+            self.given + 1,
+            self.given + 2
+        );
         let path: PathBuf = self.folder.path().join(format!("inbox/{}.csv", self.given));
         std::fs::write(path, text)?;
         self.given += 3;
@@ -86,13 +91,23 @@ impl Fixture {
             &format!("SELECT count(*), count(DISTINCT id) FROM {table}"),
         )
         .await?;
-        assert_eq!(found, [format!("{rows_expected}|{rows_expected}")], "{what}: {table}");
+        assert_eq!(
+            found,
+            [format!("{rows_expected}|{rows_expected}")],
+            "{what}: {table}"
+        );
         let logged = rows(
             &self.client,
-            &format!("SELECT sum(rows_added) FROM system.table_history WHERE table_name = '{table}'"),
+            &format!(
+                "SELECT sum(rows_added) FROM system.table_history WHERE table_name = '{table}'"
+            ),
         )
         .await?;
-        assert_eq!(logged, [rows_expected.to_string()], "{what}: log of {table}");
+        assert_eq!(
+            logged,
+            [rows_expected.to_string()],
+            "{what}: log of {table}"
+        );
         Ok(())
     }
 }
@@ -210,7 +225,9 @@ async fn a_full_disk_fails_loudly_and_shows_nothing_by_halves() -> Result<(), Fa
     assert_eq!(code.as_deref(), Some("53100"), "{error:?}");
     assert_eq!(rows(&client, "SELECT id, note FROM t").await?, ["1|kept"]);
     std::fs::remove_file(ballast)?;
-    client.batch_execute("INSERT INTO t VALUES (2, 'again')").await?;
+    client
+        .batch_execute("INSERT INTO t VALUES (2, 'again')")
+        .await?;
     assert_eq!(rows(&client, "SELECT count(*) FROM t").await?, ["2"]);
     Ok(())
 }

@@ -25,7 +25,9 @@ async fn catalog() -> Result<String, Failure> {
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
     let name = format!("servers_{}", uuid::Uuid::new_v4().simple());
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+    client
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await?;
     let (base, _) = url.rsplit_once('/').ok_or("the URL has no database")?;
     Ok(format!("{base}/{name}"))
 }
@@ -33,7 +35,9 @@ async fn catalog() -> Result<String, Failure> {
 async fn wait_for(client: &Client, count: i64) -> Result<(), Failure> {
     let begin = Instant::now();
     loop {
-        let found = rows(client, "SELECT count(*) FROM loaded").await.unwrap_or_default();
+        let found = rows(client, "SELECT count(*) FROM loaded")
+            .await
+            .unwrap_or_default();
         if found == [count.to_string()] {
             return Ok(());
         }
@@ -56,7 +60,10 @@ async fn two_servers_load_each_file_once() -> Result<(), Failure> {
             log: Some(folder.path().join(name)),
             environment: vec![
                 ("BOATHOUSE_CATALOG".to_owned(), catalog.clone()),
-                ("BOATHOUSE_MASTER_KEY_FILE".to_owned(), key.display().to_string()),
+                (
+                    "BOATHOUSE_MASTER_KEY_FILE".to_owned(),
+                    key.display().to_string(),
+                ),
             ],
             ..ServerOptions::default()
         };
@@ -101,7 +108,11 @@ async fn two_servers_load_each_file_once() -> Result<(), Failure> {
     let expected = [format!("{0}|{0}|0|{1}", FILES * 2, FILES * 2 - 1)];
     assert_eq!(rows(&on_first, whole).await?, expected);
     assert_eq!(rows(&on_second, whole).await?, expected);
-    let ledger = rows(&on_second, "SELECT count(*), count(DISTINCT path) FROM system.files_loaded").await?;
+    let ledger = rows(
+        &on_second,
+        "SELECT count(*), count(DISTINCT path) FROM system.files_loaded",
+    )
+    .await?;
     assert_eq!(ledger, [format!("{FILES}|{FILES}")]);
     Ok(())
 }
