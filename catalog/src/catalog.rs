@@ -102,6 +102,12 @@ impl Catalog {
         self.shared.refresh().await
     }
 
+    /// The newest snapshot once no commit is on its way any more. It tells what became of a commit that
+    /// ended with [`CatalogError::Unreachable`].
+    pub async fn settle(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        self.shared.settle().await
+    }
+
     /// Begins a transaction on the newest known snapshot.
     pub fn begin(&self) -> Transaction {
         let shared = &self.shared;
@@ -143,6 +149,15 @@ impl Catalog {
             known if known.secret(name).is_some() => known,
             _ => self.refresh().await?,
         };
+        self.reveal_secret_in(&snapshot, name)
+    }
+
+    /// The value of a secret as a transaction's own snapshot has it.
+    pub fn reveal_secret_in(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<Secret, CatalogError> {
         let Some(secret) = snapshot.secret(name) else {
             let kind = ObjectKind::Secret;
             return Err(CatalogError::NotFound {
@@ -276,6 +291,14 @@ impl Shared {
         };
         reading.rollback().await?;
         Ok(snapshot)
+    }
+
+    async fn settle(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        // Taking the version's row waits for whoever still holds it.
+        let mut writing = self.database.write().await?;
+        write::next_version(&mut writing).await?;
+        drop(writing);
+        self.refresh().await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<Arc<Snapshot>, CatalogError> {

@@ -67,6 +67,8 @@ type Held = BTreeMap<(ObjectId, Privilege), bool>;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(crate) version: i64,
+    /// Tells the overlay of a transaction from every other; 0 of a committed snapshot.
+    pub(crate) stamp: u64,
     pub(crate) database_comment: Option<String>,
     pub(crate) schemas: Arc<Objects<SchemaDefinition>>,
     pub(crate) tables: Arc<BTreeMap<ObjectId, Arc<TableDefinition>>>,
@@ -84,6 +86,12 @@ impl Snapshot {
     /// Grows by one with every committed transaction of any process.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// Equal for two snapshots only if they say the same: the version, and what a transaction has
+    /// changed on top of it.
+    pub fn edition(&self) -> (i64, u64) {
+        (self.version, self.stamp)
     }
 
     pub fn schema(&self, name: &str) -> Option<&Arc<SchemaDefinition>> {

@@ -14,6 +14,7 @@
 mod change;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::DateTime;
 
@@ -27,6 +28,9 @@ use crate::snapshot::{Named, Relation, Snapshot};
 use crate::store::ids::IdAllocator;
 
 pub(crate) use change::{Change, Object};
+
+/// Stamps of overlays; a committed snapshot has 0.
+static NEXT_STAMP: AtomicU64 = AtomicU64::new(1);
 
 /// The name of a schema and of a table in it.
 type QualifiedName = (String, String);
@@ -417,6 +421,7 @@ impl Transaction {
 
     fn change(&mut self, change: Change) -> Result<(), CatalogError> {
         change.apply(&mut self.overlay)?;
+        self.overlay.stamp = NEXT_STAMP.fetch_add(1, Ordering::Relaxed);
         self.changes.push(change);
         Ok(())
     }

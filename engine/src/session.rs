@@ -3,7 +3,8 @@
 //! A statement is prepared (parsed, planned, described) and then executed. Both are `&mut`: one
 //! connection does one thing at a time. Dropping the future of [`Session::execute`], or the stream
 //! it gave, stops the work; a commit that has begun is finished in the background and is either
-//! wholly visible or not at all.
+//! wholly visible or not at all. Whoever drops the future calls [`Session::end_implicit`] with
+//! `false` afterwards, because the statement's own transaction is still open.
 //!
 //! Inside a transaction an error makes every further statement fail with 25P02 until ROLLBACK, as
 //! in PostgreSQL.
@@ -148,6 +149,12 @@ impl Session {
     /// protocol calls it at `Sync`.
     pub async fn end_implicit(&mut self, succeeded: bool) -> Result<(), SqlError> {
         crate::execute::end_implicit(self, succeeded).await
+    }
+
+    /// Undoes what the session has left open. To be called when its client has gone: dropping a
+    /// session leaves the files of its transaction in the lake.
+    pub async fn close(&mut self) {
+        crate::execute::abandon(self).await;
     }
 
     /// Ends `COPY ... FROM STDIN` after the client's `CopyDone`; gives the number of rows. A COPY that

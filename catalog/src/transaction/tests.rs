@@ -368,3 +368,28 @@ fn privileges_come_from_owner_grant_membership_and_public() {
         assert_eq!(transaction.snapshot().grants_on(orders).count(), 0);
     });
 }
+
+#[test]
+fn every_state_of_a_transaction_has_an_edition_of_its_own() {
+    on_sqlite(async |database: crate::testing::TestDatabase| {
+        let catalog = database.open().await;
+        let mut transaction = catalog.begin();
+        let begun = transaction.snapshot().edition();
+        assert_eq!(begun, catalog.snapshot().edition());
+        let savepoint = transaction.clone();
+        transaction
+            .create_schema("one", ObjectId::SUPERUSER)
+            .unwrap();
+        let one = transaction.snapshot().edition();
+        let mut again = savepoint.clone();
+        again.create_schema("two", ObjectId::SUPERUSER).unwrap();
+        let two = again.snapshot().edition();
+        assert!(begun != one && one != two && begun != two);
+        assert_eq!(savepoint.snapshot().edition(), begun);
+        catalog.commit(again).await.unwrap();
+        assert_eq!(
+            catalog.snapshot().edition(),
+            database.open().await.snapshot().edition()
+        );
+    });
+}

@@ -39,10 +39,20 @@ pub(super) async fn execute(
         .schema_by_id(definition.schema)
         .map(|schema| schema.name.clone())
         .unwrap_or_default();
+    let before = (
+        schema_of(&snapshot, &original)?.name.clone(),
+        original.name.clone(),
+    );
+    let after = (schema.clone(), definition.name.clone());
     session
         .catalog("ALTER TABLE")?
         .replace_table(definition.clone())?;
     session.work()?.table_changed(&schema, definition);
+    if before != after {
+        super::view::follow(session, "ALTER TABLE", &|schema, name| {
+            (schema == before.0 && name == before.1).then(|| after.clone())
+        })?;
+    }
     done("ALTER TABLE")
 }
 
@@ -153,7 +163,7 @@ async fn apply(
             definition.schema = schema.id;
         }
         AlterTableAction::OwnerTo(owner) => {
-            definition.owner = session.state.role_named(&snapshot, owner)?.id;
+            definition.owner = session.state.new_owner(&snapshot, owner)?;
         }
         AlterTableAction::SetDefault { column, default } => {
             column_mut(definition, column)?.default = Some(default.to_string());
@@ -276,14 +286,18 @@ fn no_constraint(definition: &TableDefinition, name: &str) -> SqlError {
 
 /// Fails unless the table has no rows, for changes that would have to look at or rewrite them.
 async fn require_empty(
-    session: &Session,
+    session: &mut Session,
     definition: &TableDefinition,
     what: &str,
     instead: &str,
 ) -> Result<(), SqlError> {
+    let waiting = session
+        .state
+        .work()
+        .is_some_and(|work| work.has_rows(definition.id));
     let table = session.engine.lake.table(definition).await?;
     let rows = table.snapshot(None).await?.row_count();
-    if rows == Some(0) {
+    if rows == Some(0) && !waiting {
         return Ok(());
     }
     Err(SqlError::unsupported(what).hint(instead))

@@ -91,23 +91,28 @@ fn stored_options(
     Ok(stored)
 }
 
-/// Has the connector check the options. Secrets are checked when they are used.
-async fn check_options(
+/// Has the connector check the options, with the secrets as the session's transaction has them.
+fn check_options(
     session: &Session,
+    snapshot: &Snapshot,
     kind: &str,
     options: &BTreeMap<String, StoredOption>,
 ) -> Result<(), SqlError> {
-    let definition = ConnectionDefinition {
-        id: ObjectId::default(),
-        name: String::new(),
-        owner: ObjectId::default(),
-        kind: kind.to_owned(),
-        options: options.clone(),
-        comment: None,
-    };
-    open_store(&session.engine.catalog, &definition)
-        .await
-        .map(|_| ())
+    let catalog = &session.engine.catalog;
+    let values = options
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                StoredOption::Text(text) => OptionValue::Text(text.clone()),
+                StoredOption::Secret(secret) => {
+                    let secret = catalog.reveal_secret_in(snapshot, secret)?;
+                    OptionValue::Secret(secret.expose().to_owned())
+                }
+            };
+            Ok((name.clone(), value))
+        })
+        .collect::<Result<Vec<_>, SqlError>>()?;
+    configure(kind, values).map(|_| ())
 }
 
 /// A LOCAL connection reads this machine's files, which is a right of its own.
@@ -122,7 +127,7 @@ fn require_kind(session: &Session, snapshot: &Snapshot, kind: &str) -> Result<()
     Ok(())
 }
 
-pub(super) async fn create(
+pub(super) fn create(
     session: &mut Session,
     create: &CreateConnection,
 ) -> Result<Outcome, SqlError> {
@@ -149,7 +154,7 @@ pub(super) async fn create(
         return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message));
     }
     let options = stored_options(session, &snapshot, &create.options)?;
-    check_options(session, &create.kind, &options).await?;
+    check_options(session, &snapshot, &create.kind, &options)?;
     match existing {
         Some(existing) => {
             session
@@ -179,10 +184,7 @@ pub(super) async fn create(
     done("CREATE CONNECTION")
 }
 
-pub(super) async fn alter(
-    session: &mut Session,
-    alter: &AlterConnection,
-) -> Result<Outcome, SqlError> {
+pub(super) fn alter(session: &mut Session, alter: &AlterConnection) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     let connection = session.state.connection(&snapshot, &alter.name)?;
     session
@@ -195,15 +197,15 @@ pub(super) async fn alter(
             changed
                 .options
                 .extend(stored_options(session, &snapshot, options)?);
-            check_options(session, &changed.kind, &changed.options).await?;
+            check_options(session, &snapshot, &changed.kind, &changed.options)?;
         }
         AlterConnectionAction::ResetOptions(names) => {
             changed.options.retain(|name, _| !names.contains(name));
-            check_options(session, &changed.kind, &changed.options).await?;
+            check_options(session, &snapshot, &changed.kind, &changed.options)?;
         }
         AlterConnectionAction::RenameTo(name) => changed.name.clone_from(name),
         AlterConnectionAction::OwnerTo(owner) => {
-            changed.owner = session.state.role_named(&snapshot, owner)?.id;
+            changed.owner = session.state.new_owner(&snapshot, owner)?;
         }
     }
     session

@@ -1,8 +1,9 @@
 //! `INSERT INTO table [(columns)] {VALUES | query | DEFAULT VALUES}`.
 //!
 //! The source is planned as one query whose output has the target columns' types: the cells of a
-//! VALUES list are cast where they stand, so that `$1` takes its column's type; another query's
-//! columns are cast around it. Columns not named get their default, or NULL.
+//! VALUES list and the constants of a select list take them where they stand, so that `$1` has its
+//! column's type; other columns are cast around the query. Only what PostgreSQL assigns without a
+//! written cast is. Columns not named get their default, or NULL.
 
 use std::sync::Arc;
 
@@ -16,11 +17,12 @@ use boathouse_sql::statement::{Insert, InsertSource};
 use boathouse_sql::{parse_expression, parse_query};
 use datafusion::common::ScalarValue;
 
+use super::planning::KeptPlan;
 use super::write::{TableWrite, write_stream};
 use super::{PreparedPlan, done};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::{Description, Outcome};
-use crate::query::{self, PlannedQuery, QueryContext};
+use crate::query::{self, QueryContext, Target};
 use crate::session::{Prepared, Session};
 
 /// An INSERT whose target and source are settled.
@@ -28,14 +30,13 @@ pub(crate) struct PlannedInsert {
     schema_name: String,
     definition: Arc<TableDefinition>,
     given: Vec<ColumnDefinition>,
-    source: PlannedQuery,
-    catalog_version: i64,
+    source: KeptPlan,
 }
 
 impl PlannedInsert {
     pub fn description(&self) -> Description {
         Description {
-            parameters: self.source.parameters.clone(),
+            parameters: self.source.planned.parameters.clone(),
             fields: None::<SchemaRef>,
         }
     }
@@ -80,7 +81,8 @@ pub(super) async fn plan(
             adapt(query, &mut given, &definition, insert.columns.is_empty())?
         }
     };
-    let mut source = query::plan_query(context, &query, parameter_types).await?;
+    let targets: Vec<Target> = given.iter().map(target).collect();
+    let source = query::plan_query_into(context, &query, parameter_types, &targets).await?;
     if !given.is_empty() {
         let found = source.fields.fields().len();
         match found.cmp(&given.len()) {
@@ -99,18 +101,12 @@ pub(super) async fn plan(
             }
             std::cmp::Ordering::Equal => {}
         }
-        if !is_values(&query) {
-            check_assignable(&source.fields, &given)?;
-            let cast = cast_around(&query, &given)?;
-            source = query::plan_query(context, &cast, parameter_types).await?;
-        }
     }
     Ok(PlannedInsert {
         schema_name,
         definition,
         given,
-        source,
-        catalog_version: snapshot.version(),
+        source: KeptPlan::new(context, source)?,
     })
 }
 
@@ -144,11 +140,19 @@ pub(super) fn target_columns(
     Ok(columns)
 }
 
-fn is_values(query: &ast::Query) -> bool {
-    matches!(*query.body, ast::SetExpr::Values(_))
+/// Where a column's values go. A length is not part of it: a cast would cut the value, an assignment
+/// must refuse it.
+fn target(column: &ColumnDefinition) -> Target {
+    Target {
+        column: column.name.clone(),
+        column_type: match &column.column_type {
+            ColumnType::Varchar(_) | ColumnType::Char(_) => ColumnType::Text,
+            other => other.clone(),
+        },
+    }
 }
 
-/// Casts each cell of a VALUES list to its column's type and puts defaults in for `DEFAULT`.
+/// Puts defaults in for `DEFAULT` in a VALUES list.
 fn adapt(
     mut query: Box<ast::Query>,
     given: &mut Vec<ColumnDefinition>,
@@ -182,18 +186,12 @@ fn adapt(
             ));
         }
         for (cell, column) in row.content.iter_mut().zip(given.iter()) {
-            let inner = if is_default(cell) {
+            if is_default(cell) {
                 let default = definition
                     .column(&column.name)
                     .and_then(|it| it.default.as_ref());
-                match default {
-                    Some(text) => parse_expression(text)?,
-                    None => parse_expression("NULL")?,
-                }
-            } else {
-                cell.clone()
-            };
-            *cell = cast(inner, &column.column_type)?;
+                *cell = parse_expression(default.map_or("NULL", String::as_str))?;
+            }
         }
     }
     Ok(query)
@@ -204,90 +202,6 @@ fn is_default(cell: &ast::Expr) -> bool {
         if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
 }
 
-/// `CAST(expression AS type)`. A length is not part of it: a cast would cut the value, an
-/// assignment must refuse it.
-fn cast(expression: ast::Expr, column_type: &ColumnType) -> Result<ast::Expr, SqlError> {
-    let name = match column_type {
-        ColumnType::Varchar(_) | ColumnType::Char(_) => "text".to_owned(),
-        other => other.sql_name(),
-    };
-    match parse_expression(&format!("CAST(NULL AS {name})"))? {
-        ast::Expr::Cast {
-            kind,
-            data_type,
-            format,
-            array,
-            ..
-        } => Ok(ast::Expr::Cast {
-            kind,
-            expr: Box::new(expression),
-            data_type,
-            format,
-            array,
-        }),
-        _ => Err(SqlError::internal("a cast did not parse as one")),
-    }
-}
-
-/// `SELECT CAST(c1 AS t1), ... FROM (query) AS source(c1, ...)`.
-fn cast_around(
-    query: &ast::Query,
-    given: &[ColumnDefinition],
-) -> Result<Box<ast::Query>, SqlError> {
-    let names: Vec<String> = (1..=given.len())
-        .map(|number| format!("c{number}"))
-        .collect();
-    let casts = names
-        .iter()
-        .zip(given)
-        .map(|(name, column)| {
-            let expression = parse_expression(name)?;
-            Ok(cast(expression, &column.column_type)?.to_string())
-        })
-        .collect::<Result<Vec<_>, SqlError>>()?;
-    let text = format!(
-        "SELECT {} FROM ({query}) AS source({})",
-        casts.join(", "),
-        names.join(", ")
-    );
-    Ok(parse_query(&text)?)
-}
-
-/// PostgreSQL assigns between numbers, between dates and timestamps, and anything to text, but not
-/// text to anything else.
-fn check_assignable(fields: &SchemaRef, given: &[ColumnDefinition]) -> Result<(), SqlError> {
-    for (field, column) in fields.fields().iter().zip(given) {
-        let from = ColumnType::from_field(field);
-        let to = &column.column_type;
-        let text_to_other =
-            from.category() == 'S' && to.category() != 'S' && !field.data_type().is_null();
-        let number_to_other = from.category() == 'N' && !matches!(to.category(), 'N' | 'S');
-        let other_to_number = to.category() == 'N' && !matches!(from.category(), 'N' | 'S' | 'X');
-        if (text_to_other || number_to_other || other_to_number) && !field.data_type().is_null() {
-            return Err(SqlError::new(
-                SqlState::DATATYPE_MISMATCH,
-                format!(
-                    "column \"{}\" is of type {} but expression is of type {}",
-                    column.name,
-                    plain_name(to),
-                    plain_name(&from)
-                ),
-            )
-            .hint("You will need to rewrite or cast the expression."));
-        }
-    }
-    Ok(())
-}
-
-/// A type's name without its length, as PostgreSQL's messages have it.
-fn plain_name(column_type: &ColumnType) -> String {
-    let name = column_type.sql_name();
-    match name.find('(') {
-        Some(at) => name[..at].to_owned(),
-        None => name,
-    }
-}
-
 pub(super) async fn execute(
     session: &mut Session,
     insert: &Insert,
@@ -296,11 +210,16 @@ pub(super) async fn execute(
     text: &str,
 ) -> Result<Outcome, SqlError> {
     let context = session.state.query_context(&session.engine);
-    let planned = match &prepared.plan {
-        PreparedPlan::Insert(planned) if planned.catalog_version == context.snapshot.version() => {
-            Arc::clone(planned)
+    let kept = match &prepared.plan {
+        // The right to insert was checked for the role and the catalog it is current for.
+        PreparedPlan::Insert(planned) if planned.source.is_current(&context).await? => {
+            Some(Arc::clone(planned))
         }
-        _ => {
+        _ => None,
+    };
+    let planned = match kept {
+        Some(planned) => planned,
+        None => {
             let types: Vec<_> = prepared
                 .description
                 .parameters
@@ -311,7 +230,7 @@ pub(super) async fn execute(
             Arc::new(plan(session, &context, insert, &types).await?)
         }
     };
-    let stream = query::execute_query(&context, &planned.source, parameters).await?;
+    let stream = query::execute_query(&context, &planned.source.planned, parameters).await?;
     let table_write = TableWrite::begin(
         session,
         &planned.schema_name,

@@ -34,6 +34,8 @@ mod settings;
 mod show_create;
 mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod view;
 mod work;
@@ -126,7 +128,7 @@ pub(crate) async fn prepare(
                     parameters: planned.parameters.clone(),
                     fields: Some(Arc::clone(&planned.fields)),
                 },
-                PreparedPlan::Query(KeptPlan::new(&context, planned).await?),
+                PreparedPlan::Query(KeptPlan::new(&context, planned)?),
             )
         }
         Statement::Insert(insert) => {
@@ -328,8 +330,8 @@ async fn dispatch(
         S::CreateSecret(create) => secret::create(session, create),
         S::AlterSecret(alter) => secret::alter(session, alter),
         S::DropSecret(drop) => secret::drop(session, drop),
-        S::CreateConnection(create) => connection::create(session, create).await,
-        S::AlterConnection(alter) => connection::alter(session, alter).await,
+        S::CreateConnection(create) => connection::create(session, create),
+        S::AlterConnection(alter) => connection::alter(session, alter),
         S::DropConnection(drop) => connection::drop(session, drop),
         S::CheckConnection(check) => connection::check(session, check).await,
         S::CreatePipeline(create) => pipeline::create(session, create).await,
@@ -352,7 +354,7 @@ async fn dispatch(
         S::Rollback(rollback) => transaction::rollback(session, rollback).await,
         S::Savepoint(savepoint) => transaction::savepoint(session, savepoint),
         S::ReleaseSavepoint(release) => transaction::release(session, release),
-        S::RollbackToSavepoint(rollback) => transaction::rollback_to(session, rollback).await,
+        S::RollbackToSavepoint(rollback) => transaction::rollback_to(session, rollback),
         S::SetTransaction(set) => transaction::set_transaction(session, set),
         S::Set(set) => set::set(session, set),
         S::Reset(reset) => set::reset(session, reset),
@@ -410,6 +412,16 @@ pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Resu
         other => {
             session.state.block = other;
             Ok(())
+        }
+    }
+}
+
+/// See [`Session::close`].
+pub(crate) async fn abandon(session: &mut Session) {
+    match std::mem::replace(&mut session.state.block, Block::None) {
+        Block::None => {}
+        Block::Implicit(work) | Block::Explicit(work) | Block::Failed(work) => {
+            work.roll_back(&session.engine).await;
         }
     }
 }

@@ -126,7 +126,7 @@ pub(super) fn alter(session: &mut Session, alter: &AlterPipeline) -> Result<Outc
             changed.name.clone_from(name);
         }
         AlterPipelineAction::OwnerTo(owner) => {
-            changed.owner = session.state.role_named(&snapshot, owner)?.id;
+            changed.owner = session.state.new_owner(&snapshot, owner)?;
         }
         AlterPipelineAction::Schedule(schedule) => {
             let mut statement = statement_of(&pipeline)?;

@@ -34,19 +34,21 @@ use crate::query::{self, PlannedQuery, QueryContext};
 #[derive(Clone)]
 pub(crate) struct KeptPlan {
     pub planned: Arc<PlannedQuery>,
-    catalog_version: i64,
+    catalog: (i64, u64),
     role: ObjectId,
     search_path: Vec<String>,
     settings: Arc<BTreeMap<String, String>>,
-    versions: Vec<(ObjectId, i64)>,
-    /// Reads files or system relations, which are as they were when it was planned: good once.
+    /// Reads rows that the transaction it was planned in has not committed: never good again.
+    reads_uncommitted: bool,
+    /// Reads files or system relations, which are as they were when it was planned, or holds the
+    /// time of planning: good once.
     once: bool,
     used: Arc<AtomicBool>,
 }
 
 impl KeptPlan {
-    pub async fn new(context: &QueryContext, planned: PlannedQuery) -> Result<Self, SqlError> {
-        let mut once = false;
+    pub fn new(context: &QueryContext, planned: PlannedQuery) -> Result<Self, SqlError> {
+        let mut once = planned.holds_time;
         planned
             .plan
             .apply_with_subqueries(|node| {
@@ -57,22 +59,15 @@ impl KeptPlan {
                 Ok(TreeNodeRecursion::Continue)
             })
             .map_err(from_datafusion)?;
-        let mut versions = Vec::new();
-        for id in &planned.tables {
-            if let Some(definition) = context.snapshot.table_by_id(*id) {
-                let table = context.engine.lake.table(definition).await?;
-                versions.push((*id, table.cached().version()));
-            }
-        }
         Ok(Self {
-            planned: Arc::new(planned),
-            catalog_version: context.snapshot.version(),
+            catalog: context.snapshot.edition(),
             role: context.session.role,
             search_path: context.session.search_path.clone(),
             settings: Arc::clone(&context.session.settings),
-            versions,
+            reads_uncommitted: reads_written(context, &planned),
             once,
             used: Arc::new(AtomicBool::new(false)),
+            planned: Arc::new(planned),
         })
     }
 
@@ -86,8 +81,9 @@ impl KeptPlan {
         if self.once && self.used.swap(true, Ordering::Relaxed) {
             return Ok(false);
         }
-        if !context.written.is_empty()
-            || self.catalog_version != context.snapshot.version()
+        if self.reads_uncommitted
+            || reads_written(context, &self.planned)
+            || self.catalog != context.snapshot.edition()
             || self.role != context.session.role
             || self.search_path != context.session.search_path
             || !(Arc::ptr_eq(&self.settings, &context.session.settings)
@@ -95,7 +91,7 @@ impl KeptPlan {
         {
             return Ok(false);
         }
-        for (id, version) in &self.versions {
+        for (id, version) in &self.planned.versions {
             let Some(definition) = context.snapshot.table_by_id(*id) else {
                 return Ok(false);
             };
@@ -106,6 +102,12 @@ impl KeptPlan {
         }
         Ok(true)
     }
+}
+
+/// Whether a plan reads a table that the open transaction has written to.
+fn reads_written(context: &QueryContext, planned: &PlannedQuery) -> bool {
+    let mut tables = planned.tables.iter();
+    tables.any(|id| context.written.contains_key(id))
 }
 
 /// An expression ready to be evaluated on batches of `schema`.

@@ -165,6 +165,26 @@ impl SessionState {
         })
     }
 
+    /// The role an object is given to. What it owns acts with its rights, so only its members may.
+    pub(super) fn new_owner(
+        &self,
+        snapshot: &Snapshot,
+        name: &RoleName,
+    ) -> Result<ObjectId, SqlError> {
+        let owner = self.role_named(snapshot, name)?;
+        if snapshot.is_member(self.role.id, owner.id) {
+            return Ok(owner.id);
+        }
+        Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("must be member of role \"{}\"", owner.name),
+        )
+        .hint(format!(
+            "GRANT {} TO {} first, or have a superuser do it",
+            owner.name, self.role.name
+        )))
+    }
+
     /// Fails with 42501 unless the current role holds the privilege.
     pub(super) fn require(
         &self,

@@ -3,7 +3,7 @@
 use boathouse_catalog::definitions::{ObjectRef, Privilege};
 use boathouse_sql::statement::{AlterSchema, AlterSchemaAction, CreateSchema, DropSchema};
 
-use super::done;
+use super::{done, view};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -63,11 +63,14 @@ pub(super) fn alter(session: &mut Session, alter: &AlterSchema) -> Result<Outcom
             session
                 .catalog("ALTER SCHEMA")?
                 .rename_schema(schema.id, name)?;
+            view::follow(session, "ALTER SCHEMA", &|old, relation| {
+                (old == schema.name).then(|| (name.clone(), relation.to_owned()))
+            })?;
         }
         AlterSchemaAction::OwnerTo(owner) => {
-            let owner = session.state.role_named(&snapshot, owner)?;
+            let owner = session.state.new_owner(&snapshot, owner)?;
             let mut changed = (*schema).clone();
-            changed.owner = owner.id;
+            changed.owner = owner;
             session.catalog("ALTER SCHEMA")?.replace_schema(changed)?;
         }
     }
@@ -119,10 +122,15 @@ pub(super) fn drop(session: &mut Session, drop: &DropSchema) -> Result<Outcome, 
             .detail(dependents.join("\n"))
             .hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
+        let ids: Vec<_> = views.iter().map(|view| view.id).collect();
         for view in views {
+            let what = ("view", view.schema, view.name.as_str());
+            view::drop_dependents(session, "DROP SCHEMA", what, &ids, drop.cascade)?;
             session.catalog("DROP SCHEMA")?.drop_view(view.id)?;
         }
         for table in tables {
+            let what = ("table", table.schema, table.name.as_str());
+            view::drop_dependents(session, "DROP SCHEMA", what, &[], drop.cascade)?;
             session.catalog("DROP SCHEMA")?.drop_table(table.id)?;
             session.work()?.table_dropped(table);
         }

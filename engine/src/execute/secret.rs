@@ -66,9 +66,9 @@ pub(super) fn alter(session: &mut Session, alter: &AlterSecret) -> Result<Outcom
                 .replace_secret_definition(changed)?;
         }
         AlterSecretAction::OwnerTo(owner) => {
-            let owner = session.state.role_named(&snapshot, owner)?;
+            let owner = session.state.new_owner(&snapshot, owner)?;
             let mut changed = (*secret).clone();
-            changed.owner = owner.id;
+            changed.owner = owner;
             session
                 .catalog("ALTER SECRET")?
                 .replace_secret_definition(changed)?;

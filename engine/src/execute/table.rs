@@ -18,7 +18,7 @@ use boathouse_sql::{QualifiedName, ast};
 
 use super::resolve::Found;
 use super::write::TableWrite;
-use super::{done, write};
+use super::{done, view, write};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Outcome;
 use crate::query;
@@ -110,7 +110,11 @@ pub(super) async fn create(
     {
         Ok(id) => definition.id = id,
         Err(error) => {
-            session.engine.lake.drop_table(&definition.location).await?;
+            session
+                .engine
+                .lake
+                .discard_table(&definition.location)
+                .await?;
             return Err(error.into());
         }
     }
@@ -465,6 +469,8 @@ pub(super) fn drop(session: &mut Session, drop: &DropTable) -> Result<Outcome, S
             });
             session.catalog("DROP TABLE")?.replace_table(changed)?;
         }
+        let what = ("table", table.schema, table.name.as_str());
+        view::drop_dependents(session, "DROP TABLE", what, &[], drop.cascade)?;
         let transaction: &mut Transaction = session.catalog("DROP TABLE")?;
         transaction.drop_table(table.id)?;
         session.work()?.table_dropped(table);

@@ -116,7 +116,7 @@ pub(super) fn release(
     }
 }
 
-pub(super) async fn rollback_to(
+pub(super) fn rollback_to(
     session: &mut Session,
     rollback: &RollbackToSavepoint,
 ) -> Result<Outcome, SqlError> {
@@ -127,9 +127,7 @@ pub(super) async fn rollback_to(
             return Err(only_in_a_block("ROLLBACK TO SAVEPOINT"));
         }
     };
-    let restored = work
-        .restore(&session.engine, &rollback.name, &mut session.state.settings)
-        .await;
+    let restored = work.restore(&rollback.name, &mut session.state.settings);
     session.state.block = match restored {
         Ok(()) => Block::Explicit(work),
         Err(_) => Block::Failed(work),

@@ -1,8 +1,12 @@
 //! `CREATE`, `ALTER` and `DROP VIEW`. A view is kept as text and read with its owner's rights.
+//!
+//! The text names its relations with their schemas. What it depends on is found by reading the text
+//! of every view: statements that drop or rename a relation are rare.
 
 use std::sync::Arc;
 
-use boathouse_catalog::definitions::{ObjectId, ViewDefinition};
+use boathouse_catalog::Snapshot;
+use boathouse_catalog::definitions::{ObjectId, ObjectKind, ObjectRef, Privilege, ViewDefinition};
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::QualifiedName;
 use boathouse_sql::statement::{
@@ -71,12 +75,13 @@ pub(super) async fn create(
         }
         columns.push((name.clone(), ColumnType::from_field(field)));
     }
+    let settled = query::view::settle(&context, &create.query).await?;
     let mut definition = ViewDefinition {
         id: ObjectId::default(),
         schema: schema.id,
         name: create.name.name.clone(),
         owner: session.state.role.id,
-        query: create.query.to_string(),
+        query: settled.to_string(),
         columns,
         comment: None,
         column_comments: Default::default(),
@@ -157,10 +162,18 @@ fn change(
     match action {
         AlterViewAction::RenameTo(name) => changed.name.clone_from(name),
         AlterViewAction::SetSchema(name) => {
-            changed.schema = session.state.schema(&snapshot, name)?.id;
+            let schema = session.state.schema(&snapshot, name)?;
+            session.state.require(
+                &snapshot,
+                ObjectRef::new(ObjectKind::Schema, schema.id),
+                Privilege::Create,
+                "schema",
+                name,
+            )?;
+            changed.schema = schema.id;
         }
         AlterViewAction::OwnerTo(owner) => {
-            changed.owner = session.state.role_named(&snapshot, owner)?.id;
+            changed.owner = session.state.new_owner(&snapshot, owner)?;
         }
         AlterViewAction::RenameColumn { from, to } => {
             let column = changed
@@ -179,11 +192,93 @@ fn change(
             return Err(SqlError::unsupported("an option of a view"));
         }
     }
+    let before = qualified(&snapshot, view.schema, &view.name);
+    let after = qualified(&snapshot, changed.schema, &changed.name);
     session.catalog("ALTER VIEW")?.replace_view(changed)?;
+    follow(session, "ALTER VIEW", &|schema, name| {
+        (schema == before.0 && name == before.1).then(|| after.clone())
+    })
+}
+
+fn qualified(snapshot: &Snapshot, schema: ObjectId, name: &str) -> (String, String) {
+    let schema = snapshot.schema_by_id(schema);
+    let schema = schema.map(|schema| schema.name.clone()).unwrap_or_default();
+    (schema, name.to_owned())
+}
+
+/// Points views at relations that have moved: `to` gives the new schema and name.
+pub(super) fn follow(
+    session: &mut Session,
+    command: &str,
+    to: &dyn Fn(&str, &str) -> Option<(String, String)>,
+) -> Result<(), SqlError> {
+    let snapshot = session.snapshot();
+    for view in snapshot.views() {
+        let (schema, _) = qualified(&snapshot, view.schema, &view.name);
+        if let Some(query) = query::view::redirect(view, &schema, to) {
+            let mut changed = ViewDefinition::clone(view);
+            changed.query = query;
+            session.catalog(command)?.replace_view(changed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The views that read a relation, directly or through others.
+fn dependents(snapshot: &Snapshot, relation: (String, String)) -> Vec<Arc<ViewDefinition>> {
+    let mut found: Vec<Arc<ViewDefinition>> = Vec::new();
+    let mut open = vec![relation];
+    while let Some(relation) = open.pop() {
+        for view in snapshot.views() {
+            let name = qualified(snapshot, view.schema, &view.name);
+            if found.iter().all(|known| known.id != view.id)
+                && query::view::relations(view, &name.0).contains(&relation)
+            {
+                found.push(Arc::clone(view));
+                open.push(name);
+            }
+        }
+    }
+    found
+}
+
+/// Makes sure that no view is left without a relation it reads: drops those that read it with CASCADE,
+/// and refuses without. `also` are views that the statement drops anyway.
+pub(super) fn drop_dependents(
+    session: &mut Session,
+    command: &str,
+    (kind, schema, name): (&str, ObjectId, &str),
+    also: &[ObjectId],
+    cascade: bool,
+) -> Result<(), SqlError> {
+    let snapshot = session.snapshot();
+    let mut views = dependents(&snapshot, qualified(&snapshot, schema, name));
+    views.retain(|view| !also.contains(&view.id));
+    if !views.is_empty() && !cascade {
+        let detail = views
+            .iter()
+            .map(|view| format!("view {} depends on {kind} {name}", view.name))
+            .collect::<Vec<_>>();
+        return Err(SqlError::new(
+            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop {kind} {name} because other objects depend on it"),
+        )
+        .detail(detail.join("\n"))
+        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+    }
+    for view in views {
+        session.catalog(command)?.drop_view(view.id)?;
+        session.state.notice(
+            "NOTICE",
+            SqlState::SUCCESSFUL_COMPLETION,
+            format!("drop cascades to view {}", view.name),
+        );
+    }
     Ok(())
 }
 
 pub(super) fn drop(session: &mut Session, drop: &DropView) -> Result<Outcome, SqlError> {
+    let mut views = Vec::new();
     for name in &drop.names {
         let Some(view) = view_named(session, name)? else {
             table::skip_missing(session, "view", name, drop.if_exists)?;
@@ -192,6 +287,12 @@ pub(super) fn drop(session: &mut Session, drop: &DropView) -> Result<Outcome, Sq
         session
             .state
             .require_owner(&session.snapshot(), view.owner, "view", &view.name)?;
+        views.push(view);
+    }
+    let ids: Vec<_> = views.iter().map(|view| view.id).collect();
+    for view in views {
+        let what = ("view", view.schema, view.name.as_str());
+        drop_dependents(session, "DROP VIEW", what, &ids, drop.cascade)?;
         session.catalog("DROP VIEW")?.drop_view(view.id)?;
     }
     done("DROP VIEW")

@@ -1,23 +1,40 @@
 //! What a transaction has done and not yet made visible: catalog changes and written files.
 //!
 //! Nothing of it is visible to others before COMMIT. Files are already in the lake, named by no
-//! commit; catalog changes are an overlay; a table made here is a Delta table of its own at once, with
-//! its rows, which nobody sees as long as the catalog does not name it. COMMIT makes an existing
-//! table's one Delta commit first, then the catalog's.
+//! commit; catalog changes are an overlay; a table made here has its folder at once, which nobody
+//! sees as long as the catalog does not name it.
+//!
+//! ```text
+//! COMMIT: rows -> Delta        of one existing table, or of tables made here
+//!         definitions -> catalog
+//!         the catalog's definitions -> Delta's metadata
+//! ```
 //!
 //! There is no atomic commit over two Delta tables, nor over an existing table and the catalog, so a
-//! transaction that would need one is refused where it asks, and never half-committed.
+//! transaction that would need one is refused where it asks, and never half-committed. Of a changed
+//! table the catalog decides: Delta's metadata follows it, and is repaired by a later write when that
+//! fails. When the reply of the catalog's commit is lost, the catalog is asked what became of it before
+//! any file is deleted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
-use boathouse_catalog::{Snapshot, Transaction};
+use boathouse_catalog::{CatalogError, Snapshot, Transaction};
 
 use super::settings::Settings;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{CommitRequest, MetadataChange, WrittenFile};
+use crate::lake::{CommitRequest, LakeError, MetadataChange, TableSnapshot, WrittenFile};
+
+/// How often the catalog is asked what became of a commit, and the first pause; each next one is twice
+/// as long.
+const SETTLE_ATTEMPTS_MAX: u32 = 6;
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often Delta's metadata is written after the catalog's, while others keep changing it.
+const ALIGN_ATTEMPTS_MAX: u32 = 10;
 
 /// The rows and metadata one table is to get.
 #[derive(Clone)]
@@ -26,7 +43,7 @@ pub(crate) struct TableWork {
     pub schema_name: String,
     /// Made by this transaction.
     pub created: bool,
-    pub files: Vec<WrittenFile>,
+    pub files: Arc<Vec<WrittenFile>>,
     pub removes_all: bool,
     pub metadata_changed: bool,
     pub operation: &'static str,
@@ -54,6 +71,10 @@ pub(crate) struct Work {
     tables: BTreeMap<ObjectId, TableWork>,
     /// Tables whose folders go once the catalog no longer names them.
     dropped: Vec<Arc<TableDefinition>>,
+    /// Where tables were made here, those that a savepoint or DROP took back included.
+    made: Vec<String>,
+    /// Files that ROLLBACK TO took back.
+    litter: Vec<(Arc<TableDefinition>, Vec<WrittenFile>)>,
 }
 
 impl Work {
@@ -67,6 +88,8 @@ impl Work {
             catalog: None,
             tables: BTreeMap::new(),
             dropped: Vec::new(),
+            made: Vec::new(),
+            litter: Vec::new(),
         }
     }
 
@@ -79,7 +102,8 @@ impl Work {
 
     /// The overlay for catalog changes, begun when first needed.
     pub fn catalog(&mut self, engine: &Engine) -> Result<&mut Transaction, SqlError> {
-        if let Some(existing) = self.tables.values().find(|table| !table.files.is_empty()) {
+        let mut existing = self.tables.values().filter(|table| !table.created);
+        if let Some(existing) = existing.find(|table| !table.files.is_empty()) {
             return Err(mixed(&existing.definition.name));
         }
         Ok(self.catalog.get_or_insert_with(|| engine.catalog.begin()))
@@ -87,13 +111,14 @@ impl Work {
 
     /// Notes a table this transaction makes.
     pub fn table_created(&mut self, schema_name: &str, definition: TableDefinition) {
+        self.made.push(definition.location.clone());
         self.tables.insert(
             definition.id,
             TableWork {
                 definition: Arc::new(definition),
                 schema_name: schema_name.to_owned(),
                 created: true,
-                files: Vec::new(),
+                files: Arc::default(),
                 removes_all: false,
                 metadata_changed: false,
                 operation: "WRITE",
@@ -102,8 +127,10 @@ impl Work {
     }
 
     pub fn table_dropped(&mut self, definition: Arc<TableDefinition>) {
-        self.tables.remove(&definition.id);
-        self.dropped.push(definition);
+        let made_here = self.tables.remove(&definition.id);
+        if made_here.is_none_or(|table| !table.created) {
+            self.dropped.push(definition);
+        }
     }
 
     /// Notes a changed definition, so that the lake's own metadata follows.
@@ -116,7 +143,7 @@ impl Work {
                 definition: Arc::clone(&definition),
                 schema_name: schema_name.to_owned(),
                 created: false,
-                files: Vec::new(),
+                files: Arc::default(),
                 removes_all: false,
                 metadata_changed: false,
                 operation: "ALTER TABLE",
@@ -126,12 +153,17 @@ impl Work {
         work.metadata_changed = true;
     }
 
-    /// Whether this transaction made the table: its rows need not wait for COMMIT.
-    pub fn is_created(&self, id: ObjectId) -> bool {
+    fn is_created(&self, id: ObjectId) -> bool {
         self.tables.get(&id).is_some_and(|table| table.created)
     }
 
-    /// Notes rows for an existing table, to be committed at COMMIT.
+    /// Whether rows of the table wait for COMMIT.
+    pub fn has_rows(&self, id: ObjectId) -> bool {
+        let table = self.tables.get(&id);
+        table.is_some_and(|table| !table.files.is_empty())
+    }
+
+    /// Notes rows for a table, to be committed at COMMIT.
     pub fn rows_written(
         &mut self,
         schema_name: &str,
@@ -140,39 +172,39 @@ impl Work {
         operation: &'static str,
     ) -> Result<(), SqlError> {
         let id = definition.id;
-        if self.catalog.is_some() {
+        let created = self.is_created(id);
+        if !created && self.catalog.is_some() {
             return Err(mixed(&definition.name));
         }
-        if let Some(other) = self.tables.values().find(|other| other.definition.id != id) {
+        let mut others = self.tables.values().filter(|_| !created);
+        if let Some(other) = others.find(|other| other.definition.id != id) {
             return Err(SqlError::unsupported(format!(
                 "writing tables \"{}\" and \"{}\" in one transaction",
                 other.definition.name, definition.name
             ))
             .hint("commit after each table: two Delta tables cannot be committed as one"));
         }
-        self.tables
-            .entry(id)
-            .or_insert_with(|| TableWork {
-                definition: Arc::clone(definition),
-                schema_name: schema_name.to_owned(),
-                created: false,
-                files: Vec::new(),
-                removes_all: false,
-                metadata_changed: false,
-                operation,
-            })
-            .files
-            .extend(files);
+        let table = self.tables.entry(id).or_insert_with(|| TableWork {
+            definition: Arc::clone(definition),
+            schema_name: schema_name.to_owned(),
+            created: false,
+            files: Arc::default(),
+            removes_all: false,
+            metadata_changed: false,
+            operation,
+        });
+        table.operation = operation;
+        Arc::make_mut(&mut table.files).extend(files);
         Ok(())
     }
 
-    /// The files written to existing tables, whose rows this transaction sees.
-    pub fn written(&self) -> Arc<HashMap<ObjectId, Vec<WrittenFile>>> {
+    /// The files not yet committed, whose rows this transaction sees.
+    pub fn written(&self) -> Arc<HashMap<ObjectId, Arc<Vec<WrittenFile>>>> {
         Arc::new(
             self.tables
                 .iter()
                 .filter(|(_, table)| !table.files.is_empty())
-                .map(|(id, table)| (*id, table.files.clone()))
+                .map(|(id, table)| (*id, Arc::clone(&table.files)))
                 .collect(),
         )
     }
@@ -187,13 +219,8 @@ impl Work {
         });
     }
 
-    /// Back to a savepoint, which stays. Files written since are litter for the caller to discard.
-    pub async fn restore(
-        &mut self,
-        engine: &Engine,
-        name: &str,
-        settings: &mut Settings,
-    ) -> Result<(), SqlError> {
+    /// Back to a savepoint, which stays. Files written since are deleted when the transaction ends.
+    pub fn restore(&mut self, name: &str, settings: &mut Settings) -> Result<(), SqlError> {
         let index = self
             .savepoints
             .iter()
@@ -207,7 +234,9 @@ impl Work {
                 .get(&id)
                 .map_or(0, |earlier| earlier.files.len());
             let orphans = table.files.iter().skip(kept).cloned().collect::<Vec<_>>();
-            discard(engine, &table, orphans).await;
+            if !orphans.is_empty() {
+                self.litter.push((table.definition, orphans));
+            }
         }
         self.catalog = point.catalog;
         self.tables = point.tables;
@@ -228,7 +257,7 @@ impl Work {
 
     /// Makes everything visible. Runs to its end even if the caller goes away.
     pub async fn commit(self, engine: &Arc<Engine>) -> Result<(), SqlError> {
-        if self.catalog.is_none() && self.tables.is_empty() {
+        if self.catalog.is_none() && self.tables.is_empty() && self.litter.is_empty() {
             return Ok(());
         }
         let engine = Arc::clone(engine);
@@ -242,62 +271,180 @@ impl Work {
             catalog,
             tables,
             dropped,
+            made,
+            litter,
             ..
         } = self;
-        let result = async {
-            for table in tables.values() {
-                commit_table(engine, table).await?;
-            }
-            if let Some(transaction) = catalog {
-                engine.catalog.commit(transaction).await?;
-            }
-            Ok::<(), SqlError>(())
+        for (definition, files) in litter {
+            discard(engine, &definition, files).await;
         }
-        .await;
-        if let Err(error) = result {
-            remove_created(engine, tables.values()).await;
-            return Err(error);
+        let result = commit_all(engine, catalog, &tables, &dropped).await;
+        let made_here = |location: &String| {
+            let mut created = tables.values().filter(|table| table.created);
+            created.any(|table| table.definition.location == *location)
+        };
+        let keeps_made = !matches!(result, Err(Failed { known: true, .. }));
+        for location in made {
+            if !(keeps_made && made_here(&location)) {
+                discard_folder(engine, &location).await;
+            }
         }
+        result.map_err(|failed| failed.error)?;
         for definition in dropped {
             if let Err(cause) = engine.lake.drop_table(&definition.location).await {
                 tracing::warn!(table = %definition.name, error = %cause, "could not remove the files of a dropped table");
             }
         }
+        for table in tables.values().filter(|table| table.follows_catalog()) {
+            if let Err(error) = align(engine, table.definition.id).await {
+                tracing::warn!(table = %table.definition.name, %error, "the lake's metadata does not follow the catalog yet");
+            }
+        }
         Ok(())
     }
 
-    /// Forgets everything; files already written are deleted.
-    pub async fn roll_back(self, engine: &Engine) {
-        for table in self.tables.values() {
-            discard(engine, table, table.files.clone()).await;
+    /// Forgets everything; files already written are deleted. Runs to its end even if the caller goes
+    /// away.
+    pub async fn roll_back(self, engine: &Arc<Engine>) {
+        if self.tables.is_empty() && self.litter.is_empty() && self.made.is_empty() {
+            return;
         }
-        remove_created(engine, self.tables.values()).await;
+        let engine = Arc::clone(engine);
+        let rolled_back = tokio::spawn(async move {
+            for (definition, files) in self.litter {
+                discard(&engine, &definition, files).await;
+            }
+            for table in self.tables.into_values().filter(|table| !table.created) {
+                discard(&engine, &table.definition, table.files.to_vec()).await;
+            }
+            for location in self.made {
+                discard_folder(&engine, &location).await;
+            }
+        });
+        if let Err(error) = rolled_back.await {
+            tracing::warn!(%error, "files of a rolled back transaction may be left in the lake");
+        }
     }
 }
 
-/// Removes the folders of tables that no catalog will ever name.
-async fn remove_created(engine: &Engine, tables: impl Iterator<Item = &TableWork>) {
-    for table in tables.filter(|table| table.created) {
-        if let Err(cause) = engine.lake.drop_table(&table.definition.location).await {
-            tracing::warn!(table = %table.definition.name, error = %cause, "could not remove an unborn table");
+impl TableWork {
+    /// Whether it is an existing table's definition that changed.
+    fn follows_catalog(&self) -> bool {
+        self.metadata_changed && !self.created
+    }
+}
+
+/// Why a commit failed, and whether it is known to have changed nothing.
+struct Failed {
+    error: SqlError,
+    known: bool,
+}
+
+impl<E: Into<SqlError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            known: true,
         }
     }
 }
 
+async fn commit_all(
+    engine: &Arc<Engine>,
+    catalog: Option<Transaction>,
+    tables: &BTreeMap<ObjectId, TableWork>,
+    dropped: &[Arc<TableDefinition>],
+) -> Result<(), Failed> {
+    for table in tables.values() {
+        if table.follows_catalog() {
+            engine
+                .lake
+                .table(&table.definition)
+                .await?
+                .check_writable()
+                .await?;
+        } else {
+            commit_table(engine, table).await?;
+        }
+    }
+    let Some(transaction) = catalog else {
+        return Ok(());
+    };
+    let error = match engine.catalog.commit(transaction).await {
+        Ok(_) => return Ok(()),
+        Err(error @ CatalogError::Unreachable(_)) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let created = tables.values().filter(|table| table.created);
+    let created: Vec<_> = created.map(|table| table.definition.id).collect();
+    let dropped: Vec<_> = dropped.iter().map(|table| table.id).collect();
+    if created.is_empty() && dropped.is_empty() {
+        return Err(error.into());
+    }
+    tracing::warn!(%error, "the reply to a commit was lost; the catalog is asked what became of it");
+    match settled(engine)
+        .await
+        .and_then(|snapshot| took_place(&snapshot, &created, &dropped))
+    {
+        Some(true) => Ok(()),
+        known => Err(Failed {
+            error: error.into(),
+            known: known.is_some(),
+        }),
+    }
+}
+
+/// The catalog once no commit is on its way any more; `None` while it cannot be reached.
+async fn settled(engine: &Engine) -> Option<Arc<Snapshot>> {
+    let mut pause = SETTLE_PAUSE;
+    for attempt in 1..=SETTLE_ATTEMPTS_MAX {
+        match engine.catalog.settle().await {
+            Ok(snapshot) => return Some(snapshot),
+            Err(error) => {
+                tracing::warn!(attempt, %error, "whether a commit took place is not known yet");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    None
+}
+
+/// Whether a snapshot shows a transaction that made and dropped these tables. Ids are never used
+/// twice, so one table says it of all; without any, nothing is known.
+fn took_place(snapshot: &Snapshot, created: &[ObjectId], dropped: &[ObjectId]) -> Option<bool> {
+    let exists = |id: &ObjectId| snapshot.table_by_id(*id).is_some();
+    match (created.first(), dropped.first()) {
+        (Some(id), _) => Some(exists(id)),
+        (None, Some(id)) => Some(!exists(id)),
+        (None, None) => None,
+    }
+}
+
+/// Removes the folder of a table that no catalog will ever name.
+async fn discard_folder(engine: &Engine, location: &str) {
+    if let Err(cause) = engine.lake.discard_table(location).await {
+        tracing::warn!(table = %location, error = %cause, "could not remove an unborn table");
+    }
+}
+
+/// Commits the rows of a table, and the definition of one that nobody sees yet.
 async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), SqlError> {
-    let metadata_changed = table.metadata_changed;
-    if table.files.is_empty() && !metadata_changed && !table.removes_all {
+    if table.files.is_empty() && !table.metadata_changed && !table.removes_all {
         return Ok(());
     }
     let lake_table = engine.lake.table(&table.definition).await?;
-    let metadata = metadata_changed.then(|| MetadataChange {
+    if !table.created && lacks_columns(&lake_table.cached(), &table.definition) {
+        align(engine, table.definition.id).await?;
+    }
+    let metadata = table.metadata_changed.then(|| MetadataChange {
         schema_name: table.schema_name.clone(),
         definition: TableDefinition::clone(&table.definition),
     });
     lake_table
         .commit(CommitRequest {
             operation: table.operation.to_owned(),
-            adds: table.files.clone(),
+            adds: table.files.to_vec(),
             removes_all: table.removes_all,
             metadata,
             ..CommitRequest::default()
@@ -306,14 +453,48 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
     Ok(())
 }
 
-async fn discard(engine: &Engine, table: &TableWork, files: Vec<WrittenFile>) {
+/// Whether the log has not followed the catalog yet.
+fn lacks_columns(snapshot: &TableSnapshot, definition: &TableDefinition) -> bool {
+    let schema = snapshot.schema();
+    let mut columns = definition.columns.iter();
+    columns.any(|column| schema.field_with_name(&column.name).is_err())
+}
+
+/// Brings the metadata of a table's log to what the newest catalog says. Whoever changed the catalog
+/// does so afterwards and looks again, so the last of several writes the last word.
+async fn align(engine: &Engine, id: ObjectId) -> Result<(), SqlError> {
+    for _ in 0..ALIGN_ATTEMPTS_MAX {
+        let catalog = engine.catalog.refresh().await?;
+        let Some(definition) = catalog.table_by_id(id) else {
+            return Ok(());
+        };
+        let schema = catalog.schema_by_id(definition.schema);
+        let schema_name = schema.map(|schema| schema.name.clone()).unwrap_or_default();
+        let table = engine.lake.table(definition).await?;
+        let snapshot = table.snapshot(None).await?;
+        if snapshot.describes(&schema_name, definition) {
+            return Ok(());
+        }
+        let change = MetadataChange {
+            schema_name,
+            definition: TableDefinition::clone(definition),
+        };
+        match table.change_metadata("ALTER TABLE", change).await {
+            Ok(_) | Err(LakeError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn discard(engine: &Engine, definition: &TableDefinition, files: Vec<WrittenFile>) {
     if files.is_empty() {
         return;
     }
-    match engine.lake.table(&table.definition).await {
-        Ok(files_of_table) => files_of_table.discard(files).await,
+    match engine.lake.table(definition).await {
+        Ok(table) => table.discard(files).await,
         Err(error) => {
-            tracing::warn!(table = %table.definition.name, %error, "could not delete the files of a rolled back transaction");
+            tracing::warn!(table = %definition.name, %error, "could not delete the files of a rolled back transaction");
         }
     }
 }
@@ -330,4 +511,33 @@ fn no_savepoint(name: &str) -> SqlError {
         SqlState("3B001"),
         format!("savepoint \"{name}\" does not exist"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use boathouse_catalog::definitions::ObjectId;
+    use boathouse_catalog::{Catalog, CatalogOptions, MasterKey};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_table_tells_whether_a_transaction_took_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = Catalog::url_of_file(&folder.path().join("catalog.db"));
+        let catalog = Catalog::open(&url, MasterKey::generate(), CatalogOptions::default())
+            .await
+            .unwrap();
+        let mut transaction = catalog.begin();
+        let schema = transaction.snapshot().schema("public").unwrap().id;
+        let definition = TableDefinition::new(schema, "t", ObjectId::SUPERUSER, "public/t");
+        let there = transaction.create_table(definition).unwrap();
+        catalog.commit(transaction).await.unwrap();
+        let snapshot = catalog.settle().await.unwrap();
+        let never = ObjectId(999_999);
+        assert_eq!(took_place(&snapshot, &[there], &[]), Some(true));
+        assert_eq!(took_place(&snapshot, &[never], &[there]), Some(false));
+        assert_eq!(took_place(&snapshot, &[], &[there]), Some(false));
+        assert_eq!(took_place(&snapshot, &[], &[never]), Some(true));
+        assert_eq!(took_place(&snapshot, &[], &[]), None);
+    }
 }

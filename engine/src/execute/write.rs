@@ -22,7 +22,7 @@ use futures::StreamExt;
 
 use super::planning::physical_expression;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, CommitRequest, LakeTable, WriterOptions};
+use crate::lake::{AppendWriter, WriterOptions};
 use crate::query;
 use crate::query::failure::from_datafusion;
 use crate::session::Session;
@@ -113,7 +113,6 @@ enum Source {
 pub(crate) struct TableWrite {
     pub(super) schema_name: String,
     pub(super) definition: Arc<TableDefinition>,
-    table: Arc<LakeTable>,
     writer: AppendWriter,
     schema: SchemaRef,
     sources: Vec<Source>,
@@ -150,7 +149,6 @@ impl TableWrite {
         Ok(Self {
             schema_name: schema_name.to_owned(),
             definition,
-            table,
             writer,
             schema,
             sources,
@@ -244,17 +242,6 @@ impl TableWrite {
         let rows = self.rows;
         let files = self.writer.finish().await?;
         if files.is_empty() {
-            return Ok(rows);
-        }
-        if session.work()?.is_created(self.definition.id) {
-            // Nobody else can see the table yet, so its rows need not wait.
-            self.table
-                .commit(CommitRequest {
-                    operation: operation.to_owned(),
-                    adds: files,
-                    ..CommitRequest::default()
-                })
-                .await?;
             return Ok(rows);
         }
         session

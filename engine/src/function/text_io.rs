@@ -53,6 +53,9 @@ pub fn parse(
 ) -> Result<Value<'static>, SqlError> {
     let invalid = || invalid_syntax(column_type, text);
     let trimmed = text.trim();
+    if let Some(value) = parse_time_word(trimmed, column_type, zone) {
+        return Ok(value);
+    }
     Ok(match column_type {
         ColumnType::Boolean => Value::Bool(parse_boolean(trimmed).ok_or_else(invalid)?),
         ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt => {
@@ -118,6 +121,54 @@ pub fn parse(
         ColumnType::Array(element) => parse_array(text, element, zone)?,
         #[allow(unreachable_patterns)]
         _ => Value::text(text.to_owned()),
+    })
+}
+
+/// Words for a moment that PostgreSQL reads when it plans a statement.
+const TIME_WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+
+/// Whether a text means something else at another time, so that a plan must not keep its value.
+pub fn holds_time(text: &str, column_type: &ColumnType) -> bool {
+    match column_type {
+        ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampTz => {
+            let text = text.to_ascii_lowercase();
+            TIME_WORDS.iter().any(|word| text.contains(word))
+        }
+        ColumnType::Array(element) => holds_time(text, element),
+        _ => false,
+    }
+}
+
+/// The value of such a word, in the session's time zone.
+fn parse_time_word(
+    text: &str,
+    column_type: &ColumnType,
+    zone: chrono_tz::Tz,
+) -> Option<Value<'static>> {
+    if !matches!(
+        column_type,
+        ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampTz
+    ) {
+        return None;
+    }
+    let word = TIME_WORDS
+        .iter()
+        .find(|word| word.eq_ignore_ascii_case(text))?;
+    let now = chrono::Utc::now();
+    let local = now.with_timezone(&zone).naive_local().and_utc();
+    let today = i32::try_from(local.timestamp().div_euclid(86_400)).ok()?;
+    let days = match *word {
+        "tomorrow" => today + 1,
+        "yesterday" => today - 1,
+        _ => today,
+    };
+    let midnight = i64::from(days) * MICROS_PER_DAY;
+    Some(match (column_type, *word) {
+        (ColumnType::Date, _) => Value::Date(days),
+        (ColumnType::Timestamp, "now") => Value::Timestamp(local.timestamp_micros()),
+        (ColumnType::Timestamp, _) => Value::Timestamp(midnight),
+        (_, "now") => Value::Timestamp(now.timestamp_micros()),
+        (_, _) => Value::Timestamp(local_to_utc(midnight, zone)),
     })
 }
 

@@ -95,6 +95,11 @@ impl LakeTable {
             .with_jitter()
             .build();
         let base = self.refresh().await?;
+        if self.is_dropped().await? {
+            return Err(LakeError::Dropped {
+                location: self.location(),
+            });
+        }
         let base_fields = base.schema().clone();
         let base_partitions = base.partition_by().to_vec();
         drop(base);
@@ -132,6 +137,22 @@ impl LakeTable {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Fails when nothing can be committed to the table at all.
+    pub async fn check_writable(&self) -> Result<(), LakeError> {
+        let snapshot = self.refresh().await?;
+        if self.is_dropped().await? {
+            return Err(LakeError::Dropped {
+                location: self.location(),
+            });
+        }
+        PROTOCOL
+            .can_write_to(&snapshot.delta)
+            .map_err(|error| LakeError::Unsupported {
+                location: self.location(),
+                feature: error.to_string(),
+            })
     }
 
     async fn try_commit(

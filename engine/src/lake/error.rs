@@ -13,6 +13,8 @@ pub enum LakeError {
     UnknownOption { option: String },
     #[error("there is no Delta table at \"{location}\"")]
     NotATable { location: String },
+    #[error("table at \"{location}\" was dropped")]
+    Dropped { location: String },
     #[error("table at \"{location}\" has no version {version}")]
     NoSuchVersion { location: String, version: i64 },
     #[error("table at \"{location}\" has no version as old as {timestamp}")]
@@ -85,6 +87,7 @@ impl LakeError {
             Self::Location { .. }
             | Self::UnknownOption { .. }
             | Self::NotATable { .. }
+            | Self::Dropped { .. }
             | Self::NoSuchVersion { .. }
             | Self::NoSuchTimestamp { .. }
             | Self::Unsupported { .. }
@@ -102,6 +105,7 @@ impl LakeError {
             Self::Location { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::UnknownOption { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::NotATable { .. } => SqlState::UNDEFINED_FILE,
+            Self::Dropped { .. } => SqlState::UNDEFINED_TABLE,
             Self::NoSuchVersion { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::NoSuchTimestamp { .. } => SqlState::INVALID_PARAMETER_VALUE,
             Self::Storage { source, .. } => {
@@ -139,6 +143,9 @@ impl LakeError {
             }
             Self::Storage { .. } => Some("check that the lake's storage is reachable".into()),
             Self::Conflict { .. } => Some("run the statement again".into()),
+            Self::Dropped { .. } => {
+                Some("run the statement again: the name may mean another table by now".into())
+            }
             Self::Unknown { .. } => {
                 Some("look at system.table_history before running the statement again".into())
             }

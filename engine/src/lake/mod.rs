@@ -51,6 +51,10 @@ pub use writer::{AppendWriter, WriterOptions, WrittenFile};
 /// The folder of the lake that holds what is ours and no table: quarantined rows, the catalog.
 pub const PRIVATE_FOLDER: &str = "_boathouse";
 
+/// What a dropped table leaves in its folder. The folder then never becomes another table's: another
+/// process may still hold the old table open, and would write its next version over the new log.
+pub(super) const DROPPED: &str = "_boathouse_dropped";
+
 /// Tables kept open. An evicted table is opened again by reading its log.
 const TABLES_OPEN_MAX: u64 = 2_000;
 
@@ -144,7 +148,7 @@ impl Lake {
     /// Makes an empty table and gives the location to record in the catalog. The definition's own
     /// location is used when it names one; otherwise the table gets `<schema>/<table>`, with a short
     /// suffix when that folder has been used before. When the catalog then refuses the table, call
-    /// [`Lake::drop_table`] with the location.
+    /// [`Lake::discard_table`] with the location.
     pub async fn create_table(
         &self,
         definition: &TableDefinition,
@@ -238,18 +242,37 @@ impl Lake {
         LakeTable::open(StoreLocation::open(url, options)?).await
     }
 
-    /// Deletes a table's folder. To be called once the catalog has forgotten the table.
+    /// Deletes a table's files. To be called once the catalog has forgotten the table. A mark stays,
+    /// which keeps the folder from being used again and tells whoever still has the table open.
     pub async fn drop_table(&self, location: &str) -> Result<(), LakeError> {
-        self.tables.invalidate(location).await;
         let place = self.place_of(location)?;
+        place
+            .prefixed()
+            .put(&Path::from(DROPPED), Vec::new().into())
+            .await
+            .map_err(|error| LakeError::storage("delete the table", place.url.as_str(), error))?;
+        self.delete_files(location, place).await
+    }
+
+    /// Deletes the files of a table that no catalog has ever named.
+    pub async fn discard_table(&self, location: &str) -> Result<(), LakeError> {
+        let place = self.place_of(location)?;
+        self.delete_files(location, place).await
+    }
+
+    async fn delete_files(&self, location: &str, place: StoreLocation) -> Result<(), LakeError> {
+        self.tables.invalidate(location).await;
         let store = place.prefixed();
         let failed = |error| LakeError::storage("delete the table", place.url.as_str(), error);
+        let dropped = Path::from(DROPPED);
         // The log goes first: without it the rest is no table, whatever happens next.
         for prefix in [Some(Path::from("_delta_log")), None] {
             let mut paths = store.list(prefix.as_ref()).map_ok(|object| object.location);
             let mut found = Vec::new();
             while let Some(path) = paths.try_next().await.map_err(failed)? {
-                found.push(path);
+                if path != dropped {
+                    found.push(path);
+                }
             }
             // Newest log entries first, so that a half-deleted log cannot read as an older table.
             found.sort_unstable_by(|left, right| right.cmp(left));
@@ -263,13 +286,13 @@ impl Lake {
         if place.url.scheme() == "file"
             && let Ok(folder) = place.url.to_file_path()
         {
-            // Empty folders hold no rows; failing to remove them is nobody's loss.
-            let _ = tokio::fs::remove_dir_all(folder).await;
+            remove_empty_folders(&folder).await;
         }
         Ok(())
     }
 
-    /// Every table in the lake: any folder with a Delta log, for `catalog rebuild`.
+    /// Every table in the lake: any folder with a Delta log that was not dropped, for
+    /// `catalog rebuild`.
     pub async fn list_tables(&self) -> Result<Vec<FoundTable>, LakeError> {
         let mut found = Vec::new();
         let mut folders = vec![String::new()];
@@ -287,6 +310,10 @@ impl Lake {
                 .iter()
                 .filter_map(|path| path.filename().map(str::to_owned))
                 .collect();
+            let dropped = |path: &Path| path.filename() == Some(DROPPED);
+            if listing.objects.iter().any(|one| dropped(&one.location)) {
+                continue;
+            }
             if names.iter().any(|name| name == "_delta_log") {
                 let table = self.table_at(&folder).await?;
                 let snapshot = table.snapshot(None).await?;
@@ -311,6 +338,19 @@ impl Lake {
         found.sort_by(|left, right| left.location.cmp(&right.location));
         Ok(found)
     }
+}
+
+/// Removes the folders below a table's, and the table's own when nothing is left in it. They hold no
+/// rows; failing to remove them is nobody's loss.
+async fn remove_empty_folders(folder: &std::path::Path) {
+    if let Ok(mut entries) = tokio::fs::read_dir(folder).await {
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            if entry.file_type().await.is_ok_and(|kind| kind.is_dir()) {
+                let _ = tokio::fs::remove_dir_all(entry.path()).await;
+            }
+        }
+    }
+    let _ = tokio::fs::remove_dir(folder).await;
 }
 
 /// A name as a folder: what could mean something in a path or a URL becomes `_`.

@@ -417,6 +417,21 @@ impl TableSnapshot {
         metadata::definition_of(self.delta.metadata()).map(|stored| (stored.schema, stored.table))
     }
 
+    /// Whether the log says of the table what the catalog says. Ids and the owner are the catalog's own.
+    pub fn describes(&self, schema_name: &str, definition: &TableDefinition) -> bool {
+        let Some((stored_schema, mut stored)) = self.definition() else {
+            return false;
+        };
+        stored.id = definition.id;
+        stored.schema = definition.schema;
+        stored.owner = definition.owner;
+        stored.location.clone_from(&definition.location);
+        let mut columns = definition.columns.iter();
+        stored == *definition
+            && stored_schema == schema_name
+            && columns.all(|column| self.schema.field_with_name(&column.name).is_ok())
+    }
+
     /// Delta's properties of the table.
     pub fn properties(&self) -> HashMap<String, String> {
         self.delta

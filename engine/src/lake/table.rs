@@ -186,8 +186,18 @@ impl LakeTable {
     }
 
     async fn has_entry(&self, version: i64) -> Result<bool, LakeError> {
-        let path = commit_uri_from_version(u64::try_from(version).ok());
-        match self.log_store.object_store(None).head(&path).await {
+        self.has_object(&commit_uri_from_version(u64::try_from(version).ok()))
+            .await
+    }
+
+    /// Whether the table was dropped, perhaps by another process. Its log is then gone, and a commit
+    /// would succeed without anybody ever seeing its rows.
+    pub(super) async fn is_dropped(&self) -> Result<bool, LakeError> {
+        self.has_object(&Path::from(super::DROPPED)).await
+    }
+
+    async fn has_object(&self, path: &Path) -> Result<bool, LakeError> {
+        match self.log_store.object_store(None).head(path).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(LakeError::storage("read the log", self.location(), error)),

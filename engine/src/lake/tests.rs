@@ -613,6 +613,56 @@ async fn the_lake_alone_tells_its_tables() {
 }
 
 #[tokio::test]
+async fn a_dropped_table_is_not_mistaken_for_its_successor() {
+    let fixture = fixture(&[("a", ColumnType::Integer)], &[]).await;
+    fixture.append(vec![integers([1])]).await;
+    fixture.append(vec![integers([2])]).await;
+    // Another process has the table open while this one drops it and makes it anew.
+    let other = Lake::open(fixture.lake.url().as_str(), &BTreeMap::new())
+        .await
+        .unwrap();
+    let old = other.table(&fixture.definition).await.unwrap();
+    let files = fixture.write(vec![integers([3])]).await;
+    fixture
+        .lake
+        .drop_table(&fixture.definition.location)
+        .await
+        .unwrap();
+    let mut successor = definition(&[("a", ColumnType::Integer)], &[]);
+    successor.location = fixture
+        .lake
+        .create_table(&successor, "public")
+        .await
+        .unwrap();
+    assert_ne!(successor.location, fixture.definition.location);
+    let error = old
+        .commit(CommitRequest {
+            adds: files,
+            ..CommitRequest::default()
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LakeError::Dropped { .. }), "{error}");
+    let seen = other.table(&successor).await.unwrap();
+    assert_eq!(seen.snapshot(None).await.unwrap().version(), 0);
+    let left = fixture.lake.list_tables().await.unwrap();
+    assert_eq!(
+        left.iter().map(|found| &found.location).collect::<Vec<_>>(),
+        [&successor.location]
+    );
+}
+
+#[tokio::test]
+async fn the_folder_of_an_unborn_table_is_used_again() {
+    let fixture = fixture(&[("a", ColumnType::Integer)], &[]).await;
+    let location = &fixture.definition.location;
+    fixture.lake.discard_table(location).await.unwrap();
+    let again = definition(&[("a", ColumnType::Integer)], &[]);
+    let again = fixture.lake.create_table(&again, "public").await.unwrap();
+    assert_eq!(&again, location);
+}
+
+#[tokio::test]
 async fn many_partitions_and_small_limits_lose_no_row() {
     let fixture = fixture(
         &[("id", ColumnType::Integer), ("part", ColumnType::Integer)],

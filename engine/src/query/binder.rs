@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use boathouse_catalog::types::ColumnType;
@@ -21,6 +22,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::naming::MARK;
 use super::rewrite::{LIST, PREFIX};
 use super::typing::{
     Strictness, Typist, Written, common_type, integer_digits, oid_type, retype, typed_literal,
@@ -37,6 +39,10 @@ use crate::function::text_io::parse_numeric;
 pub struct Binder {
     pub context: Arc<FunctionContext>,
     pub parameters: Mutex<BTreeMap<usize, ColumnType>>,
+    /// Whether a constant was read with the time of planning: see [`text_io::holds_time`].
+    ///
+    /// [`text_io::holds_time`]: crate::function::text_io::holds_time
+    pub holds_time: AtomicBool,
     /// DataFusion's own functions, for those that PostgreSQL has under the same name and that
     /// nothing here replaces.
     pub native: Arc<std::collections::HashMap<String, Arc<ScalarUDF>>>,
@@ -133,6 +139,7 @@ impl Binder {
         Typist {
             context: &self.context,
             parameters: &self.parameters,
+            holds_time: &self.holds_time,
         }
     }
 
@@ -338,7 +345,17 @@ impl Binder {
                     _ => self.call("average_of", vec![sum, count], 0, schema),
                 }
             }
-            "assign" => self.assign(arguments.swap_remove(0), rest, schema),
+            "assign" => {
+                let (written, column) = match rest.split_once(MARK) {
+                    Some((written, column)) => (written, Some(column)),
+                    None => (rest, None),
+                };
+                let value = arguments.swap_remove(0);
+                match written_type_name(written) {
+                    Some(Written::Type(wanted)) => self.assign(value, &wanted, column, schema),
+                    _ => Ok(value),
+                }
+            }
             _ => {
                 if let Some(position) = verb.strip_prefix("call@") {
                     return self.call(rest, arguments, position.parse().unwrap_or(0), schema);
@@ -379,25 +396,29 @@ impl Binder {
     }
 
     /// Casts a value on its way into a column.
-    fn assign(&self, value: Expr, written: &str, schema: &DFSchema) -> Result<Expr, SqlError> {
+    pub fn assign(
+        &self,
+        value: Expr,
+        wanted: &ColumnType,
+        column: Option<&str>,
+        schema: &DFSchema,
+    ) -> Result<Expr, SqlError> {
         let typist = self.typist();
-        let Some(Written::Type(wanted)) = written_type_name(written) else {
-            return Ok(value);
-        };
         if let Some(given) = typist.type_of(&value, schema)?
-            && !crate::function::cast::is_assignable(&given, &wanted)
+            && !crate::function::cast::is_assignable(&given, wanted)
         {
+            let column = column.map_or("column".to_owned(), |name| format!("column \"{name}\""));
             return Err(SqlError::new(
                 SqlState::DATATYPE_MISMATCH,
                 format!(
-                    "column is of type {} but expression is of type {}",
-                    type_name(&wanted),
+                    "{column} is of type {} but expression is of type {}",
+                    type_name(wanted),
                     type_name(&given)
                 ),
             )
             .hint("You will need to rewrite or cast the expression."));
         }
-        typist.coerce(value, &wanted, schema)
+        typist.coerce(value, wanted, schema)
     }
 
     /// An operand of a text operator.

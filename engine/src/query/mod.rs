@@ -30,6 +30,7 @@ mod scalar_subquery;
 mod series;
 pub mod session;
 pub mod typing;
+pub mod view;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -67,8 +68,8 @@ pub struct QueryContext {
     /// Relations that exist for this query alone and hide every other of their name: `source` of a
     /// pipeline's query.
     pub extra_relations: Vec<(String, Arc<dyn TableProvider>)>,
-    /// Files that the session's open transaction has written to existing tables: it sees their rows.
-    pub written: Arc<HashMap<ObjectId, Vec<WrittenFile>>>,
+    /// Files that the session's open transaction has written: it sees their rows.
+    pub written: Arc<HashMap<ObjectId, Arc<Vec<WrittenFile>>>>,
 }
 
 /// A query whose names, types and rights are settled.
@@ -81,6 +82,10 @@ pub struct PlannedQuery {
     pub parameters: Vec<ColumnType>,
     /// The catalog tables it reads.
     pub tables: Vec<ObjectId>,
+    /// The versions it reads of the tables that are read as they are now.
+    pub versions: Vec<(ObjectId, i64)>,
+    /// Whether a constant such as `'today'` was read with the time of planning.
+    pub holds_time: bool,
     /// Whether it asks for the session or the time, and so has to be optimized at every run.
     session_bound: bool,
     kept: Arc<OnceLock<Arc<run::Kept>>>,
@@ -95,27 +100,39 @@ pub async fn plan_query(
     plan_query_into(context, query, parameter_types, &[]).await
 }
 
-/// Plans the query of an INSERT: constants and parameters that stand alone in its select list or
-/// VALUES take the types of the columns they go to. The rest keeps its own type.
+/// A column that a query's column is stored in.
+pub struct Target {
+    pub column: String,
+    pub column_type: ColumnType,
+}
+
+/// Plans the query of an INSERT: its columns have the types of the columns they go to, by the casts
+/// PostgreSQL makes for an assignment. Nothing is assigned when the query has more columns than there
+/// are targets, which is for the caller to refuse.
 pub async fn plan_query_into(
     context: &QueryContext,
     query: &ast::Query,
     parameter_types: &[Option<ColumnType>],
-    targets: &[ColumnType],
+    targets: &[Target],
 ) -> Result<PlannedQuery, SqlError> {
     let mut query = query.clone();
-    if !targets.is_empty() {
-        plan::assign_to(&mut query, targets);
-    }
+    plan::assign_to(&mut query, targets);
     let rights = resolve::Rights::of_session(context);
     let bound = plan::bind(context, &rights, &mut query, parameter_types).await?;
-    let fields = plan::result_fields(&bound.plan);
-    let session_bound = plan::is_session_bound(&bound.plan);
+    let plan = if bound.plan.schema().fields().len() <= targets.len() {
+        plan::assign_columns(context, bound.plan, targets)?
+    } else {
+        bound.plan
+    };
+    let fields = plan::result_fields(&plan);
+    let session_bound = plan::is_session_bound(&plan);
     Ok(PlannedQuery {
-        plan: bound.plan,
+        plan,
         fields,
         parameters: bound.parameters,
         tables: bound.tables,
+        versions: bound.versions,
+        holds_time: bound.holds_time,
         session_bound,
         kept: Arc::new(OnceLock::new()),
     })

@@ -1,6 +1,7 @@
 //! From a syntax tree to a logical plan with settled names and types.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use boathouse_catalog::definitions::ObjectId;
@@ -20,7 +21,7 @@ use super::context::{BUILT_IN, Provider};
 use super::failure::from_datafusion;
 use super::resolve::{self, Rights};
 use super::typing::parameter_number;
-use super::{QueryContext, naming, rewrite};
+use super::{QueryContext, Target, naming, rewrite};
 use crate::error::SqlError;
 use crate::function::scalar::{Body, FunctionContext, PgScalar};
 
@@ -42,6 +43,8 @@ pub struct Bound {
     pub plan: LogicalPlan,
     pub parameters: Vec<ColumnType>,
     pub tables: Vec<ObjectId>,
+    pub versions: Vec<(ObjectId, i64)>,
+    pub holds_time: bool,
 }
 
 fn binder(context: &QueryContext, parameters: BTreeMap<usize, ColumnType>) -> Arc<Binder> {
@@ -52,6 +55,7 @@ fn binder(context: &QueryContext, parameters: BTreeMap<usize, ColumnType>) -> Ar
             engine: Some(Arc::clone(&context.engine)),
         }),
         parameters: Mutex::new(parameters),
+        holds_time: AtomicBool::new(false),
         native: Arc::clone(&BUILT_IN.scalars),
     })
 }
@@ -108,6 +112,7 @@ pub async fn bind(
     let plan = super::interval::compare_by_length(plan, &binder).map_err(from_datafusion)?;
     let plan = settle(plan, &binder).map_err(from_datafusion)?;
     let parameters = parameters(&plan, &binder, parameter_types)?;
+    let holds_time = found.holds_time || binder.holds_time.load(Ordering::Relaxed);
     let mut tables = found.tables;
     tables.sort_unstable();
     tables.dedup();
@@ -115,6 +120,8 @@ pub async fn bind(
         plan,
         parameters,
         tables,
+        versions: found.versions,
+        holds_time,
     })
 }
 
@@ -244,12 +251,15 @@ pub fn bind_expression(
         .map_err(from_datafusion)
 }
 
-/// Wraps the items of the outermost select list or VALUES so that each is stored as `targets` say.
-pub fn assign_to(query: &mut Query, targets: &[ColumnType]) {
-    assign_body(&mut query.body, targets);
+/// Has the constants and parameters of the outermost select list, and every cell of a VALUES list,
+/// take the types of the columns they go to.
+pub fn assign_to(query: &mut Query, targets: &[Target]) {
+    if !targets.is_empty() {
+        assign_body(&mut query.body, targets);
+    }
 }
 
-fn assign_body(body: &mut SetExpr, targets: &[ColumnType]) {
+fn assign_body(body: &mut SetExpr, targets: &[Target]) {
     match body {
         SetExpr::Values(values) => {
             for row in &mut values.rows {
@@ -259,21 +269,16 @@ fn assign_body(body: &mut SetExpr, targets: &[ColumnType]) {
             }
         }
         SetExpr::Select(select) => {
-            let wildcard = select.projection.iter().any(|item| {
-                !matches!(
-                    item,
-                    SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
-                )
-            });
-            if wildcard {
-                return;
-            }
             naming::name_select_items(select);
             for (item, target) in select.projection.iter_mut().zip(targets) {
                 match item {
-                    SelectItem::ExprWithAlias { expr, .. } => wrap(expr, target),
-                    SelectItem::UnnamedExpr(expr) if is_constant(expr) => wrap(expr, target),
-                    _ => {}
+                    SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr) => {
+                        if matches!(expr, SqlExpr::Value(_)) {
+                            wrap(expr, target);
+                        }
+                    }
+                    // Which columns the items after it go to is not known here.
+                    _ => return,
                 }
             }
         }
@@ -282,16 +287,38 @@ fn assign_body(body: &mut SetExpr, targets: &[ColumnType]) {
     }
 }
 
-fn is_constant(expr: &SqlExpr) -> bool {
-    matches!(expr, SqlExpr::Value(_))
+fn wrap(expr: &mut SqlExpr, target: &Target) {
+    let taken = std::mem::replace(expr, rewrite::text(""));
+    let Target {
+        column,
+        column_type,
+    } = target;
+    let name = format!("assign {}{}{column}", column_type.sql_name(), naming::MARK);
+    *expr = rewrite::operator(&name, vec![taken]);
 }
 
-/// Only a bare constant or parameter takes the column's type; the rest is cast when it is stored.
-fn wrap(expr: &mut SqlExpr, target: &ColumnType) {
-    if is_constant(expr) {
-        let taken = std::mem::replace(expr, rewrite::text(""));
-        *expr = rewrite::operator(&format!("assign {}", target.sql_name()), vec![taken]);
-    }
+/// Casts a plan's columns to the types of the columns they go to.
+pub fn assign_columns(
+    context: &QueryContext,
+    plan: LogicalPlan,
+    targets: &[Target],
+) -> Result<LogicalPlan, SqlError> {
+    let binder = binder(context, BTreeMap::new());
+    let schema = Arc::clone(plan.schema());
+    let items = schema
+        .iter()
+        .zip(targets)
+        .map(|(column, target)| {
+            let value = Expr::from(column);
+            let wanted = &target.column_type;
+            let stored = binder.assign(value, wanted, Some(&target.column), &schema)?;
+            Ok(stored.alias(&target.column))
+        })
+        .collect::<Result<Vec<_>, SqlError>>()?;
+    LogicalPlanBuilder::from(plan)
+        .project(items)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_datafusion)
 }
 
 /// Whether a plan's constants depend on the session or the time, so that they must not be kept.

@@ -66,34 +66,28 @@ pub const FILE_FUNCTIONS: &[&str] = &[
 
 /// Replaces every relation by a name of ours and lists what they stood for.
 pub fn collect(query: &mut Query) -> Result<Vec<(String, Request)>, SqlError> {
-    let mut collector = Collector {
-        requests: Vec::new(),
-        scopes: vec![HashSet::new()],
-        entered: HashMap::new(),
-    };
+    let mut collector = Collector::default();
     match VisitMut::visit(query, &mut collector) {
         ControlFlow::Continue(()) => Ok(collector.requests),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
-struct Collector {
-    requests: Vec<(String, Request)>,
-    /// The CTE names visible in each query that is being walked.
-    scopes: Vec<HashSet<String>>,
+/// The CTE names that are visible while a query is walked.
+#[derive(Default)]
+pub struct Scopes {
+    /// Of each query that is being walked.
+    visible: Vec<HashSet<String>>,
     /// What is visible inside the query of a CTE, by the query's address.
     entered: HashMap<usize, HashSet<String>>,
 }
 
-impl VisitorMut for Collector {
-    type Break = Box<SqlError>;
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        expand_table_command(&mut query.body);
+impl Scopes {
+    pub fn enter(&mut self, query: &Query) {
         let address = std::ptr::from_ref::<Query>(query) as usize;
         let mut visible = match self.entered.remove(&address) {
             Some(visible) => visible,
-            None => self.scopes.last().cloned().unwrap_or_default(),
+            None => self.visible.last().cloned().unwrap_or_default(),
         };
         if let Some(with) = &query.with {
             for cte in &with.cte_tables {
@@ -107,12 +101,36 @@ impl VisitorMut for Collector {
                 visible.insert(name);
             }
         }
-        self.scopes.push(visible);
+        self.visible.push(visible);
+    }
+
+    pub fn leave(&mut self) {
+        self.visible.pop();
+    }
+
+    pub fn holds(&self, name: &str) -> bool {
+        let visible = self.visible.last();
+        visible.is_some_and(|visible| visible.contains(name))
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    requests: Vec<(String, Request)>,
+    scopes: Scopes,
+}
+
+impl VisitorMut for Collector {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        expand_table_command(&mut query.body);
+        self.scopes.enter(query);
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Self::Break> {
-        self.scopes.pop();
+        self.scopes.leave();
         ControlFlow::Continue(())
     }
 
@@ -152,10 +170,7 @@ impl Collector {
                 let parts = parts_of(name);
                 if let [single] = parts.as_slice()
                     && version.is_none()
-                    && self
-                        .scopes
-                        .last()
-                        .is_some_and(|visible| visible.contains(single))
+                    && self.scopes.holds(single)
                 {
                     return Ok(());
                 }
@@ -245,7 +260,7 @@ impl Collector {
     }
 }
 
-fn parts_of(name: &ObjectName) -> Vec<String> {
+pub fn parts_of(name: &ObjectName) -> Vec<String> {
     name.0
         .iter()
         .map(|part| match part {
@@ -272,7 +287,7 @@ fn asks_collation(query: &Query) -> bool {
 }
 
 /// `TABLE t` is `SELECT * FROM t`.
-fn expand_table_command(body: &mut SetExpr) {
+pub fn expand_table_command(body: &mut SetExpr) {
     match body {
         SetExpr::Table(table) => {
             let mut parts = Vec::new();
@@ -420,6 +435,10 @@ impl Rights {
 pub struct Found {
     pub sources: HashMap<String, Arc<dyn TableSource>>,
     pub tables: Vec<ObjectId>,
+    /// The versions of those that are read as they are now.
+    pub versions: Vec<(ObjectId, i64)>,
+    /// Whether a view among it holds a constant read with the time of planning.
+    pub holds_time: bool,
 }
 
 /// Finds everything that was asked for.
@@ -435,17 +454,7 @@ pub async fn find(
                 parts,
                 version,
                 position,
-            } => {
-                find_named(
-                    context,
-                    rights,
-                    &parts,
-                    version,
-                    position,
-                    &mut found.tables,
-                )
-                .await?
-            }
+            } => find_named(context, rights, &parts, version, position, &mut found).await?,
             Request::Files {
                 function,
                 arguments,
@@ -499,7 +508,7 @@ fn undefined_table(parts: &[String], position: usize) -> SqlError {
 }
 
 /// The schema a relation is found in, and its name there.
-fn place<'a>(
+pub fn place<'a>(
     context: &QueryContext,
     snapshot: &Snapshot,
     rights: &Rights,
@@ -548,7 +557,7 @@ async fn find_named(
     parts: &[String],
     version: Option<TableVersion>,
     position: usize,
-    tables: &mut Vec<ObjectId>,
+    found: &mut Found,
 ) -> Result<Arc<dyn TableSource>, SqlError> {
     if let [name] = parts
         && let Some((_, provider)) = context
@@ -602,11 +611,14 @@ async fn find_named(
     }
     match relation {
         Relation::Table(definition) => {
-            tables.push(definition.id);
+            found.tables.push(definition.id);
             let pinned = version.is_some();
             let as_of = version.map(|version| as_of(context, version)).transpose()?;
             let table = context.engine.lake.table(definition).await?;
             let mut at = table.snapshot(as_of).await?;
+            if !pinned {
+                found.versions.push((definition.id, at.version()));
+            }
             if let Some(extended) = (!pinned).then(|| at.with_columns(definition)).flatten() {
                 at = Arc::new(extended);
             }
@@ -633,15 +645,17 @@ async fn find_named(
                 SqlError::internal(format!("the query of view \"{name}\" does not parse"))
                     .caused_by(std::io::Error::other(format!("{error:?}")))
             })?;
-            let mut search_path = vec![schema.clone()];
-            search_path.extend(rights.search_path.iter().cloned());
+            // Its names have their schemas. The reader's search path must have no say in what is read
+            // with the owner's rights.
             let inside = Rights {
                 role: view.owner,
-                search_path,
+                search_path: vec![schema.clone()],
                 depth: rights.depth + 1,
             };
             let bound = Box::pin(super::plan::bind(context, &inside, &mut query, &[])).await?;
-            tables.extend(bound.tables);
+            found.tables.extend(bound.tables);
+            found.versions.extend(bound.versions);
+            found.holds_time |= bound.holds_time;
             // The view's columns were settled when it was made; they hold whatever the tables became.
             let items = bound
                 .plan

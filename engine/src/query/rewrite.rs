@@ -1326,7 +1326,7 @@ fn plain_call(name: &str, arguments: Vec<Expr>) -> Expr {
 }
 
 /// A query around nothing, to be filled.
-static EMPTY_QUERY: std::sync::LazyLock<Query> = std::sync::LazyLock::new(|| Query {
+pub static EMPTY_QUERY: std::sync::LazyLock<Query> = std::sync::LazyLock::new(|| Query {
     with: None,
     body: Box::new(SetExpr::Select(Box::new(Select::clone(&EMPTY_SELECT)))),
     order_by: None,

@@ -6,6 +6,7 @@
 //! other side of an operator has, and is read by that type's input function at planning.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast::{BinaryOperator, DataType as SqlDataType};
@@ -247,11 +248,19 @@ pub struct Typist<'a> {
     pub context: &'a Arc<FunctionContext>,
     /// Types settled for parameters, by number; the first use decides.
     pub parameters: &'a std::sync::Mutex<std::collections::BTreeMap<usize, ColumnType>>,
+    /// Set when a constant is read that means something else later.
+    pub holds_time: &'a AtomicBool,
 }
 
 impl Typist<'_> {
     fn zone(&self) -> chrono_tz::Tz {
         self.context.session.time_zone()
+    }
+
+    fn note_time(&self, text: &str, to: &ColumnType) {
+        if text_io::holds_time(text, to) {
+            self.holds_time.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The type of an expression, looking up parameters that were settled before.
@@ -285,6 +294,7 @@ impl Typist<'_> {
                 return Ok(typed_literal(null, to));
             }
             Expr::Literal(ScalarValue::Utf8(Some(text)), None) => {
+                self.note_time(text, to);
                 let parsed = text_io::parse(text, to, self.zone());
                 return match (parsed, strictness) {
                     (Ok(value), _) => literal_from(&value, to),
@@ -328,6 +338,9 @@ impl Typist<'_> {
             let array = scalar
                 .to_array()
                 .map_err(|error| SqlError::internal("a constant has no column").caused_by(error))?;
+            if let ScalarValue::Utf8(Some(text)) = scalar {
+                self.note_time(text, to);
+            }
             let reader = Reader::new(&array)?;
             let value = cast::cast_value(&reader.value(0), &from, to, self.zone())?;
             return literal_from(&value, to);

@@ -159,6 +159,7 @@ impl Connection {
             tracing::info!(state = report.state, "connection ended: {}", report.message);
             say_goodbye(&mut self.channel, &report).await;
         }
+        self.session.close().await;
         self.shared
             .metrics
             .bytes_sent
@@ -326,16 +327,13 @@ impl Connection {
             // Sync, not Query, ends an error of the extended protocol.
             return Ok(());
         }
-        let mut several = false;
-        let done = self.simple_statements(sql, &mut several).await;
-        match done {
+        match self.simple_statements(sql).await {
             Err(Failure::Statement(report)) => {
                 self.fail(&report);
-                if several {
-                    // The error has been told; undoing what went before has nothing to add.
-                    if let Err(error) = self.session.end_implicit(false).await {
-                        tracing::warn!("could not roll back: {error}");
-                    }
+                // The error has been told; undoing what went before has nothing to add. A statement
+                // that was stopped in its middle has left its own transaction open as well.
+                if let Err(error) = self.session.end_implicit(false).await {
+                    tracing::warn!("could not roll back: {error}");
                 }
             }
             ended => ended?,
@@ -344,7 +342,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn simple_statements(&mut self, sql: &str, several: &mut bool) -> Result<(), Failure> {
+    async fn simple_statements(&mut self, sql: &str) -> Result<(), Failure> {
         if let Some(prepared) = self.recent.take(sql)
             && self.session.is_reusable(&prepared).await?
         {
@@ -359,8 +357,8 @@ impl Connection {
             backend::empty_query_response(&mut self.channel.out);
             return Ok(());
         }
-        *several = statements.len() > 1;
-        if *several {
+        let several = statements.len() > 1;
+        if several {
             self.session.begin_implicit();
         }
         let last = statements.len() - 1;
@@ -369,7 +367,7 @@ impl Connection {
             let text = (last == 0).then_some(sql);
             let ran = self.simple_statement(statement, text).await;
             let tag = ran.map_err(|failure| moved(failure, start))?;
-            if *several && index == last {
+            if several && index == last {
                 // A commit that fails takes the place of the last statement's success.
                 let committed = watched(
                     &mut self.channel,
@@ -377,7 +375,6 @@ impl Connection {
                     self.session.end_implicit(true),
                 );
                 committed.await??;
-                *several = false;
             }
             self.end_simple_statement(tag);
         }

@@ -73,7 +73,9 @@ impl Connection {
 
     async fn sync(&mut self) -> Result<(), Failure> {
         let succeeded = !std::mem::take(&mut self.skipping);
-        if std::mem::take(&mut self.implicit) {
+        // A single Execute has no transaction around it, but one that was stopped in its middle has
+        // left its own open.
+        if std::mem::take(&mut self.implicit) || !succeeded {
             let _running = self.begin_statement();
             let ended = watched(
                 &mut self.channel,

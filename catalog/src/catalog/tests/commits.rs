@@ -400,3 +400,21 @@ fn what_was_acknowledged_survives_a_kill() {
         create_table(&catalog, "after").await;
     });
 }
+
+#[test]
+fn settling_waits_for_a_commit_that_is_on_its_way() {
+    on_both(async |database: TestDatabase| {
+        let catalog = database.open().await;
+        let other = database.open().await;
+        let mut writing = other.shared.database.write().await.unwrap();
+        write::next_version(&mut writing).await.unwrap();
+        let settling = tokio::spawn({
+            let catalog = catalog.clone();
+            async move { catalog.settle().await }
+        });
+        writing.commit().await.unwrap();
+        let settled = settling.await.unwrap().unwrap();
+        assert_eq!(settled.version(), 2);
+        assert_eq!(catalog.snapshot().version(), 2);
+    });
+}
