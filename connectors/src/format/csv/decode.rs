@@ -35,9 +35,15 @@ pub struct Decoder {
     footer: Option<Regex>,
     schema: DecodeSchema,
     output: SchemaRef,
-    file: String,
-    member: Option<String>,
-    written_in: WrittenIn,
+    origin: Origin,
+}
+
+/// Where a text comes from.
+pub struct Origin {
+    pub file: String,
+    /// Its name in an archive.
+    pub member: Option<String>,
+    pub written_in: WrittenIn,
 }
 
 /// A decoded chunk and what to add to the statistics.
@@ -65,9 +71,7 @@ impl Decoder {
         schema: &DecodeSchema,
         reject_ragged: bool,
         footer: Option<Regex>,
-        file: String,
-        member: Option<String>,
-        written_in: WrittenIn,
+        origin: Origin,
     ) -> Self {
         let names: Vec<Arc<str>> = layout
             .names
@@ -95,9 +99,7 @@ impl Decoder {
             footer,
             schema: schema.clone(),
             output: schema.output(),
-            file,
-            member,
-            written_in,
+            origin,
         }
     }
 
@@ -212,7 +214,8 @@ impl Decoder {
     ) -> Result<Decoded, FormatError> {
         let rows = table.lines.len();
         let arrow = |error: arrow::error::ArrowError| {
-            FormatError::new(sqlstate::FEATURE_NOT_SUPPORTED, error.to_string()).file(&self.file)
+            FormatError::new(sqlstate::FEATURE_NOT_SUPPORTED, error.to_string())
+                .file(&self.origin.file)
         };
         let mut rescued = Rescued::default();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.output.fields().len());
@@ -240,8 +243,8 @@ impl Decoder {
         }
         let rescued_rows = rescued.rows();
         columns.push(rescued.finish(rows));
-        columns.push(repeated(Some(&self.file), rows));
-        columns.push(repeated(self.member.as_deref(), rows));
+        columns.push(repeated(Some(&self.origin.file), rows));
+        columns.push(repeated(self.origin.member.as_deref(), rows));
         columns.push(Arc::new(Int64Array::from(table.lines.clone())));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.output.clone(), columns, &options)
@@ -320,7 +323,7 @@ impl Decoder {
             rejected.push(self.rejected(
                 raw,
                 line,
-                source::invalid_text(self.written_in.get()),
+                source::invalid_text(self.origin.written_in.get()),
                 sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
             ));
         }
@@ -335,9 +338,9 @@ impl Decoder {
         reason: impl Into<String>,
         sqlstate: &'static str,
     ) -> RejectedRow {
-        let raw = source::shown(raw, self.written_in.get());
+        let raw = source::shown(raw, self.origin.written_in.get());
         RejectedRow {
-            sheet: self.member.clone(),
+            sheet: self.origin.member.clone(),
             row,
             column: None,
             reason: reason.into(),

@@ -313,9 +313,11 @@ impl FileFormat for CsvFormat {
                 schema,
                 self.reject_ragged,
                 self.footer.clone(),
-                file.name.clone(),
-                member.name.clone(),
-                opened.text.written_in(),
+                decode::Origin {
+                    file: file.name.clone(),
+                    member: member.name.clone(),
+                    written_in: opened.text.written_in(),
+                },
             );
             let columns = opened.layout.names.len().max(schema.columns.fields().len());
             let cutter = cut::Cutter::new(
