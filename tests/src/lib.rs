@@ -65,6 +65,8 @@ pub struct Server {
 pub struct ServerOptions {
     /// Where its output goes; beside the lake's folder unless given.
     pub log: Option<PathBuf>,
+    /// The address the HTTP port listens at; 127.0.0.1 unless given.
+    pub http_host: Option<&'static str>,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
 }
@@ -98,7 +100,10 @@ impl Server {
             .arg("--lake")
             .arg(folder)
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--http", &format!("127.0.0.1:{http_port}")])
+            .args([
+                "--http",
+                &format!("{}:{http_port}", options.http_host.unwrap_or("127.0.0.1")),
+            ])
             .args(&options.arguments)
             .env("BOATHOUSE_PASSWORD", PASSWORD)
             .envs(options.environment)

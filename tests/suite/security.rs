@@ -125,10 +125,16 @@ async fn a_wrong_password_and_an_unknown_user_are_answered_alike() -> Result<(),
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_ask_for_a_password_and_health_does_not() -> Result<(), Failure> {
+async fn metrics_seen_from_outside_ask_for_a_password_and_health_does_not() -> Result<(), Failure> {
     let (_folder, lake) = lake_folder()?;
-    let server = Server::start(&lake).await?;
-    let status = |path: &str, user: Option<&str>| -> Result<String, Failure> {
+    let inside = Server::start(&lake).await?;
+    let (_folder, lake) = lake_folder()?;
+    let options = ServerOptions {
+        http_host: Some("0.0.0.0"),
+        ..ServerOptions::default()
+    };
+    let server = Server::start_with(&lake, options).await?;
+    let status_of = |server: &Server, path: &str, user: Option<&str>| -> Result<String, Failure> {
         let mut curl = Command::new("curl");
         curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
         if let Some(user) = user {
@@ -137,6 +143,8 @@ async fn metrics_ask_for_a_password_and_health_does_not() -> Result<(), Failure>
         curl.arg(format!("http://127.0.0.1:{}/{path}", server.http_port));
         Ok(String::from_utf8(curl.output()?.stdout)?)
     };
+    assert_eq!(status_of(&inside, "metrics", None)?, "200");
+    let status = |path: &str, user: Option<&str>| status_of(&server, path, user);
     assert_eq!(status("health", None)?, "200");
     assert_eq!(status("ready", None)?, "200");
     assert_eq!(status("metrics", None)?, "401");

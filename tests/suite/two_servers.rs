@@ -82,6 +82,7 @@ async fn two_servers_load_each_file_once() -> Result<(), Failure> {
             inbox.display()
         ))
         .await?;
+    wait_for_rows(&on_second, "SELECT name FROM system.pipelines", &["load"]).await?;
     for file in 0..FILES {
         // Whole before it has its name.
         let part = inbox.join(format!("{file}.part"));
@@ -115,4 +116,56 @@ async fn two_servers_load_each_file_once() -> Result<(), Failure> {
     .await?;
     assert_eq!(ledger, [format!("{FILES}|{FILES}")]);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_anew_is_the_same_on_both() -> Result<(), Failure> {
+    let catalog = catalog().await?;
+    let (folder, lake) = lake_folder()?;
+    let key = folder.path().join("master.key");
+    let options = |name: &str| ServerOptions {
+        log: Some(folder.path().join(name)),
+        environment: vec![
+            ("BOATHOUSE_CATALOG".to_owned(), catalog.clone()),
+            (
+                "BOATHOUSE_MASTER_KEY_FILE".to_owned(),
+                key.display().to_string(),
+            ),
+        ],
+        ..ServerOptions::default()
+    };
+    let first = Server::start_with(&lake, options("first.log")).await?;
+    let second = Server::start_with(&lake, options("second.log")).await?;
+    let on_first = first.connect().await?;
+    let on_second = second.connect().await?;
+    on_first.batch_execute("CREATE TABLE t (a int)").await?;
+    for number in 1..=5 {
+        let insert = format!("INSERT INTO t VALUES ({number})");
+        on_first.batch_execute(&insert).await?;
+    }
+    let whole = "SELECT a FROM t ORDER BY a";
+    wait_for_rows(&on_second, whole, &["1", "2", "3", "4", "5"]).await?;
+    on_first
+        .batch_execute("DROP TABLE t; CREATE TABLE t (a int)")
+        .await?;
+    wait_for_rows(&on_second, whole, &[]).await?;
+    on_second.batch_execute("INSERT INTO t VALUES (6)").await?;
+    assert_eq!(rows(&on_first, whole).await?, ["6"]);
+    assert_eq!(rows(&on_second, whole).await?, ["6"]);
+    Ok(())
+}
+
+/// A server notices another one's commits within its poll interval.
+async fn wait_for_rows(client: &Client, sql: &str, expected: &[&str]) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        let found = rows(client, sql).await;
+        if found.as_ref().is_ok_and(|found| found == expected) {
+            return Ok(());
+        }
+        if begin.elapsed() > Duration::from_secs(20) {
+            return Err(format!("{expected:?} was awaited, {found:?} came").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -33,16 +33,12 @@ use crate::session::Session;
 /// Bytes read from a file, or decoded of what a client sent, at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-pub(super) async fn execute(
-    session: &mut Session,
-    copy: &Copy,
-    text: &str,
-) -> Result<Outcome, SqlError> {
+pub(super) async fn execute(session: &mut Session, copy: &Copy) -> Result<Outcome, SqlError> {
     match (copy.direction, &copy.endpoint) {
         (CopyDirection::From, CopyEndpoint::Stdin) => from_client(session, copy).await,
         (CopyDirection::From, CopyEndpoint::File(path)) => from_file(session, copy, path).await,
-        (CopyDirection::To, CopyEndpoint::Stdout) => to_client(session, copy, text).await,
-        (CopyDirection::To, CopyEndpoint::File(path)) => to_file(session, copy, path, text).await,
+        (CopyDirection::To, CopyEndpoint::Stdout) => to_client(session, copy).await,
+        (CopyDirection::To, CopyEndpoint::File(path)) => to_file(session, copy, path).await,
         (CopyDirection::From, CopyEndpoint::Stdout) | (CopyDirection::To, CopyEndpoint::Stdin) => {
             Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
@@ -215,7 +211,7 @@ fn source(session: &Session, copy: &Copy) -> Result<Box<ast::Query>, SqlError> {
     Ok(parse_query(&format!("SELECT {list} FROM {name}"))?)
 }
 
-async fn to_client(session: &mut Session, copy: &Copy, text: &str) -> Result<Outcome, SqlError> {
+async fn to_client(session: &mut Session, copy: &Copy) -> Result<Outcome, SqlError> {
     if matches!(copy.options.format, CopyFormat::Parquet | CopyFormat::Json) {
         return Err(SqlError::unsupported("COPY TO STDOUT in this format")
             .hint("text, csv and binary go to the client; parquet and json to a file"));
@@ -231,12 +227,7 @@ async fn to_client(session: &mut Session, copy: &Copy, text: &str) -> Result<Out
     }))
 }
 
-async fn to_file(
-    session: &mut Session,
-    copy: &Copy,
-    path: &str,
-    text: &str,
-) -> Result<Outcome, SqlError> {
+async fn to_file(session: &mut Session, copy: &Copy, path: &str) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     session
         .state

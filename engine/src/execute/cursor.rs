@@ -104,7 +104,6 @@ impl Cursor {
 pub(super) async fn declare(
     session: &mut Session,
     declare: &DeclareCursor,
-    text: &str,
 ) -> Result<Outcome, SqlError> {
     if !declare.hold && !matches!(session.state.block, Block::Explicit(_) | Block::Implicit(_)) {
         return Err(SqlError::new(

@@ -20,11 +20,7 @@ pub(super) fn fields(explain: &Explain) -> SchemaRef {
     rows::fields(&[("QUERY PLAN", column_type)])
 }
 
-pub(super) async fn execute(
-    session: &mut Session,
-    explain: &Explain,
-    text: &str,
-) -> Result<Outcome, SqlError> {
+pub(super) async fn execute(session: &mut Session, explain: &Explain) -> Result<Outcome, SqlError> {
     let query = match &*explain.statement {
         Statement::Query(query) => query,
         _ => {

@@ -207,7 +207,6 @@ pub(super) async fn execute(
     insert: &Insert,
     prepared: &Prepared,
     parameters: &[ScalarValue],
-    text: &str,
 ) -> Result<Outcome, SqlError> {
     let context = session.state.query_context(&session.engine);
     let kept = match &prepared.plan {

@@ -292,10 +292,9 @@ async fn dispatch(
     parameters: &[ScalarValue],
 ) -> Result<Outcome, SqlError> {
     use Statement as S;
-    let text = parsed.text.as_str();
     match &parsed.statement {
         S::Query(query) => {
-            let planned = current_plan(session, prepared, query, text).await?;
+            let planned = current_plan(session, prepared, query).await?;
             let context = session.state.query_context(&session.engine);
             let stream = query::execute_query(&context, &planned, parameters).await?;
             Ok(Outcome::Rows {
@@ -304,8 +303,8 @@ async fn dispatch(
                 tag: RowsTag::Select,
             })
         }
-        S::Explain(explain) => explain::execute(session, explain, text).await,
-        S::Insert(insert) => insert::execute(session, insert, prepared, parameters, text).await,
+        S::Explain(explain) => explain::execute(session, explain).await,
+        S::Insert(insert) => insert::execute(session, insert, prepared, parameters).await,
         S::Update(_) => Err(SqlError::unsupported("UPDATE")),
         S::Delete(_) => Err(SqlError::unsupported("DELETE")),
         S::Merge(_) => Err(SqlError::unsupported("MERGE")),
@@ -313,10 +312,10 @@ async fn dispatch(
         S::CreateSchema(create) => schema::create(session, create),
         S::AlterSchema(alter) => schema::alter(session, alter),
         S::DropSchema(drop) => schema::drop(session, drop),
-        S::CreateTable(create) => table::create(session, create, text).await,
+        S::CreateTable(create) => table::create(session, create).await,
         S::AlterTable(alter) => alter_table::execute(session, alter).await,
         S::DropTable(drop) => table::drop(session, drop),
-        S::CreateView(create) => view::create(session, create, text).await,
+        S::CreateView(create) => view::create(session, create).await,
         S::AlterView(alter) => view::alter(session, alter),
         S::DropView(drop) => view::drop(session, drop),
         S::Comment(comment) => comment::execute(session, comment),
@@ -341,11 +340,11 @@ async fn dispatch(
         S::TestPipeline(test) => pipeline::test(session, test).await,
         S::ShowCreate(show) => show_create::execute(session, show),
         S::ReplayQuarantine(replay) => pipeline::replay(session, replay).await,
-        S::Copy(copy) => copy::execute(session, copy, text).await,
+        S::Copy(copy) => copy::execute(session, copy).await,
         S::Prepare(prepare) => prepared::prepare(session, prepare).await,
         S::Execute(execute) => Box::pin(prepared::execute(session, execute)).await,
         S::Deallocate(deallocate) => prepared::deallocate(session, deallocate),
-        S::DeclareCursor(declare) => cursor::declare(session, declare, text).await,
+        S::DeclareCursor(declare) => cursor::declare(session, declare).await,
         S::Fetch(fetch) => cursor::fetch(session, fetch),
         S::Move(moved) => cursor::move_position(session, moved).await,
         S::CloseCursor(close) => cursor::close(session, close),
@@ -375,7 +374,6 @@ async fn current_plan(
     session: &mut Session,
     prepared: &Prepared,
     query: &boathouse_sql::ast::Query,
-    text: &str,
 ) -> Result<Arc<PlannedQuery>, SqlError> {
     let context = session.state.query_context(&session.engine);
     if let PreparedPlan::Query(kept) = &prepared.plan

@@ -27,7 +27,6 @@ use crate::session::Session;
 pub(super) async fn create(
     session: &mut Session,
     create: &CreateTable,
-    text: &str,
 ) -> Result<Outcome, SqlError> {
     let tag = if create.source.is_some() {
         "SELECT 0"

@@ -23,7 +23,6 @@ use crate::session::Session;
 pub(super) async fn create(
     session: &mut Session,
     create: &CreateView,
-    text: &str,
 ) -> Result<Outcome, SqlError> {
     let snapshot = session.snapshot();
     let schema = session.state.schema_for_new(&snapshot, &create.name)?;

@@ -44,7 +44,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Failure {
     /// It is the file's fault; the others go on.
     File(Box<RunMessage>),
-    /// It is not; the batch ends.
+    /// It passes, as when the file is being written to: the next run takes it.
+    Passing(Box<RunMessage>),
+    /// It is not the file's; the batch ends.
     Fatal(SqlError),
 }
 
@@ -62,7 +64,7 @@ impl From<crate::lake::LakeError> for Failure {
 
 impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
-        Self::File(Box::new(RunMessage {
+        let message = Box::new(RunMessage {
             severity: Severity::Error,
             sqlstate: error.sqlstate.to_owned(),
             message: error.message,
@@ -71,7 +73,12 @@ impl From<FormatError> for Failure {
             row: error.row,
             column: error.column,
             hint: error.hint,
-        }))
+        });
+        if error.retryable {
+            Self::Passing(message)
+        } else {
+            Self::File(message)
+        }
     }
 }
 

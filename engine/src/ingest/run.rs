@@ -375,7 +375,7 @@ async fn attempt(
 struct RunBatch {
     batch: Batch,
     failed: Vec<(FileEntry, RunMessage)>,
-    /// Paths of files that could not be brought here, through no fault of theirs.
+    /// Paths of files that could not be brought here or were still written to: the next run takes them.
     unfetched: Vec<String>,
     reasons: HashMap<String, Reason>,
 }
@@ -422,7 +422,7 @@ impl RunBatch {
                 Ok(()) => loader.load(&mut self.batch, &entry, file).await,
                 Err(failure) => Err(failure),
             };
-            self.note(entry, outcome)?;
+            self.note(entry, outcome, loader)?;
             if !self.failed.is_empty() && loader.plan.on_error == OnError::Stop {
                 break;
             }
@@ -430,7 +430,7 @@ impl RunBatch {
         drop(fetched);
         if !together.is_empty() {
             for bad in load_whole(loader, &mut self.batch, together).await? {
-                self.note(bad.entry, Err(bad.failure))?;
+                self.note(bad.entry, Err(bad.failure), loader)?;
             }
         }
         loader.close_shared(&mut self.batch).await?;
@@ -453,10 +453,21 @@ impl RunBatch {
             .cloned()
     }
 
-    fn note(&mut self, entry: FileEntry, outcome: Result<(), Failure>) -> Result<(), SqlError> {
+    fn note(
+        &mut self,
+        entry: FileEntry,
+        outcome: Result<(), Failure>,
+        loader: &mut Loader<'_>,
+    ) -> Result<(), SqlError> {
         match outcome {
             Ok(()) => Ok(()),
             Err(Failure::Fatal(error)) => Err(error),
+            Err(Failure::Passing(mut message)) => {
+                message.file = Some(entry.path.clone());
+                loader.messages.push(*message);
+                self.unfetched.push(entry.path);
+                Ok(())
+            }
             Err(Failure::File(mut message)) => {
                 message.file = Some(entry.path.clone());
                 self.failed.push((entry, *message));
@@ -752,16 +763,24 @@ async fn move_files(
         return Ok(());
     };
     for entry in files {
-        if let Err(error) = plan.store.rename(entry, folder).await {
+        let message = match plan.store.rename(entry, folder).await {
+            Ok(Some(_)) => continue,
+            // Another file has taken the path since; the next run loads it.
+            Ok(None) => RunMessage {
+                severity: Severity::Warning,
+                sqlstate: SqlState::WARNING.0.to_owned(),
+                message: "the file was not moved, because it has changed since it was loaded"
+                    .into(),
+                file: Some(entry.path.clone()),
+                sheet: None,
+                row: None,
+                column: None,
+                hint: None,
+            },
             // The rows are committed; the next run moves the file.
-            let error = SqlError::from(error);
-            open.add_messages(vec![message_of(
-                Severity::Warning,
-                Some(&entry.path),
-                &error,
-            )])
-            .await?;
-        }
+            Err(error) => message_of(Severity::Warning, Some(&entry.path), &SqlError::from(error)),
+        };
+        open.add_messages(vec![message]).await?;
     }
     Ok(())
 }

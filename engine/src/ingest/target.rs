@@ -12,6 +12,7 @@ use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
+use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::{
     ColumnDefinition, ObjectKind, ObjectRef, Privilege, TableDefinition,
 };
@@ -109,7 +110,10 @@ impl Target {
             Err(error) => Err(error),
         };
         if let Err(error) = created {
-            lake.drop_table(&definition.location).await?;
+            // After a lost reply the catalog may name it: an empty folder harms less than a table without one.
+            if !matches!(error, CatalogError::Unreachable(_)) {
+                lake.discard_table(&definition.location).await?;
+            }
             return Err(error.into());
         }
         Self::find(plan)

@@ -1,5 +1,7 @@
 //! Pipelines as their owners see them: files in, rows out, each once, whatever happens.
 
+mod lossless;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

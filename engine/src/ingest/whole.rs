@@ -71,7 +71,7 @@ pub(super) async fn load_whole(
             }
             Err(Failure::Fatal(error)) => return Err(error),
             // No file can be blamed for an output row, so all of them wait for a mended query.
-            Err(Failure::File(message)) => {
+            Err(Failure::File(message) | Failure::Passing(message)) => {
                 loader.counters = before;
                 for (entry, _) in files.drain(..) {
                     bad.push(BadFile {

@@ -167,6 +167,31 @@ fn after_an_error_everything_up_to_sync_is_left_out() {
 }
 
 #[test]
+fn a_stopped_execute_leaves_no_transaction() {
+    let server = Server::start();
+    let (mut raw, _) = Raw::log_in(&server);
+    raw.query("CREATE TABLE t (a bigint); SET statement_timeout = '200ms'");
+    let insert = "INSERT INTO t SELECT x.a FROM generate_series(1, 1000000) AS x(a), \
+                  generate_series(1, 1000000) AS y(b)";
+    let mut sent = message('P', format!("\0{insert}\0\0\0").as_bytes());
+    sent.extend(message('B', b"\0\0\0\0\0\0\0\0"));
+    sent.extend(message('E', b"\0\0\0\0\0"));
+    sent.extend(message('S', b""));
+    raw.stream.write_all(&sent).unwrap();
+    assert_eq!(
+        raw.conversation(),
+        "1\n2\nE 57014 canceling statement due to statement timeout\nZ I\n"
+    );
+    assert_eq!(raw.query("INSERT INTO t VALUES (1)"), "C INSERT 0 1\nZ I\n");
+    drop(raw);
+    let (mut other, _) = Raw::log_in(&server);
+    assert_eq!(
+        other.query("SELECT a FROM t"),
+        "T 1 columns\nD 1\nC SELECT 1\nZ I\n"
+    );
+}
+
+#[test]
 fn copy_goes_both_ways() {
     let server = Server::start();
     let (mut raw, _) = Raw::log_in(&server);

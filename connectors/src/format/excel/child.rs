@@ -116,7 +116,10 @@ impl Session {
         })?;
         text.push(b'\n');
         // A child that died early is noticed when its answer is read.
-        let _ = self.input.write_all(&text).and_then(|()| self.input.flush());
+        let _ = self
+            .input
+            .write_all(&text)
+            .and_then(|()| self.input.flush());
         let watch = Watch::start(self.child.clone());
         let result = listen(&mut self.output, &watch, on_frame);
         let silent = watch.stop();
