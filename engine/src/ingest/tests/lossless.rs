@@ -37,7 +37,7 @@ async fn every_row_a_query_over_all_files_gives_up_is_kept() {
         .create(
             "CREATE PIPELINE stock FROM FILES inbox '*.csv' FORMAT CSV INTO bronze.stock \
              AS SELECT DISTINCT sku, qty FROM source \
-             EXPECT some CHECK (qty > 0) ON VIOLATION QUARANTINE",
+             EXPECT positive CHECK (qty > 0) ON VIOLATION QUARANTINE",
         )
         .await;
     fixture
