@@ -108,6 +108,18 @@ impl LocalFile {
         self
     }
 
+    /// The file as it is now, for a reader to whom it does not matter what it was when it was listed.
+    pub fn as_it_is(&self) -> Self {
+        let mut now = self.clone();
+        if self.modified.is_some()
+            && let Ok(metadata) = std::fs::metadata(&self.path)
+        {
+            now.size = metadata.len();
+            now.modified = metadata.modified().ok().map(DateTime::<Utc>::from);
+        }
+        now
+    }
+
     /// Whether it was written to since it was handed over. Never of a copy of our own, and not
     /// when it is gone: what was open to be read is as it was.
     pub fn has_changed(&self) -> bool {

@@ -124,6 +124,35 @@ impl FileLedger {
         files.collect()
     }
 
+    /// The files that have rows in the table or had none to give, by path, as they were loaded last:
+    /// whatever failed at them since, but not when their rows were removed.
+    pub async fn in_table(
+        &self,
+        pipeline: ObjectId,
+    ) -> Result<HashMap<String, LedgerFile>, CatalogError> {
+        let query = sqlx::query(
+            "SELECT files.path, files.etag, files.modified_at, files.size, files.sheet_count, \
+             files.row_count, files.rows_quarantined, files.run_id, files.state, files.error \
+             FROM files JOIN positions ON positions.pipeline_id = files.pipeline_id \
+             AND positions.sequence = files.sequence \
+             WHERE files.pipeline_id = $1 AND positions.state = 'committed' \
+             AND files.state IN ('loaded', 'removed') ORDER BY files.sequence",
+        );
+        let rows = query
+            .bind(pipeline.0)
+            .fetch_all(self.database.pool())
+            .await?;
+        let mut files = HashMap::new();
+        for row in &rows {
+            let file = file(row)?;
+            match file.state {
+                FileState::Loaded => files.insert(file.path.clone(), file),
+                _ => files.remove(&file.path),
+            };
+        }
+        Ok(files)
+    }
+
     /// Every record that is true, newest first.
     pub async fn list(&self, filter: FileFilter) -> Result<Vec<LedgerRecord>, CatalogError> {
         let query = sqlx::query(

@@ -405,6 +405,9 @@ async fn current_plan(
 
 /// Commits or rolls back the implicit transaction, if there is one.
 pub(crate) async fn end_implicit(session: &mut Session, succeeded: bool) -> Result<(), SqlError> {
+    if !succeeded {
+        session.state.forget_requested_settings();
+    }
     match std::mem::replace(&mut session.state.block, Block::None) {
         Block::Implicit(work) => finish(session, *work, succeeded).await,
         other => {

@@ -126,6 +126,7 @@ impl SessionState {
     }
 
     pub fn fail_transaction(&mut self) {
+        self.forget_requested_settings();
         self.block = match std::mem::replace(&mut self.block, Block::None) {
             Block::Explicit(work) | Block::Failed(work) => Block::Failed(work),
             implicit => implicit,
@@ -140,6 +141,14 @@ impl SessionState {
 
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// Undoes what `set_config` asked for in a statement that failed.
+    pub fn forget_requested_settings(&mut self) {
+        self.requested_settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Does what `set_config` asked for in the statement before.

@@ -257,7 +257,8 @@ impl Work {
 
     /// Makes everything visible. Runs to its end even if the caller goes away.
     pub async fn commit(self, engine: &Arc<Engine>) -> Result<(), SqlError> {
-        if self.catalog.is_none() && self.tables.is_empty() && self.litter.is_empty() {
+        let untouched = self.catalog.is_none() && self.tables.is_empty();
+        if untouched && self.litter.is_empty() && self.made.is_empty() {
             return Ok(());
         }
         let engine = Arc::clone(engine);

@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub to_load: Vec<(FileEntry, Reason)>,
     /// Loaded in an earlier run that died before it moved them.
     pub to_move: Vec<FileEntry>,
+    /// Still being written to, as far as can be told.
+    pub unsettled: Vec<String>,
 }
 
 /// The folder files are brought to before they are decoded.
@@ -48,10 +50,13 @@ pub(super) fn spool(engine: &Engine) -> Result<PathBuf, SqlError> {
 pub(super) async fn discover(
     plan: &PipelinePlan,
     ledger: &HashMap<String, LedgerFile>,
+    in_table: &HashMap<String, LedgerFile>,
     trigger: Trigger,
 ) -> Result<Found, SqlError> {
     let mut found = Found::default();
-    for entry in stable_files(plan).await? {
+    let (stable, unsettled) = stable_files(plan).await?;
+    found.unsettled = unsettled;
+    for entry in stable {
         let known = ledger
             .get(&entry.path)
             .filter(|known| trigger != Trigger::FullRefresh && known.state != FileState::Removed);
@@ -62,16 +67,16 @@ pub(super) async fn discover(
                 FileState::Loaded | FileState::Skipped | FileState::Removed => {}
                 // A person who says RUN wants it tried again.
                 FileState::Failed if trigger == Trigger::Manual => {
-                    found.to_load.push((entry, Reason::New));
+                    let reason = reason_of(&entry, plan, in_table);
+                    found.to_load.push((entry, reason));
                 }
                 FileState::Failed => {}
             },
             Some(known) => {
                 let reason = match known.state {
-                    FileState::Failed | FileState::Removed => Reason::New,
-                    // Its namesake was moved away, so this is another file.
-                    _ if plan.options.move_to.is_some() => Reason::New,
-                    FileState::Loaded | FileState::Skipped => Reason::Changed,
+                    FileState::Failed | FileState::Loaded => reason_of(&entry, plan, in_table),
+                    FileState::Removed => Reason::New,
+                    FileState::Skipped => Reason::Changed,
                 };
                 found.to_load.push((entry, reason));
             }
@@ -80,12 +85,26 @@ pub(super) async fn discover(
     Ok(found)
 }
 
-async fn stable_files(plan: &PipelinePlan) -> Result<Vec<FileEntry>, SqlError> {
+/// A file that failed since may have rows from before; one whose namesake was moved away is another.
+fn reason_of(
+    entry: &FileEntry,
+    plan: &PipelinePlan,
+    in_table: &HashMap<String, LedgerFile>,
+) -> Reason {
+    if plan.options.move_to.is_none() && in_table.contains_key(&entry.path) {
+        Reason::Changed
+    } else {
+        Reason::New
+    }
+}
+
+/// Files that can be read, and the paths of those that are still being written to.
+async fn stable_files(plan: &PipelinePlan) -> Result<(Vec<FileEntry>, Vec<String>), SqlError> {
     let settle = chrono::Duration::from_std(plan.options.settle).unwrap_or_default();
     let mut first = plan.store.list(&plan.patterns).await?;
     if let Some(folder) = &plan.options.move_to {
         // What was loaded and moved is not new.
-        let below = format!("{}/", folder.trim_matches('/'));
+        let below = format!("{folder}/");
         first.retain(|entry| !entry.path.starts_with(&below));
     }
     let now = chrono::Utc::now();
@@ -97,7 +116,7 @@ async fn stable_files(plan: &PipelinePlan) -> Result<Vec<FileEntry>, SqlError> {
             })
     };
     if first.iter().all(settled) {
-        return Ok(first);
+        return Ok((first, Vec::new()));
     }
     tokio::time::sleep(plan.options.settle).await;
     let second: HashMap<String, FileEntry> = plan
@@ -107,10 +126,11 @@ async fn stable_files(plan: &PipelinePlan) -> Result<Vec<FileEntry>, SqlError> {
         .into_iter()
         .map(|entry| (entry.path.clone(), entry))
         .collect();
-    Ok(first
+    let (stable, unsettled): (Vec<FileEntry>, Vec<FileEntry>) = first
         .into_iter()
-        .filter(|entry| settled(entry) || second.get(&entry.path) == Some(entry))
-        .collect())
+        .partition(|entry| settled(entry) || second.get(&entry.path) == Some(entry));
+    let unsettled = unsettled.into_iter().map(|entry| entry.path).collect();
+    Ok((stable, unsettled))
 }
 
 /// Whether a file is the one on record, by etag where there are two, else by size and time.

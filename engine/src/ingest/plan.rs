@@ -232,7 +232,11 @@ pub async fn plan_pipeline(
 
 /// Checks the options of `WITH (...)` alone, for ALTER PIPELINE ... SET.
 pub fn check_options(statement: &CreatePipeline) -> Result<(), SqlError> {
-    parse_options(&statement.options).map(drop)
+    let options = parse_options(&statement.options)?;
+    match (&options.move_to, &statement.source) {
+        (Some(folder), PipelineSource::Files { patterns, .. }) => refuse_circle(folder, patterns),
+        _ => Ok(()),
+    }
 }
 
 /// Looks at a few files. `entries` are those to look at; empty means: list them.
@@ -388,10 +392,16 @@ fn connector_option(option: &SqlOption) -> Result<ConnectorOption, SqlError> {
     })
 }
 
+/// A path of the connection as listings have it.
+fn plain_path(path: &str) -> &str {
+    path.trim_start_matches("./").trim_matches('/')
+}
+
 /// What was moved is not looked at again, so patterns below that folder would find nothing.
 fn refuse_circle(folder: &str, patterns: &[String]) -> Result<(), SqlError> {
-    let below = format!("{}/", folder.trim_matches('/'));
-    match patterns.iter().find(|pattern| pattern.starts_with(&below)) {
+    let below = format!("{folder}/");
+    let looks_below = |pattern: &&String| plain_path(pattern).starts_with(&below);
+    match patterns.iter().find(looks_below) {
         None => Ok(()),
         Some(pattern) => Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
@@ -422,6 +432,7 @@ fn parse_options(options: &[SqlOption]) -> Result<PipelineOptions, SqlError> {
         batch_bytes: options.take_number("batch_bytes")?.unwrap_or(8 << 30),
         move_to: options
             .take_text("move_to")?
+            .map(|folder| plain_path(&folder).to_owned())
             .filter(|folder| !folder.is_empty()),
         sample_files: options.take_number("sample_files")?.unwrap_or(8).max(1),
     };

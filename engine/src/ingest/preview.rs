@@ -1,7 +1,7 @@
 //! `TEST PIPELINE`: the rows a pipeline would write, writing nothing.
 //!
-//! Reads as many files as it takes to fill the limit. Rows that an expectation would drop, quarantine
-//! or fail at are left out, as they would be.
+//! Reads as many files as it takes to fill the limit; all of them for a query that aggregates, sorts or
+//! joins. Rows that would be dropped or quarantined, or fail a file, are left out.
 
 use std::sync::Arc;
 
@@ -13,8 +13,10 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use super::check::Checks;
 use super::decode::Decoding;
 use super::discover;
+use super::load::without_unfit;
 use super::plan::{PipelinePlan, infer_source};
 use super::transform::Transform;
+use super::whole::{format_failure, preview};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 
@@ -58,19 +60,25 @@ pub async fn test_pipeline(
     limit: u64,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), SqlError> {
     let (plan, transform) = plan(engine, pipeline).await?;
-    if !transform.is_row_wise() {
-        return Err(SqlError::unsupported(
-            "TEST PIPELINE of a query that aggregates, sorts or joins",
-        ));
-    }
     let checks = Checks::plan(&plan, transform.fields(), None)?;
     let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
+    let spool = discover::spool(engine)?;
+    let entries = plan.store.list(&plan.patterns).await?;
+    if !transform.is_row_wise() {
+        let mut files = Vec::with_capacity(entries.len());
+        for entry in entries {
+            files.push(plan.store.fetch(&entry, &spool).await?);
+        }
+        let transform = Arc::new(transform);
+        let rows = preview(&plan, &transform, &checks, files, left).await?;
+        return Ok((Arc::clone(transform.fields()), rows));
+    }
     let mut rows = Vec::new();
-    for entry in plan.store.list(&plan.patterns).await? {
+    for entry in entries {
         if left == 0 {
             break;
         }
-        let file = plan.store.fetch(&entry, &discover::spool(engine)?).await?;
+        let file = plan.store.fetch(&entry, &spool).await?;
         let mut decoding = Decoding::start(
             Arc::clone(&plan.format),
             file,
@@ -84,6 +92,7 @@ pub async fn test_pipeline(
                 decoded.batch.columns().to_vec(),
             )
             .map_err(unexpected)?;
+            let (source, _) = without_unfit(&transform, source)?;
             for part in transform.apply(&source).0 {
                 let kept = match checks.judge(&part.output).keep {
                     Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
@@ -95,11 +104,7 @@ pub async fn test_pipeline(
             }
         }
         if left > 0 {
-            decoding.finish().await.map_err(|error| {
-                let mut failed = SqlError::new(SqlState(error.sqlstate), error.to_string());
-                failed.hint.clone_from(&error.hint);
-                failed.caused_by(error)
-            })?;
+            decoding.finish().await.map_err(format_failure)?;
         }
     }
     Ok((Arc::clone(transform.fields()), rows))

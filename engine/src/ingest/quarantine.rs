@@ -5,7 +5,7 @@
 //! Each row keeps its raw content (a JSON object of the source's cells, or the raw line of a record that
 //! could not be split), the reason, and where it was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -28,6 +28,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::engine::Engine;
@@ -148,13 +149,22 @@ fn raw_of(source: &RecordBatch, row: usize) -> String {
     for name in METADATA_COLUMNS {
         object.remove(name);
     }
-    if let Some(Value::String(rescued)) = rescued
-        && let Ok(Value::Object(rescued)) = serde_json::from_str(&rescued)
-    {
-        object.extend(rescued);
-    }
-    Value::Object(object).to_string()
+    let rescued: RawCells = match &rescued {
+        Some(Value::String(rescued)) => serde_json::from_str(rescued).unwrap_or_default(),
+        _ => RawCells::new(),
+    };
+    object.retain(|name, _| !rescued.contains_key(name));
+    let whole = |name: &str, value: &str| format!("{}:{value}", Value::from(name));
+    let cells: Vec<String> = object
+        .iter()
+        .map(|(name, value)| whole(name, &value.to_string()))
+        .chain(rescued.iter().map(|(name, value)| whole(name, value.get())))
+        .collect();
+    format!("{{{}}}", cells.join(","))
 }
+
+/// Cells with their values as they were written.
+pub(super) type RawCells = BTreeMap<String, Box<RawValue>>;
 
 /// The cells that JSON has no exact value for, as the text that is read back as the same value.
 fn exact(cells: &RecordBatch) -> RecordBatch {

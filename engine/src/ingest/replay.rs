@@ -22,13 +22,13 @@ use boathouse_connectors::format::{self, FILE, METADATA_COLUMNS, RESCUED, ROW, S
 use boathouse_connectors::{LocalFile, Options};
 use boathouse_sql::statement::{OnChangedFile, ReplayQuarantine};
 use datafusion::common::DFSchema;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::decode::Decoding;
 use super::discover;
 use super::load::{Batch, Loader, PIPELINE_TAG, Ready, SOURCE_TAG, conform, count};
 use super::plan::PipelinePlan;
-use super::quarantine::{QuarantinedRow, quarantined_rows};
+use super::quarantine::{QuarantinedRow, RawCells, quarantined_rows};
 use super::run::{CommitBatch, OpenRun, commit_batch, position_of, settle};
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
@@ -70,6 +70,13 @@ async fn replay(
         return Ok(());
     }
     let source = plan.declared.clone().unwrap_or(settled.source);
+    if source.is_empty() {
+        return Err(SqlError::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the columns of the pipeline's source are not known",
+        )
+        .hint("name them with COLUMNS, or load a file first"));
+    }
     let mut loader = Loader::new(&plan, pipeline.id, open.run, source, open.counters);
     loader.prepare().await?;
     let ready = loader.ready()?;
@@ -217,11 +224,12 @@ fn decode(
     let mut file = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
     for row in waiting {
         // A record that could not be split has no cells; SET can still give it some.
-        let cells = match serde_json::from_str::<Value>(&row.raw) {
-            Ok(Value::Object(cells)) => cells,
-            _ => Map::new(),
+        let cells = if has_cells(row) {
+            row.raw.as_str()
+        } else {
+            "{}"
         };
-        writeln!(file, "{}", Value::Object(cells)).map_err(failed)?;
+        writeln!(file, "{cells}").map_err(failed)?;
     }
     file.flush().map_err(failed)?;
     drop(file);
@@ -397,12 +405,14 @@ fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
     };
     let mut left = StringBuilder::new();
     for text in texts {
-        let object = text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-        match object {
+        // As they were written: a number may have more digits than a number of JSON is read with.
+        let cells = text.and_then(|text| serde_json::from_str::<RawCells>(text).ok());
+        match cells {
             None => left.append_option(text),
-            Some(mut object) => {
-                object.retain(|name, _| !corrected.contains(&name.as_str()));
-                left.append_option((!object.is_empty()).then(|| Value::Object(object).to_string()));
+            Some(mut cells) => {
+                cells.retain(|name, _| !corrected.contains(&name.as_str()));
+                let kept = serde_json::to_string(&cells).ok();
+                left.append_option(kept.filter(|_| !cells.is_empty()));
             }
         }
     }

@@ -5,7 +5,7 @@
 //! the batch away and begins again from the settled state, a few times with growing pauses. Dropping the
 //! future stops the run and records it as cancelled; a commit under way is found by the next run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,7 +228,10 @@ impl Drop for OpenRun {
 
 /// What earlier runs have made true.
 pub(super) struct Settled {
+    /// The source's columns as they were found last.
     pub source: SourceSchema,
+    /// They were found under another FORMAT, and say nothing about what is found under this one.
+    pub stale: bool,
     /// Where the table's mark stands.
     pub mark: Option<i64>,
     /// The catalog does not know the commit the mark names.
@@ -251,19 +254,17 @@ pub(super) async fn settle(plan: &PipelinePlan, pipeline: ObjectId) -> Result<Se
         None => None,
     };
     let resolved = positions.resolve(pipeline, mark.unwrap_or(0)).await?;
-    let source = match positions.last_committed(pipeline).await? {
-        // Columns found under another FORMAT say nothing about what is found under this one.
-        Some(position)
-            if position.position["stamp"]
-                .as_str()
-                .is_none_or(|stamp| stamp == plan.format_stamp) =>
-        {
-            SourceSchema::from_json(&position.position["source"])
+    let (source, stale) = match positions.last_committed(pipeline).await? {
+        Some(position) => {
+            let stamp = position.position["stamp"].as_str();
+            let stale = stamp.is_some_and(|stamp| stamp != plan.format_stamp);
+            (SourceSchema::from_json(&position.position["source"]), stale)
         }
-        _ => SourceSchema::default(),
+        None => (SourceSchema::default(), false),
     };
     Ok(Settled {
         source,
+        stale,
         mark,
         unknown: mark.is_some() && !resolved.known,
     })
@@ -292,7 +293,17 @@ async fn attempt(
             "load them anew through a pipeline that reads from \"{folder}\""
         )));
     }
-    let found = discover::discover(&plan, &ledger, trigger).await?;
+    let in_table = engine.catalog.files().in_table(pipeline.id).await?;
+    let found = discover::discover(&plan, &ledger, &in_table, trigger).await?;
+    if trigger == Trigger::FullRefresh
+        && let Some(path) = found
+            .unsettled
+            .iter()
+            .find(|path| in_table.contains_key(*path))
+    {
+        return Err(not_refreshed(&format!("\"{path}\" is being written to"))
+            .hint("try again when it is complete"));
+    }
     move_files(open, &plan, &found.to_move).await?;
     if found.to_load.is_empty() {
         if trigger == Trigger::FullRefresh {
@@ -304,7 +315,7 @@ async fn attempt(
 
     let mut source = match &plan.declared {
         Some(declared) => declared.clone(),
-        None if trigger == Trigger::FullRefresh => SourceSchema::default(),
+        None if settled.stale || trigger == Trigger::FullRefresh => SourceSchema::default(),
         None => settled.source,
     };
     if source.is_empty() {
@@ -341,9 +352,12 @@ async fn attempt(
         open.add_messages(std::mem::take(&mut loader.messages))
             .await?;
         let missing = (trigger == Trigger::FullRefresh)
-            .then(|| work.missing(&ledger))
+            .then(|| work.missing(&in_table))
             .flatten();
-        let failed = work.record_failures(open, &plan, pipeline.id).await?;
+        // Of a refresh that does not take place nothing is put on record but what was wrong.
+        let failed = work
+            .record_failures(open, &plan, pipeline.id, missing.is_none())
+            .await?;
         let refusal = match missing {
             Some(path) => Some(
                 not_refreshed(&format!("\"{path}\" could not be loaded"))
@@ -358,7 +372,7 @@ async fn attempt(
             return Err(error);
         }
         mark = work
-            .commit(&mut loader, open, mark, trigger, &ledger)
+            .commit(&mut loader, open, mark, trigger, &in_table)
             .await?;
         open.counters = loader.counters;
         engine
@@ -439,12 +453,8 @@ impl RunBatch {
     }
 
     /// A file that has rows in the table and could not be loaded anew, or could not be fetched.
-    fn missing(&self, ledger: &HashMap<String, LedgerFile>) -> Option<String> {
-        let loaded_before = |path: &&String| {
-            ledger
-                .get(*path)
-                .is_some_and(|known| known.state == FileState::Loaded)
-        };
+    fn missing(&self, in_table: &HashMap<String, LedgerFile>) -> Option<String> {
+        let loaded_before = |path: &&String| in_table.contains_key(*path);
         let failed = self.failed.iter().map(|(entry, _)| &entry.path);
         self.unfetched
             .iter()
@@ -482,6 +492,7 @@ impl RunBatch {
         open: &mut OpenRun,
         plan: &PipelinePlan,
         pipeline: ObjectId,
+        in_ledger: bool,
     ) -> Result<bool, SqlError> {
         if self.failed.is_empty() {
             return Ok(!self.unfetched.is_empty());
@@ -494,11 +505,13 @@ impl RunBatch {
             ledger.push(file);
             messages.push(message);
         }
-        plan.engine()
-            .catalog
-            .files()
-            .record(pipeline, &ledger)
-            .await?;
+        if in_ledger {
+            plan.engine()
+                .catalog
+                .files()
+                .record(pipeline, &ledger)
+                .await?;
+        }
         open.add_messages(messages).await?;
         Ok(true)
     }
@@ -510,7 +523,7 @@ impl RunBatch {
         open: &OpenRun,
         mark: Option<i64>,
         trigger: Trigger,
-        ledger: &HashMap<String, LedgerFile>,
+        in_table: &HashMap<String, LedgerFile>,
     ) -> Result<Option<i64>, SqlError> {
         if self.batch.ledger.is_empty() {
             return Ok(mark);
@@ -519,7 +532,7 @@ impl RunBatch {
         let pipeline = loader.pipeline;
         let position = position_of(plan, &loader.source);
         if trigger == Trigger::FullRefresh {
-            self.remove_missing(ledger, open.run);
+            self.remove_missing(in_table, open.run);
         }
         let superseded = self.superseded(plan, pipeline, trigger).await?;
         let ready = loader.ready()?;
@@ -528,7 +541,7 @@ impl RunBatch {
                 ready,
                 pipeline,
                 trigger,
-                ledger,
+                in_table,
                 plan.options.move_to.is_some(),
             )
             .await?;
@@ -552,10 +565,9 @@ impl RunBatch {
     }
 
     /// Puts on record that files which are gone have no rows any more; should they return they are new.
-    fn remove_missing(&mut self, ledger: &HashMap<String, LedgerFile>, run: RunId) {
-        let gone: Vec<LedgerFile> = ledger
+    fn remove_missing(&mut self, in_table: &HashMap<String, LedgerFile>, run: RunId) {
+        let gone: Vec<LedgerFile> = in_table
             .values()
-            .filter(|known| matches!(known.state, FileState::Loaded | FileState::Skipped))
             .filter(|known| !self.reasons.contains_key(&known.path))
             .map(|known| LedgerFile {
                 state: FileState::Removed,
@@ -576,15 +588,27 @@ impl RunBatch {
         pipeline: ObjectId,
         trigger: Trigger,
     ) -> Result<Vec<ReplayMark>, SqlError> {
-        let changed = |path: &str| self.reasons.get(path) == Some(&Reason::Changed);
+        let changed: HashSet<&str> = self
+            .batch
+            .loaded
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .filter(|path| self.reasons.get(*path) == Some(&Reason::Changed))
+            .collect();
         let all = trigger == Trigger::FullRefresh;
-        if !all && !self.batch.loaded.iter().any(|entry| changed(&entry.path)) {
+        if !all && changed.is_empty() {
             return Ok(Vec::new());
         }
         let rows = quarantined_rows(plan.engine(), Some(pipeline)).await?;
         Ok(rows
             .iter()
-            .filter(|row| row.is_waiting() && (all || row.file.as_deref().is_some_and(changed)))
+            .filter(|row| {
+                let anew = row
+                    .file
+                    .as_deref()
+                    .is_some_and(|file| changed.contains(file));
+                row.is_waiting() && (all || anew)
+            })
             .map(|row| ReplayMark {
                 sequence: row.sequence,
                 row_id: row.row_id,
@@ -598,7 +622,7 @@ impl RunBatch {
         ready: &super::load::Ready,
         pipeline: ObjectId,
         trigger: Trigger,
-        ledger: &HashMap<String, LedgerFile>,
+        in_table: &HashMap<String, LedgerFile>,
         paths_are_reused: bool,
     ) -> Result<Vec<String>, SqlError> {
         let snapshot = ready.target.table.snapshot(None).await?;
@@ -629,7 +653,7 @@ impl RunBatch {
         }
         for entry in &self.batch.loaded {
             let changed = self.reasons.get(&entry.path) == Some(&Reason::Changed);
-            let had_rows = ledger.get(&entry.path).is_some_and(|file| file.rows > 0);
+            let had_rows = in_table.get(&entry.path).is_some_and(|file| file.rows > 0);
             if changed && had_rows && !found.contains(&entry.path.as_str()) {
                 return Err(SqlError::new(
                     SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -231,9 +231,23 @@ fn assignable(from: &ColumnType, to: &ColumnType) -> bool {
     };
     let text = |one: &T| matches!(one, T::Text | T::Varchar(_) | T::Char(_));
     let time = |one: &T| matches!(one, T::Date | T::Timestamp | T::TimestampTz);
+    // What a cast to text writes otherwise than PostgreSQL is left to the query.
+    let plain = |one: &T| {
+        matches!(
+            one,
+            T::Boolean
+                | T::SmallInt
+                | T::Integer
+                | T::BigInt
+                | T::Numeric { .. }
+                | T::Date
+                | T::Json
+                | T::Jsonb
+        )
+    };
     let kin = from.arrow() == to.arrow()
         || text(from)
-        || text(to)
+        || (text(to) && plain(from))
         || (number(from) && number(to))
         || (time(from) && time(to))
         || matches!((from, to), (T::Array(_), T::Array(_)));

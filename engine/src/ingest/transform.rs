@@ -27,6 +27,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::plan::PipelinePlan;
+use super::quarantine::RawCells;
 use super::schema::SourceSchema;
 use crate::error::{SqlError, SqlState};
 use crate::query::{self, QueryContext};
@@ -175,9 +176,7 @@ impl Transform {
             && (self.loses_rescued || !self.unrescued.is_empty())
         {
             for (row, text) in rescued.iter().enumerate() {
-                let object = text.and_then(|text| {
-                    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok()
-                });
+                let object = text.and_then(|text| serde_json::from_str::<RawCells>(text).ok());
                 let misfit = object
                     .iter()
                     .flatten()

@@ -10,9 +10,10 @@
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::state::{FileState, RunCounters};
-use boathouse_connectors::{FileEntry, LocalFile};
+use boathouse_connectors::{FileEntry, FormatError, LocalFile};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
@@ -22,9 +23,11 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
+use super::check::Checks;
 use super::decode::Decoding;
 use super::discover::ledger_file;
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, conform, count, judge, without_unfit};
+use super::plan::PipelinePlan;
 use super::quarantine::{QuarantineWriter, Rejected};
 use super::transform::{Transform, with_source};
 use crate::error::{SqlError, SqlState};
@@ -49,8 +52,8 @@ struct ReadFile {
 /// What feeding the query came to: the files read, and the rows of them that were rejected.
 struct Fed {
     files: Vec<ReadFile>,
-    quarantine: QuarantineWriter,
-    bad: Option<(usize, boathouse_connectors::FormatError)>,
+    quarantine: Option<QuarantineWriter>,
+    bad: Option<(usize, FormatError)>,
 }
 
 /// Loads the files into the batch. Gives those that had to be left out.
@@ -112,7 +115,7 @@ async fn attempt(
     let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
     let format = Arc::clone(&loader.plan.format);
     let local: Vec<LocalFile> = files.iter().map(|(_, file)| file.clone()).collect();
-    let feeding = tokio::spawn(feed(format, local, transform, sender, quarantine));
+    let feeding = tokio::spawn(feed(format, local, transform, sender, Some(quarantine)));
 
     let provider = source_table(&source, receiver)?;
     let context = with_source(&loader.plan.context, provider);
@@ -134,7 +137,7 @@ async fn attempt(
         file.set_tag(PIPELINE_TAG, &loader.pipeline.to_string());
     }
     batch.adds.extend(adds);
-    for quarantine in [fed.quarantine, of_output] {
+    for quarantine in fed.quarantine.into_iter().chain([of_output]) {
         if let Some(file) = quarantine.finish().await? {
             batch.quarantine.push(file);
         }
@@ -226,13 +229,78 @@ fn is_of_the_data(error: &SqlError) -> bool {
         )
 }
 
+/// The first rows that a query over all of `files` gives and `checks` keep. Writes nothing.
+pub(super) async fn preview(
+    plan: &PipelinePlan,
+    transform: &Arc<Transform>,
+    checks: &Checks,
+    files: Vec<LocalFile>,
+    mut left: usize,
+) -> Result<Vec<RecordBatch>, SqlError> {
+    let Some(whole) = transform.whole_query() else {
+        return Err(SqlError::internal("the query is row by row"));
+    };
+    let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
+    let feeding = tokio::spawn(feed(
+        Arc::clone(&plan.format),
+        files,
+        Arc::clone(transform),
+        sender,
+        None,
+    ));
+    let provider = source_table(transform.source(), receiver)?;
+    let context = with_source(&plan.context, provider);
+    let planned = query::plan_query(&context, whole, &[]).await?;
+    let mut stream = query::execute_query(&context, &planned, &[]).await?;
+    let mut rows = Vec::new();
+    while left > 0
+        && let Some(output) = stream.next().await
+    {
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => {
+                drop((stream, planned, context));
+                // What a file is reproached with says more than that the query stopped.
+                return Err(match feeding.await {
+                    Ok(Ok(Fed {
+                        bad: Some((_, cause)),
+                        ..
+                    })) => format_failure(cause),
+                    _ => query::failure(error),
+                });
+            }
+        };
+        let columns = output.columns().to_vec();
+        let output = RecordBatch::try_new(Arc::clone(transform.fields()), columns)
+            .map_err(|error| SqlError::internal("the query gave other columns").caused_by(error))?;
+        let kept = match checks.judge(&output).keep {
+            Some(keep) => filter_record_batch(&output, &keep)
+                .map_err(|error| SqlError::internal("could not filter rows").caused_by(error))?,
+            None => output,
+        };
+        let kept = kept.slice(0, kept.num_rows().min(left));
+        left -= kept.num_rows();
+        rows.push(kept);
+    }
+    // Enough was seen; what is still being read is of no use.
+    feeding.abort();
+    Ok(rows)
+}
+
+/// Why a file could not be read, as the answer to a statement.
+pub(super) fn format_failure(error: FormatError) -> SqlError {
+    let mut failed = SqlError::new(SqlState(error.sqlstate), error.to_string());
+    failed.hint.clone_from(&error.hint);
+    failed.caused_by(error)
+}
+
 /// Decodes the files one after the other into the query's source.
 async fn feed(
     format: Arc<dyn boathouse_connectors::FileFormat>,
     files: Vec<LocalFile>,
     transform: Arc<Transform>,
     sender: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
-    mut quarantine: QuarantineWriter,
+    mut quarantine: Option<QuarantineWriter>,
 ) -> Result<Fed, SqlError> {
     let mut read = Vec::with_capacity(files.len());
     for (index, file) in files.into_iter().enumerate() {
@@ -245,7 +313,9 @@ async fn feed(
             super::failpoint::hit("after_read");
             rows_rejected += count(decoded.rejected.len());
             for row in decoded.rejected {
-                quarantine.write(Rejected::of_record(&name, row)).await?;
+                if let Some(quarantine) = &mut quarantine {
+                    quarantine.write(Rejected::of_record(&name, row)).await?;
+                }
             }
             let typed = RecordBatch::try_new(
                 Arc::clone(transform.source()),
@@ -258,7 +328,9 @@ async fn feed(
             rows += count(typed.num_rows());
             rows_rejected += count(unfit.len());
             for row in unfit {
-                quarantine.write(row).await?;
+                if let Some(quarantine) = &mut quarantine {
+                    quarantine.write(row).await?;
+                }
             }
             if sender.send(Ok(typed)).await.is_err() {
                 // The query ended before its source did, as with LIMIT; the rest is read unseen.

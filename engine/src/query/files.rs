@@ -439,7 +439,7 @@ impl PartitionStream for DecodedFile {
             let mut wanted = DecodeSchema::new(Arc::clone(&schema));
             wanted.keep_unknown = false;
             let mut failure = None;
-            let done = format.read(&file, &wanted, &mut |decoded| {
+            let done = format.read(&file.as_it_is(), &wanted, &mut |decoded| {
                 match check(&decoded.batch, &decoded.rejected, &file.name, &schema) {
                     Ok(batch) => {
                         // The query has gone when nobody receives any more.

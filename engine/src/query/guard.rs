@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use datafusion::common::Column;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Case, Expr, Operator};
@@ -31,25 +31,43 @@ pub fn divisions(right: Expr, left: &Expr) -> Expr {
         .collect();
     let unchanged = right.clone();
     right
-        .transform_up(|expr| {
+        .transform_down(|expr| {
+            // What these compute is not of the row that the AND is about.
+            if matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_)) {
+                return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
+            }
             let Some(divisor) = divisor(&expr) else {
                 return Ok(Transformed::no(expr));
             };
             let columns = divisor.column_refs();
+            // Columns of other relations would keep the division from being pushed down to its own.
+            let relations: HashSet<_> = expr
+                .column_refs()
+                .into_iter()
+                .map(|column| column.relation.clone())
+                .collect();
+            let near = |named: &HashSet<&Column>| {
+                named
+                    .iter()
+                    .all(|column| relations.contains(&column.relation))
+            };
             let guard = guards
                 .iter()
-                .filter(|(_, named)| !named.is_disjoint(&columns))
+                .filter(|(_, named)| !named.is_disjoint(&columns) && near(named))
                 .map(|(part, _)| (*part).clone())
                 .reduce(Expr::and);
             Ok(match guard {
-                Some(guard) => Transformed::yes(Expr::Case(Case {
-                    expr: None,
-                    when_then_expr: vec![(
-                        Box::new(Expr::IsNotFalse(Box::new(guard))),
-                        Box::new(expr),
-                    )],
-                    else_expr: None,
-                })),
+                Some(guard) => {
+                    let case = Expr::Case(Case {
+                        expr: None,
+                        when_then_expr: vec![(
+                            Box::new(Expr::IsNotFalse(Box::new(guard))),
+                            Box::new(expr),
+                        )],
+                        else_expr: None,
+                    });
+                    Transformed::new(case, true, TreeNodeRecursion::Jump)
+                }
                 None => Transformed::no(expr),
             })
         })
@@ -77,20 +95,22 @@ fn divisor(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// Whether a condition may be asked twice: it reads columns and nothing else.
+/// Whether a condition may be asked twice: it reads columns and nothing else. One that divides itself is
+/// left out, or a row of such conditions would double with each of them.
 fn is_plain(part: &Expr) -> bool {
     !part.is_volatile()
         && !part
             .exists(|expr| {
-                Ok(matches!(
-                    expr,
-                    Expr::ScalarSubquery(_)
-                        | Expr::InSubquery(_)
-                        | Expr::Exists(_)
-                        | Expr::AggregateFunction(_)
-                        | Expr::WindowFunction(_)
-                        | Expr::Unnest(_)
-                ))
+                Ok(divisor(expr).is_some()
+                    || matches!(
+                        expr,
+                        Expr::ScalarSubquery(_)
+                            | Expr::InSubquery(_)
+                            | Expr::Exists(_)
+                            | Expr::AggregateFunction(_)
+                            | Expr::WindowFunction(_)
+                            | Expr::Unnest(_)
+                    ))
             })
             .unwrap_or(true)
 }

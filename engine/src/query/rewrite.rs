@@ -701,15 +701,11 @@ fn rewrite_one(expr: &mut Expr, frame: Option<WindowFrame>) -> Result<Option<Exp
             operator(&format!("number {digits}"), Vec::new())
         }
         Expr::Value(_) | Expr::Identifier(_) => return Ok(None),
-        Expr::CompoundIdentifier(parts) => {
-            // `schema.table.column`: resolved relations stand under their table name alone.
-            if parts.len() > 2 {
-                let keep = parts.split_off(parts.len() - 2);
-                Expr::CompoundIdentifier(keep)
-            } else {
-                return Ok(None);
-            }
+        // `schema.table.column`: resolved relations stand under their table name alone.
+        Expr::CompoundIdentifier(parts) if parts.len() > 2 => {
+            Expr::CompoundIdentifier(parts.split_off(parts.len() - 2))
         }
+        Expr::CompoundIdentifier(_) => return Ok(None),
         Expr::Nested(inner) => take_box(inner),
         Expr::Collate { expr: inner, .. } => take_box(inner),
         Expr::Cast {
@@ -1109,9 +1105,8 @@ fn rewrite_aggregate(function: &mut Function, name: &str) -> Result<Option<Expr>
         | "var_samp" | "corr" | "covar_pop" | "covar_samp" | "regr_avgx" | "regr_avgy"
         | "regr_intercept" | "regr_r2" | "regr_slope" | "regr_sxx" | "regr_sxy" | "regr_syy"
         | "regr_count" => {
-            match name {
-                "variance" => set_name(function, "var_samp"),
-                _ => {}
+            if name == "variance" {
+                set_name(function, "var_samp");
             }
             wrap_arguments(function, |_, expr| {
                 operator("cast double precision", vec![expr])

@@ -231,12 +231,29 @@ fn judge(before: &[u8], sample: &[u8], at_end: bool) -> &'static Encoding {
     match std::str::from_utf8(sample) {
         Ok(_) => return UTF_8,
         Err(error) if error.error_len().is_none() && !at_end => return UTF_8,
+        // A stray byte does not make another encoding of a text that is full of UTF-8.
+        Err(_) if mostly_utf8(sample) => return UTF_8,
         Err(_) => {}
     }
     let mut detector = chardetng::EncodingDetector::new(chardetng::Iso2022JpDetection::Deny);
     detector.feed(before, false);
     detector.feed(sample, at_end);
     detector.guess(None, chardetng::Utf8Detection::Deny)
+}
+
+/// Whether more of what is not ASCII is valid UTF-8 than is not. Letters of other encodings seldom come in
+/// such pairs.
+fn mostly_utf8(sample: &[u8]) -> bool {
+    let (mut valid, mut invalid) = (0usize, 0usize);
+    for chunk in sample.utf8_chunks() {
+        valid += chunk
+            .valid()
+            .chars()
+            .filter(|character| !character.is_ascii())
+            .count();
+        invalid += usize::from(!chunk.invalid().is_empty());
+    }
+    valid > invalid
 }
 
 /// What a text is written in, once that is decided.

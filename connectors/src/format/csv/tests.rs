@@ -159,6 +159,25 @@ fn a_row_that_is_not_utf8_is_rejected_alone() {
 }
 
 #[test]
+fn a_stray_byte_does_not_make_another_encoding_of_a_utf8_text() {
+    let text = "a,b\n1,é\n2,ü\n".as_bytes();
+    check_bytes(
+        &[text, b"3,caf\xe9\n"].concat(),
+        &[],
+        expect![[r#"
+            a Int64, b Utf8
+            +---+---+----------+------+
+            | a | b | _rescued | _row |
+            +---+---+----------+------+
+            | 1 | é |          | 2    |
+            | 2 | ü |          | 3    |
+            +---+---+----------+------+
+            rejected 4: the record is not valid UTF-8; its raw content is shown as windows-1252 [22021] "3,café"
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_not_valid_in_its_encoding_is_rejected_alone() {
     let mut utf16: Vec<u8> = "a,b\n1,é\n2,é"
         .encode_utf16()

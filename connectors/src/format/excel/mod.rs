@@ -22,7 +22,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
@@ -51,36 +51,52 @@ impl Format for Excel {
         Ok(Arc::new(ExcelFormat {
             options: written,
             memory_mib: settings.memory_mib,
-            open: Mutex::new(None),
         }))
     }
 }
 
 /// How the workbooks of a pipeline are laid out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ExcelFormat {
     /// As written: the reading process takes them again.
     options: Vec<(String, String)>,
     memory_mib: u64,
-    /// The workbook whose columns were looked at last, still open: most likely it is read next.
-    open: Mutex<Option<(OpenFile, Session)>>,
 }
 
-/// Which file a session has open.
-#[derive(Debug, PartialEq)]
+/// The workbook of this process whose columns were looked at last, still open: most likely it is read
+/// next. One, and not for long: it holds memory.
+static KEPT: Mutex<Option<(OpenFile, Session)>> = Mutex::new(None);
+const KEPT_TIME: Duration = Duration::from_secs(10);
+
+/// Which file a session has open, and how it reads it.
+#[derive(Debug, Clone, PartialEq)]
 struct OpenFile {
     path: PathBuf,
     size: u64,
     modified: Option<SystemTime>,
+    options: Vec<(String, String)>,
+}
+
+fn take_kept(wanted: impl Fn(&OpenFile) -> bool) -> Option<(OpenFile, Session)> {
+    let mut kept = match KEPT.lock() {
+        Ok(kept) => kept,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    if kept.as_ref().is_some_and(|(file, _)| wanted(file)) {
+        kept.take()
+    } else {
+        None
+    }
 }
 
 impl OpenFile {
-    fn of(file: &LocalFile) -> Self {
+    fn of(file: &LocalFile, format: &ExcelFormat) -> Self {
         let modified = std::fs::metadata(&file.path).and_then(|metadata| metadata.modified());
         Self {
             path: file.path.clone(),
             size: file.size,
             modified: modified.ok(),
+            options: format.options.clone(),
         }
     }
 }
@@ -88,23 +104,26 @@ impl OpenFile {
 impl ExcelFormat {
     /// The session that has the file open, or a new one.
     fn session(&self, file: &OpenFile) -> Result<Session, FormatError> {
-        let kept = match self.open.lock() {
-            Ok(mut open) => open.take(),
-            Err(poisoned) => poisoned.into_inner().take(),
-        };
-        match kept {
-            Some((kept, session)) if kept == *file => Ok(session),
-            _ => Session::start(self.memory_mib),
+        match take_kept(|kept| kept == file) {
+            Some((_, session)) => Ok(session),
+            None => Session::start(self.memory_mib),
         }
     }
 
-    /// Keeps a session for the next request; the one kept before ends.
-    fn keep(&self, file: OpenFile, session: Option<Session>) {
-        let kept = session.map(|session| (file, session));
-        match self.open.lock() {
-            Ok(mut open) => *open = kept,
-            Err(poisoned) => *poisoned.into_inner() = kept,
-        }
+    /// Keeps a session for the next request, for a while; the one kept before ends.
+    fn keep(file: OpenFile, session: Session) {
+        let before = {
+            let mut kept = match KEPT.lock() {
+                Ok(kept) => kept,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+            kept.replace((file.clone(), session))
+        };
+        drop(before);
+        std::thread::spawn(move || {
+            std::thread::sleep(KEPT_TIME);
+            drop(take_kept(|kept| *kept == file));
+        });
     }
 
     fn request(&self, file: &LocalFile, task: Task) -> Request {
@@ -122,7 +141,7 @@ impl FileFormat for ExcelFormat {
     fn infer(&self, file: &LocalFile, limits: &InferenceLimits) -> Result<SchemaRef, FormatError> {
         let request = self.request(file, Task::Infer { rows: limits.rows });
         let mut schema = None;
-        let open = OpenFile::of(file);
+        let open = OpenFile::of(file, self);
         let session = self
             .session(&open)?
             .ask(&request, &mut |kind, bytes| {
@@ -132,7 +151,9 @@ impl FileFormat for ExcelFormat {
                 Ok(Next::Continue)
             })
             .map_err(|error| error.file(&file.name))?;
-        self.keep(open, session);
+        if let Some(session) = session {
+            Self::keep(open, session);
+        }
         schema.map(Arc::new).ok_or_else(|| {
             FormatError::new(sqlstate::INTERNAL_ERROR, "no columns were answered").file(&file.name)
         })
@@ -152,7 +173,7 @@ impl FileFormat for ExcelFormat {
         let request = self.request(file, task);
         let output = schema.output();
         let mut statistics = FileStatistics::default();
-        let session = self.session(&OpenFile::of(file))?;
+        let session = self.session(&OpenFile::of(file, self))?;
         let answered = session.ask(&request, &mut |kind, bytes| {
             match kind {
                 protocol::BATCH => {

@@ -161,7 +161,9 @@ impl<'a> Batch<'a> {
             };
             filled[target] = true;
             if !append_value(&mut self.builders[target], &value, format) {
-                self.rescue(at, key, value);
+                // Under the column's name, by which it is looked for and corrected.
+                let name = self.schema.columns.field(target).name().clone();
+                self.rescue(at, name, value);
             }
         }
         for (builder, filled) in self.builders.iter_mut().zip(filled) {

@@ -50,6 +50,10 @@ pub fn fit(
     {
         return parse(column, builder, name, rescued);
     }
+    // A count of something is no time, nor the other way round, whatever a cast makes of it.
+    if is_time(column.data_type()) != is_time(field.data_type()) && !is_text(field.data_type()) {
+        return nothing_fits(column, field, name, rescued);
+    }
     // No cast between the two types at all.
     let Ok(mut fitted) = cast(column, field.data_type()) else {
         return nothing_fits(column, field, name, rescued);
@@ -67,6 +71,13 @@ fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::Arro
         ..CastOptions::default()
     };
     cast_with_options(column, to, &options)
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)
+    )
 }
 
 fn nothing_fits(

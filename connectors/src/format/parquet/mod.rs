@@ -180,7 +180,11 @@ fn convert(
 
 /// Rows that are about [`BATCH_BYTES`] in the row group with the longest rows.
 fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
-    let rows = metadata.row_groups().iter().map(|group| {
+    let filled = metadata
+        .row_groups()
+        .iter()
+        .filter(|group| group.num_rows() > 0);
+    let rows = filled.map(|group| {
         let rows = u64::try_from(group.num_rows()).unwrap_or(0);
         let bytes: u64 = group
             .columns()

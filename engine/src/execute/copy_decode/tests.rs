@@ -37,7 +37,7 @@ fn shown<'a>(
     chunks: impl Iterator<Item = &'a [u8]>,
 ) -> String {
     let mut decoder = CopyDecoder::new("t", options, columns, "Asia/Jakarta").unwrap();
-    let mut decode = || {
+    let decode = || {
         for chunk in chunks {
             decoder.push(chunk)?;
         }
