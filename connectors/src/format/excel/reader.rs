@@ -3,11 +3,14 @@
 //! Whatever a workbook makes the library allocate, this process ends and the server lives. It
 //! reads one request, answers in frames and ends; it writes nothing else anywhere.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
@@ -30,9 +33,16 @@ use super::sheet::{Purpose, Sheet};
 const TEXT_BYTES_FREE: u64 = 64 << 20;
 const TEXT_RATIO_MAX: u64 = 20;
 
+/// Batches parsed and not yet written.
+const BATCHES_AHEAD: usize = 2;
+
 /// `boathouse __read-excel`: what the binary calls with the arguments after that word.
 pub fn excel_reader_main(_arguments: impl Iterator<Item = String>) -> ExitCode {
-    let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    // A handle of its own, because a thread of its own writes the rows.
+    let Ok(descriptor) = io::stdout().as_fd().try_clone_to_owned() else {
+        return ExitCode::FAILURE;
+    };
+    let mut output = BufWriter::with_capacity(1 << 16, File::from(descriptor));
     let mut requests = io::stdin().lock();
     let mut opened = None;
     loop {
@@ -100,7 +110,7 @@ impl Opened {
 fn serve(
     request: &Request,
     opened: &mut Option<Opened>,
-    output: &mut impl Write,
+    output: &mut (impl Write + Send),
 ) -> Result<(), FormatError> {
     let mut options = Options::new("format \"EXCEL\"", request.options.iter().map(owned));
     let settings = Settings::take(&mut options).map_err(|error| {
@@ -195,14 +205,48 @@ impl Context<'_> {
         sheets: &[String],
         schema: &DecodeSchema,
         request: &Request,
-        output: &mut impl Write,
+        output: &mut (impl Write + Send),
     ) -> Result<(), FormatError> {
+        // Parsing goes on while the parent takes its time to read.
+        let (sender, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+        let (total, written) = thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let written = batches
+                    .iter()
+                    .try_for_each(|batch: RecordBatch| write_batch(output, &batch));
+                // Whoever still sends is told that nobody takes it any more.
+                drop(batches);
+                written
+            });
+            let total = self.read_sheets(sheets, schema, request, &sender);
+            drop(sender);
+            let written = writing.join().unwrap_or_else(|_| {
+                Err(FormatError::new(
+                    sqlstate::INTERNAL_ERROR,
+                    "writing the rows ended abnormally",
+                ))
+            });
+            (total, written)
+        });
+        written?;
+        answer(output, protocol::DONE, &total?)
+    }
+
+    fn read_sheets(
+        &mut self,
+        sheets: &[String],
+        schema: &DecodeSchema,
+        request: &Request,
+        batches: &mpsc::SyncSender<RecordBatch>,
+    ) -> Result<FileStatistics, FormatError> {
         let mut total = FileStatistics::default();
         for name in sheets {
             let merged = self.merged(name)?;
             let mut sink = |batch: RecordBatch| {
-                write_batch(output, &batch)?;
-                Ok(ControlFlow::Continue(()))
+                Ok(match batches.send(batch) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                })
             };
             let purpose = Purpose::Read {
                 schema,
@@ -221,7 +265,7 @@ impl Context<'_> {
             total.rows_skipped += statistics.rows_skipped;
             total.sheets.push(name.clone());
         }
-        answer(output, protocol::DONE, &total)
+        Ok(total)
     }
 }
 
