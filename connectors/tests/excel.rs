@@ -461,6 +461,22 @@ fn files_made_to_exhaust_memory_are_refused_at_once() {
     "#]],
     );
 
+    // More shared texts than the memory holds.
+    by_hand(
+        &path,
+        &workbook(""),
+        br#"<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" count="1" uniqueCount="30000000"><si><t>a</t></si></sst>"#,
+        &mut |out| out.write_all(br#"<row r="1"><c r="A1" t="s"><v>0</v></c></row>"#).unwrap(),
+    );
+    check_refused(
+        &path,
+        &[],
+        expect![[r#"
+        [53200] file "in/book": reading the workbook needs more than 768 MiB of memory
+        if the workbook is honest, raise memory_limit_mb or deliver it in parts
+    "#]],
+    );
+
     // One text of 32 KiB that a million cells refer to.
     let strings = format!(
         r#"<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>{}</t></si></sst>"#,

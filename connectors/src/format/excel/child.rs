@@ -139,14 +139,7 @@ impl Session {
                 if status.and_then(|status| status.signal()) != Some(ABORTED) {
                     return Err(super::guard::damaged("reading it ended abnormally"));
                 }
-                Err(FormatError::new(
-                    sqlstate::OUT_OF_MEMORY,
-                    format!(
-                        "reading the workbook needs more than {} MiB of memory",
-                        self.memory_mib
-                    ),
-                )
-                .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts"))
+                Err(super::guard::needs_memory(self.memory_mib))
             }
         }
     }

@@ -34,9 +34,12 @@ const PART_BYTES_FREE: u64 = 32 << 20;
 const RATIO_MAX: u64 = 100;
 const TOTAL_BYTES_MAX: u64 = 8 << 30;
 const PARTS_MAX: usize = 20_000;
+/// Bytes that the shortest shared text takes in memory.
+const SHARED_TEXT_BYTES: u64 = 32;
 const OLE_MAGIC: [u8; 8] = [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1];
 
-pub fn inspect(path: &Path) -> Result<Workbook, FormatError> {
+/// `memory_mib` is what reading it may use.
+pub fn inspect(path: &Path, memory_mib: u64) -> Result<Workbook, FormatError> {
     let mut file = File::open(path).map_err(FormatError::io)?;
     let size = file.metadata().map_err(FormatError::io)?.len();
     let mut magic = Vec::new();
@@ -84,7 +87,7 @@ pub fn inspect(path: &Path) -> Result<Workbook, FormatError> {
             },
         );
     }
-    inspect_zip(file)
+    inspect_zip(file, memory_mib)
 }
 
 pub fn protected() -> FormatError {
@@ -98,7 +101,28 @@ pub fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fo
         .caused_by(cause)
 }
 
-fn inspect_zip(file: File) -> Result<Workbook, FormatError> {
+pub fn needs_memory(memory_mib: u64) -> FormatError {
+    FormatError::new(
+        sqlstate::OUT_OF_MEMORY,
+        format!("reading the workbook needs more than {memory_mib} MiB of memory"),
+    )
+    .hint("if the workbook is honest, raise memory_limit_mb or deliver it in parts")
+}
+
+/// How many shared texts the beginning of their part promises.
+fn shared_texts(part: impl Read) -> Option<u64> {
+    let mut head = Vec::new();
+    part.take(1 << 10).read_to_end(&mut head).ok()?;
+    let name = b"uniqueCount=\"";
+    let start = memchr::memmem::find(&head, name)? + name.len();
+    let length = memchr::memchr(b'"', head.get(start..)?)?;
+    std::str::from_utf8(&head[start..start + length])
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn inspect_zip(file: File, memory_mib: u64) -> Result<Workbook, FormatError> {
     let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
     let bomb = |what: String| {
         FormatError::new(sqlstate::LIMIT_EXCEEDED, what)
@@ -141,6 +165,14 @@ fn inspect_zip(file: File) -> Result<Workbook, FormatError> {
             "the workbook unpacks to {} GiB",
             unpacked >> 30
         )));
+    }
+    // Found out by unpacking them all it takes seconds.
+    let promised = archive
+        .by_name("xl/sharedStrings.xml")
+        .ok()
+        .and_then(shared_texts);
+    if promised.is_some_and(|texts| texts.saturating_mul(SHARED_TEXT_BYTES) > memory_mib << 20) {
+        return Err(needs_memory(memory_mib));
     }
     let Some(kind) = kind else {
         return Err(

@@ -100,8 +100,8 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(path: &Path) -> Result<Self, FormatError> {
-        let workbook = guard::inspect(path)?;
+    fn open(path: &Path, memory_mib: u64) -> Result<Self, FormatError> {
+        let workbook = guard::inspect(path, memory_mib)?;
         let book = Book::open(path, workbook.kind)?;
         Ok(Self { workbook, book })
     }
@@ -118,7 +118,7 @@ fn serve(
     })?;
     let opened = match opened {
         Some(opened) => opened,
-        none => none.insert(Opened::open(&request.path)?),
+        none => none.insert(Opened::open(&request.path, request.memory_mib)?),
     };
     let sheets = settings.choose(&opened.book.sheets())?;
     let mut context = Context {
