@@ -21,8 +21,8 @@ mod sheet;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
@@ -65,8 +65,17 @@ struct ExcelFormat {
 
 /// The workbook of this process whose columns were looked at last, still open: most likely it is read
 /// next. One, and not for long: it holds memory.
-static KEPT: Mutex<Option<(OpenFile, Session)>> = Mutex::new(None);
+static KEPT: Mutex<Kept> = Mutex::new(Kept {
+    open: None,
+    watched: false,
+});
 const KEPT_TIME: Duration = Duration::from_secs(10);
+
+struct Kept {
+    open: Option<(OpenFile, Session, Instant)>,
+    /// A thread is there that ends it when its time is over.
+    watched: bool,
+}
 
 /// Which file a session has open, and how it reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,15 +86,26 @@ struct OpenFile {
     options: Vec<(String, String)>,
 }
 
-fn take_kept(wanted: impl Fn(&OpenFile) -> bool) -> Option<(OpenFile, Session)> {
-    let mut kept = match KEPT.lock() {
-        Ok(kept) => kept,
-        Err(poisoned) => poisoned.into_inner(),
-    };
-    if kept.as_ref().is_some_and(|(file, _)| wanted(file)) {
-        kept.take()
-    } else {
-        None
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the kept session when its time is over, and itself when there is none.
+fn watch_kept() {
+    loop {
+        std::thread::sleep(KEPT_TIME);
+        let mut kept = kept();
+        let over = kept
+            .open
+            .take_if(|(_, _, since)| since.elapsed() >= KEPT_TIME);
+        let idle = kept.open.is_none();
+        kept.watched = !idle;
+        drop(kept);
+        // Waits for a process to end: not under the lock.
+        drop(over);
+        if idle {
+            return;
+        }
     }
 }
 
@@ -104,26 +124,23 @@ impl OpenFile {
 impl ExcelFormat {
     /// The session that has the file open, or a new one.
     fn session(&self, file: &OpenFile) -> Result<Session, FormatError> {
-        match take_kept(|kept| kept == file) {
-            Some((_, session)) => Ok(session),
+        let found = kept().open.take_if(|(kept, _, _)| kept == file);
+        match found {
+            Some((_, session, _)) => Ok(session),
             None => Session::start(self.memory_mib),
         }
     }
 
     /// Keeps a session for the next request, for a while; the one kept before ends.
     fn keep(file: OpenFile, session: Session) {
-        let before = {
-            let mut kept = match KEPT.lock() {
-                Ok(kept) => kept,
-                Err(poisoned) => poisoned.into_inner(),
-            };
-            kept.replace((file.clone(), session))
-        };
+        let mut kept = kept();
+        let before = kept.open.replace((file, session, Instant::now()));
+        let watched = std::mem::replace(&mut kept.watched, true);
+        drop(kept);
         drop(before);
-        std::thread::spawn(move || {
-            std::thread::sleep(KEPT_TIME);
-            drop(take_kept(|kept| *kept == file));
-        });
+        if !watched {
+            std::thread::spawn(watch_kept);
+        }
     }
 
     fn request(&self, file: &LocalFile, task: Task) -> Request {
