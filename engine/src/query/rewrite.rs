@@ -249,6 +249,12 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         match expr {
+            Expr::Value(ValueWithSpan {
+                value: Value::Placeholder(name),
+                ..
+            }) if typing::parameter_number(name).is_none_or(|number| number == 0) => {
+                return ControlFlow::Break(Box::new(no_parameter(name)));
+            }
             Expr::Function(function)
                 if matches!(function.args, FunctionArguments::Subquery(_))
                     && function_name(&function.name) == "array" =>
@@ -616,6 +622,22 @@ fn is_limit_all(expr: &Expr) -> bool {
             ..
         })
     ) || matches!(expr, Expr::Identifier(ident) if ident.value.eq_ignore_ascii_case("all"))
+}
+
+/// What PostgreSQL says of `$0`, and of the `:name` that sqlparser takes for a parameter.
+fn no_parameter(name: &str) -> SqlError {
+    if name.starts_with('$') {
+        SqlError::new(
+            SqlState("42P02"),
+            format!("there is no parameter {name}"),
+        )
+    } else {
+        let near = name.chars().next().unwrap_or(':');
+        SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("syntax error at or near \"{near}\""),
+        )
+    }
 }
 
 fn limit_operand(expr: &mut Expr) {
