@@ -38,6 +38,10 @@ pub enum RowsTag {
     Fetch,
     /// `INSERT 0 n`, of `INSERT ... RETURNING`.
     Insert,
+    /// `UPDATE n`, of `UPDATE ... RETURNING`.
+    Update,
+    /// `DELETE n`, of `DELETE ... RETURNING`.
+    Delete,
     /// `SHOW`.
     Show,
     /// `EXPLAIN`.

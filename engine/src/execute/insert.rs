@@ -7,21 +7,23 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::{
     ColumnDefinition, ObjectKind, ObjectRef, Privilege, TableDefinition,
 };
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast;
-use boathouse_sql::statement::{Insert, InsertSource};
+use boathouse_sql::statement::{ConflictAction, Insert, InsertSource, OnConflict};
 use boathouse_sql::{parse_expression, parse_query};
 use datafusion::common::ScalarValue;
+use futures::StreamExt;
 
+use super::changes::{self, Subject};
+use super::conflict;
 use super::planning::KeptPlan;
 use super::write::{TableWrite, write_stream};
 use super::{PreparedPlan, done};
 use crate::error::{SqlError, SqlState};
-use crate::outcome::{Description, Outcome};
+use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::{self, QueryContext, Target};
 use crate::session::{Prepared, Session};
 
@@ -31,14 +33,12 @@ pub(crate) struct PlannedInsert {
     definition: Arc<TableDefinition>,
     given: Vec<ColumnDefinition>,
     source: KeptPlan,
+    description: Description,
 }
 
 impl PlannedInsert {
     pub fn description(&self) -> Description {
-        Description {
-            parameters: self.source.planned.parameters.clone(),
-            fields: None::<SchemaRef>,
-        }
+        self.description.clone()
     }
 }
 
@@ -48,12 +48,6 @@ pub(super) async fn plan(
     insert: &Insert,
     parameter_types: &[Option<ColumnType>],
 ) -> Result<PlannedInsert, SqlError> {
-    if insert.on_conflict.is_some() {
-        return Err(SqlError::unsupported("INSERT ... ON CONFLICT"));
-    }
-    if insert.returning.is_some() {
-        return Err(SqlError::unsupported("INSERT ... RETURNING"));
-    }
     let snapshot = Arc::clone(&context.snapshot);
     let definition = session.state.table(&snapshot, &insert.table)?;
     session.state.require(
@@ -102,12 +96,61 @@ pub(super) async fn plan(
             std::cmp::Ordering::Equal => {}
         }
     }
+    let mut description = Description {
+        parameters: source.parameters.clone(),
+        fields: None,
+    };
+    let mut add = |planned: &query::PlannedQuery| {
+        description.parameters = changes::all_parameters(&description.parameters, Some(planned));
+    };
+    if let Some(clause) = &insert.on_conflict {
+        let subject = conflicting(session, context, insert, clause).await?;
+        for key in conflict::arbiters(&definition, clause)? {
+            let none = conflict::numbered(&definition, &[])?;
+            let types = parameter_types;
+            add(&conflict::plan(context, &subject, clause, key, none, types).await?.1);
+        }
+    }
+    if let Some(items) = &insert.returning {
+        changes::check_returning(items, false)?;
+        let object = ObjectRef::new(ObjectKind::Table, definition.id);
+        let name = &definition.name;
+        session
+            .state
+            .require(&snapshot, object, Privilege::Select, "table", name)?;
+        let alias = insert.alias.as_ref().unwrap_or(name);
+        let types = parameter_types;
+        let planned =
+            changes::plan_returning(context, &definition, alias, items, Vec::new(), types).await?.1;
+        add(&planned);
+        description.fields = Some(planned.fields);
+    }
     Ok(PlannedInsert {
         schema_name,
         definition,
         given,
         source: KeptPlan::new(context, source)?,
+        description,
     })
+}
+
+/// The table of an INSERT whose rows may exist already.
+async fn conflicting(
+    session: &Session,
+    context: &QueryContext,
+    insert: &Insert,
+    clause: &OnConflict,
+) -> Result<Subject, SqlError> {
+    let updates = matches!(clause.action, ConflictAction::DoUpdate { .. });
+    let privilege = if updates {
+        Privilege::Update
+    } else {
+        Privilege::Insert
+    };
+    // PostgreSQL asks for SELECT on the columns of a named target, and on those an update reads.
+    let reads = updates || clause.target.is_some();
+    let alias = insert.alias.as_ref();
+    Subject::open(session, context, &insert.table, alias, privilege, reads).await
 }
 
 /// The columns a statement names, in its order; all of them when it names none.
@@ -142,7 +185,7 @@ pub(super) fn target_columns(
 
 /// Where a column's values go. A length is not part of it: a cast would cut the value, an assignment
 /// must refuse it.
-fn target(column: &ColumnDefinition) -> Target {
+pub(super) fn target(column: &ColumnDefinition) -> Target {
     Target {
         column: column.name.clone(),
         column_type: match &column.column_type {
@@ -197,7 +240,7 @@ fn adapt(
     Ok(query)
 }
 
-fn is_default(cell: &ast::Expr) -> bool {
+pub(super) fn is_default(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Identifier(word)
         if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
 }
@@ -229,14 +272,57 @@ pub(super) async fn execute(
             Arc::new(plan(session, &context, insert, &types).await?)
         }
     };
-    let stream = query::execute_query(&context, &planned.source.planned, parameters).await?;
-    let table_write = TableWrite::begin(
+    let own = changes::own(parameters, &planned.source.planned);
+    let mut stream = query::execute_query(&context, &planned.source.planned, own).await?;
+    let mut table_write = TableWrite::begin(
         session,
         &planned.schema_name,
         Arc::clone(&planned.definition),
         &planned.given,
     )
     .await?;
-    let rows = write_stream(session, table_write, stream, "WRITE").await?;
-    done(format!("INSERT 0 {rows}"))
+    if insert.returning.is_none() && insert.on_conflict.is_none() {
+        let rows = write_stream(session, table_write, stream, "WRITE").await?;
+        return done(format!("INSERT 0 {rows}"));
+    }
+    let types = changes::described(prepared);
+    let definition = &planned.definition;
+    let (rows, kept) = if let Some(clause) = &insert.on_conflict {
+        let mut complete = Vec::new();
+        while let Some(batch) = stream.next().await {
+            complete.push(table_write.checked(&batch.map_err(query::failure)?)?);
+        }
+        let rows = conflict::numbered(definition, &complete)?;
+        drop(complete);
+        let subject = conflicting(session, &context, insert, clause).await?;
+        let (schema_name, columns) = (&planned.schema_name, &definition.columns);
+        let mut write =
+            TableWrite::begin(session, schema_name, Arc::clone(definition), columns).await?;
+        write.keep_rows();
+        let request = conflict::Request {
+            context: &context,
+            clause,
+            subject: &subject,
+            types: &types,
+            parameters,
+        };
+        let count = conflict::write(session, request, rows, &mut write).await?;
+        let kept = write.take_kept();
+        write.finish(session, "WRITE").await?;
+        (count, kept)
+    } else {
+        table_write.keep_rows();
+        while let Some(batch) = stream.next().await {
+            table_write.write(&batch.map_err(query::failure)?).await?;
+        }
+        let kept = table_write.take_kept();
+        (table_write.finish(session, "WRITE").await?, kept)
+    };
+    let Some(items) = &insert.returning else {
+        return done(format!("INSERT 0 {rows}"));
+    };
+    let alias = insert.alias.as_ref().unwrap_or(&definition.name);
+    let (context, returning) =
+        changes::plan_returning(&context, definition, alias, items, kept, &types).await?;
+    changes::returned(&context, &returning, parameters, RowsTag::Insert).await
 }

@@ -11,12 +11,15 @@
 //! catalog's version before it runs and made anew when the catalog has moved on.
 
 mod alter_table;
+mod changes;
 mod comment;
+mod conflict;
 mod connection;
 mod copy;
 pub mod copy_decode;
 mod csv_sink;
 mod cursor;
+mod delete;
 mod explain;
 mod grant;
 mod insert;
@@ -37,6 +40,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod truncate;
+mod update;
 mod view;
 mod work;
 mod write;
@@ -63,6 +68,9 @@ use work::Work;
 pub(crate) fn cursor_fields(session: &Session, name: &str) -> Option<arrow::datatypes::SchemaRef> {
     cursor::fields(session, name).ok()
 }
+
+/// How often a statement that changes rows is run while other writers are faster.
+const CHANGE_ATTEMPTS_MAX: u32 = 10;
 
 /// What preparing a statement has worked out.
 #[derive(Clone)]
@@ -138,6 +146,14 @@ pub(crate) async fn prepare(
                 PreparedPlan::Insert(Arc::new(planned)),
             )
         }
+        Statement::Update(update) => (
+            update::describe(session, &context, update, parameter_types).await?,
+            PreparedPlan::None,
+        ),
+        Statement::Delete(delete) => (
+            delete::describe(session, &context, delete, parameter_types).await?,
+            PreparedPlan::None,
+        ),
         Statement::Explain(explain) => (
             Description {
                 parameters: untyped(),
@@ -240,6 +256,14 @@ pub(crate) async fn execute(
         ));
     }
     // A statement outside a transaction block has one of its own.
+    let changes_rows = match &statement.statement {
+        Statement::Update(_) | Statement::Delete(_) => true,
+        Statement::Insert(insert) => insert.on_conflict.is_some(),
+        _ => false,
+    };
+    if changes_rows && matches!(session.state.block, Block::None) {
+        return change_rows(session, statement, prepared, parameters).await;
+    }
     let own = matches!(session.state.block, Block::None) && needs_work(&statement.statement);
     if own {
         session.state.begin_implicit();
@@ -263,6 +287,32 @@ pub(crate) async fn execute(
         session.state.fail_transaction();
     }
     outcome
+}
+
+/// Runs a statement that changes rows in a transaction of its own. When another writer changed them
+/// or rewrote their file meanwhile, it runs again on what is there now.
+async fn change_rows(
+    session: &mut Session,
+    statement: &ParsedStatement,
+    prepared: &Prepared,
+    parameters: &[ScalarValue],
+) -> Result<Outcome, SqlError> {
+    let mut attempt = 1;
+    loop {
+        session.state.begin_implicit();
+        let outcome = dispatch(session, statement, prepared, parameters).await;
+        let committed = end_implicit(session, outcome.is_ok()).await;
+        let error = match (outcome, committed) {
+            (Ok(outcome), Ok(())) => return Ok(outcome),
+            (Err(error), _) => return Err(error),
+            (Ok(_), Err(error)) => error,
+        };
+        if error.state != SqlState::SERIALIZATION_FAILURE || attempt >= CHANGE_ATTEMPTS_MAX {
+            return Err(error);
+        }
+        tracing::info!(attempt, %error, "rows were changed by another writer, running the statement again");
+        attempt += 1;
+    }
 }
 
 /// Whether the statement may write, so that outside a block it needs a transaction of its own.
@@ -305,10 +355,10 @@ async fn dispatch(
         }
         S::Explain(explain) => explain::execute(session, explain).await,
         S::Insert(insert) => insert::execute(session, insert, prepared, parameters).await,
-        S::Update(_) => Err(SqlError::unsupported("UPDATE")),
-        S::Delete(_) => Err(SqlError::unsupported("DELETE")),
+        S::Update(statement) => update::execute(session, statement, prepared, parameters).await,
+        S::Delete(statement) => delete::execute(session, statement, prepared, parameters).await,
         S::Merge(_) => Err(SqlError::unsupported("MERGE")),
-        S::Truncate(_) => Err(SqlError::unsupported("TRUNCATE")),
+        S::Truncate(truncate) => truncate::execute(session, truncate),
         S::CreateSchema(create) => schema::create(session, create),
         S::AlterSchema(alter) => schema::alter(session, alter),
         S::DropSchema(drop) => schema::drop(session, drop),

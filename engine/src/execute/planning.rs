@@ -107,7 +107,7 @@ impl KeptPlan {
 /// Whether a plan reads a table that the open transaction has written to.
 fn reads_written(context: &QueryContext, planned: &PlannedQuery) -> bool {
     let mut tables = planned.tables.iter();
-    tables.any(|id| context.written.contains_key(id))
+    tables.any(|id| context.uncommitted.contains_key(id))
 }
 
 /// An expression ready to be evaluated on batches of `schema`.

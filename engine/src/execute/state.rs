@@ -281,8 +281,8 @@ impl SessionState {
                 requested_settings: Arc::clone(&self.requested_settings),
             }),
             extra_relations: Vec::new(),
-            written: match &self.block {
-                Block::Implicit(work) | Block::Explicit(work) => work.written(),
+            uncommitted: match &self.block {
+                Block::Implicit(work) | Block::Explicit(work) => work.uncommitted(),
                 Block::None | Block::Failed(_) => Arc::default(),
             },
         }

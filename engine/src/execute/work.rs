@@ -16,17 +16,18 @@
 //! fails. When the reply of the catalog's commit is lost, the catalog is asked what became of it before
 //! any file is deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::{CatalogError, Snapshot, Transaction};
+use roaring::RoaringTreemap;
 
 use super::settings::Settings;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{CommitRequest, LakeError, MetadataChange, TableSnapshot, WrittenFile};
+use crate::lake::{CommitRequest, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile};
 
 /// How often the catalog is asked what became of a commit, and the first pause; each next one is twice
 /// as long.
@@ -43,8 +44,7 @@ pub(crate) struct TableWork {
     pub schema_name: String,
     /// Made by this transaction.
     pub created: bool,
-    pub files: Arc<Vec<WrittenFile>>,
-    pub removes_all: bool,
+    pub rows: Uncommitted,
     pub metadata_changed: bool,
     pub operation: &'static str,
 }
@@ -103,7 +103,7 @@ impl Work {
     /// The overlay for catalog changes, begun when first needed.
     pub fn catalog(&mut self, engine: &Engine) -> Result<&mut Transaction, SqlError> {
         let mut existing = self.tables.values().filter(|table| !table.created);
-        if let Some(existing) = existing.find(|table| !table.files.is_empty()) {
+        if let Some(existing) = existing.find(|table| !table.rows.is_empty()) {
             return Err(mixed(&existing.definition.name));
         }
         Ok(self.catalog.get_or_insert_with(|| engine.catalog.begin()))
@@ -118,8 +118,7 @@ impl Work {
                 definition: Arc::new(definition),
                 schema_name: schema_name.to_owned(),
                 created: true,
-                files: Arc::default(),
-                removes_all: false,
+                rows: Uncommitted::default(),
                 metadata_changed: false,
                 operation: "WRITE",
             },
@@ -143,8 +142,7 @@ impl Work {
                 definition: Arc::clone(&definition),
                 schema_name: schema_name.to_owned(),
                 created: false,
-                files: Arc::default(),
-                removes_all: false,
+                rows: Uncommitted::default(),
                 metadata_changed: false,
                 operation: "ALTER TABLE",
             });
@@ -160,7 +158,7 @@ impl Work {
     /// Whether rows of the table wait for COMMIT.
     pub fn has_rows(&self, id: ObjectId) -> bool {
         let table = self.tables.get(&id);
-        table.is_some_and(|table| !table.files.is_empty())
+        table.is_some_and(|table| !table.rows.is_empty())
     }
 
     /// Notes rows for a table, to be committed at COMMIT.
@@ -171,6 +169,49 @@ impl Work {
         files: Vec<WrittenFile>,
         operation: &'static str,
     ) -> Result<(), SqlError> {
+        let table = self.table_rows(schema_name, definition, operation)?;
+        Arc::make_mut(&mut table.rows.files).extend(files);
+        Ok(())
+    }
+
+    /// Notes rows to delete at COMMIT, by the path of their file and their position in it.
+    pub fn rows_deleted(
+        &mut self,
+        schema_name: &str,
+        definition: &Arc<TableDefinition>,
+        deleted: BTreeMap<String, RoaringTreemap>,
+        operation: &'static str,
+    ) -> Result<(), SqlError> {
+        let table = self.table_rows(schema_name, definition, operation)?;
+        for (path, rows) in deleted {
+            let known = table.rows.deleted.entry(path).or_default();
+            *Arc::make_mut(known) |= rows;
+        }
+        Ok(())
+    }
+
+    /// Notes that all rows of a table go at COMMIT, those written in this transaction included.
+    pub fn rows_truncated(
+        &mut self,
+        schema_name: &str,
+        definition: &Arc<TableDefinition>,
+    ) -> Result<(), SqlError> {
+        let table = self.table_rows(schema_name, definition, "TRUNCATE")?;
+        let before = std::mem::take(&mut table.rows);
+        table.rows.removes_all = true;
+        let orphans = Arc::unwrap_or_clone(before.files);
+        if !orphans.is_empty() {
+            self.litter.push((Arc::clone(definition), orphans));
+        }
+        Ok(())
+    }
+
+    fn table_rows(
+        &mut self,
+        schema_name: &str,
+        definition: &Arc<TableDefinition>,
+        operation: &'static str,
+    ) -> Result<&mut TableWork, SqlError> {
         let id = definition.id;
         let created = self.is_created(id);
         if !created && self.catalog.is_some() {
@@ -188,23 +229,21 @@ impl Work {
             definition: Arc::clone(definition),
             schema_name: schema_name.to_owned(),
             created: false,
-            files: Arc::default(),
-            removes_all: false,
+            rows: Uncommitted::default(),
             metadata_changed: false,
             operation,
         });
         table.operation = operation;
-        Arc::make_mut(&mut table.files).extend(files);
-        Ok(())
+        Ok(table)
     }
 
-    /// The files not yet committed, whose rows this transaction sees.
-    pub fn written(&self) -> Arc<HashMap<ObjectId, Arc<Vec<WrittenFile>>>> {
+    /// What this transaction has done to the rows of tables, which it sees.
+    pub fn uncommitted(&self) -> Arc<HashMap<ObjectId, Uncommitted>> {
         Arc::new(
             self.tables
                 .iter()
-                .filter(|(_, table)| !table.files.is_empty())
-                .map(|(id, table)| (*id, Arc::clone(&table.files)))
+                .filter(|(_, table)| !table.rows.is_empty())
+                .map(|(id, table)| (*id, table.rows.clone()))
                 .collect(),
         )
     }
@@ -229,11 +268,16 @@ impl Work {
         self.savepoints.truncate(index + 1);
         let point = self.savepoints[index].clone();
         for (id, table) in std::mem::take(&mut self.tables) {
-            let kept = point
+            let kept: HashSet<&str> = point
                 .tables
                 .get(&id)
-                .map_or(0, |earlier| earlier.files.len());
-            let orphans = table.files.iter().skip(kept).cloned().collect::<Vec<_>>();
+                .map(|earlier| earlier.rows.files.iter().map(WrittenFile::path).collect())
+                .unwrap_or_default();
+            let written = table.rows.files.iter();
+            let orphans: Vec<_> = written
+                .filter(|file| !kept.contains(file.path()))
+                .cloned()
+                .collect();
             if !orphans.is_empty() {
                 self.litter.push((table.definition, orphans));
             }
@@ -276,7 +320,13 @@ impl Work {
             litter,
             ..
         } = self;
-        for (definition, files) in litter {
+        // What a TRUNCATE gave up and ROLLBACK TO brought back is no litter.
+        let kept: HashSet<&str> = tables
+            .values()
+            .flat_map(|table| table.rows.files.iter().map(WrittenFile::path))
+            .collect();
+        for (definition, mut files) in litter {
+            files.retain(|file| !kept.contains(file.path()));
             discard(engine, &definition, files).await;
         }
         let result = commit_all(engine, catalog, &tables, &dropped).await;
@@ -316,7 +366,7 @@ impl Work {
                 discard(&engine, &definition, files).await;
             }
             for table in self.tables.into_values().filter(|table| !table.created) {
-                discard(&engine, &table.definition, table.files.to_vec()).await;
+                discard(&engine, &table.definition, table.rows.files.to_vec()).await;
             }
             for location in self.made {
                 discard_folder(&engine, &location).await;
@@ -431,7 +481,7 @@ async fn discard_folder(engine: &Engine, location: &str) {
 
 /// Commits the rows of a table, and the definition of one that nobody sees yet.
 async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), SqlError> {
-    if table.files.is_empty() && !table.metadata_changed && !table.removes_all {
+    if table.rows.is_empty() && !table.metadata_changed {
         return Ok(());
     }
     let lake_table = engine.lake.table(&table.definition).await?;
@@ -442,15 +492,29 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
         schema_name: table.schema_name.clone(),
         definition: TableDefinition::clone(&table.definition),
     });
-    lake_table
-        .commit(CommitRequest {
-            operation: table.operation.to_owned(),
-            adds: table.files.to_vec(),
-            removes_all: table.removes_all,
-            metadata,
-            ..CommitRequest::default()
-        })
-        .await?;
+    // A file of this transaction that has no row left is not worth a commit.
+    let mut deletes = table.rows.deleted.clone();
+    let (adds, emptied): (Vec<_>, Vec<_>) = table.rows.files.iter().cloned().partition(|file| {
+        let gone = deletes.get(file.path()).map_or(0, |rows| rows.len());
+        gone < file.rows
+    });
+    for file in &emptied {
+        deletes.remove(file.path());
+    }
+    let nothing = adds.is_empty() && deletes.is_empty() && !table.rows.removes_all;
+    if !nothing || metadata.is_some() {
+        lake_table
+            .commit(CommitRequest {
+                operation: table.operation.to_owned(),
+                adds,
+                removes_all: table.rows.removes_all,
+                deletes,
+                metadata,
+                ..CommitRequest::default()
+            })
+            .await?;
+    }
+    lake_table.discard(emptied).await;
     Ok(())
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct TableWrite {
     sources: Vec<Source>,
     checks: Vec<Check>,
     rows: u64,
+    /// The rows as they are written, when somebody wants them back.
+    kept: Option<Vec<RecordBatch>>,
 }
 
 impl TableWrite {
@@ -154,6 +156,7 @@ impl TableWrite {
             sources,
             checks,
             rows: 0,
+            kept: None,
         })
     }
 
@@ -162,11 +165,30 @@ impl TableWrite {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let complete = self.complete(batch)?;
-        self.check(&complete)?;
+        let complete = self.checked(batch)?;
         self.rows += complete.num_rows() as u64;
         self.writer.write(&complete).await?;
+        if let Some(kept) = &mut self.kept {
+            kept.push(complete);
+        }
         Ok(())
+    }
+
+    /// Has the rows kept in memory, for RETURNING.
+    pub fn keep_rows(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// The rows written since [`TableWrite::keep_rows`].
+    pub fn take_kept(&mut self) -> Vec<RecordBatch> {
+        self.kept.take().unwrap_or_default()
+    }
+
+    /// The rows in all columns of the table, when no constraint is broken.
+    pub fn checked(&self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let complete = self.complete(batch)?;
+        self.check(&complete)?;
+        Ok(complete)
     }
 
     fn complete(&self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {

@@ -47,7 +47,7 @@ pub(super) fn query_context(
         snapshot,
         session: Arc::new(session),
         extra_relations: Vec::new(),
-        written: Default::default(),
+        uncommitted: Default::default(),
     })
 }
 

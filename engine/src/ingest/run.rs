@@ -727,6 +727,7 @@ pub(super) async fn commit_batch(
         adds: adds.clone(),
         removes: work.removes,
         removes_all: false,
+        deletes: Default::default(),
         metadata: target.metadata_change(),
         transaction: Some(TransactionMark {
             application: application(work.pipeline),

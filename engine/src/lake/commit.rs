@@ -18,21 +18,26 @@
 //! [`LakeError::Conflict`]. When the storage stays broken the error says so, and the entry may still
 //! appear later: a `txn` mark makes the next attempt notice.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use boathouse_catalog::definitions::TableDefinition;
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
-use deltalake_core::kernel::{Action, Transaction};
+use deltalake_core::kernel::{Action, DeletionVectorDescriptor, Transaction};
 use deltalake_core::logstore::CommitOrBytes;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::snapshot::TableSnapshot;
+use super::deletion::WrittenVectors;
+use super::snapshot::{DataFile, TableSnapshot};
 use super::table::LakeTable;
-use super::writer::WrittenFile;
-use super::{LakeError, metadata};
+use super::writer::{self, WrittenFile};
+use super::{LakeError, metadata, statistics};
 use crate::ingest::failpoint;
 
 /// Turns taken before a commit gives up. With the pauses between them about half a minute.
@@ -68,6 +73,8 @@ pub struct CommitRequest {
     pub removes: Vec<String>,
     /// Take out every live file, whichever they are by then.
     pub removes_all: bool,
+    /// Rows to delete by their position, of live files and of `adds`. Each must still be live.
+    pub deletes: BTreeMap<String, Arc<RoaringTreemap>>,
     pub metadata: Option<MetadataChange>,
     pub transaction: Option<TransactionMark>,
     /// Further facts for `commitInfo`: run, attempt, user.
@@ -104,6 +111,7 @@ impl LakeTable {
         let base_partitions = base.partition_by().to_vec();
         drop(base);
         let mut tried = None;
+        let mut vectors = None;
         loop {
             let outcome = self
                 .try_commit(
@@ -112,8 +120,15 @@ impl LakeTable {
                     &base_fields,
                     &base_partitions,
                     &mut tried,
+                    &mut vectors,
                 )
                 .await;
+            // Vectors of a commit that certainly did not take place. Those of an unknown one stay.
+            if let (Err(Attempt::Refused(_) | Attempt::Overtaken), Some(unused)) =
+                (&outcome, vectors.take())
+            {
+                writer::delete(&self.place.prefixed(), vec![unused]).await;
+            }
             let error = match outcome {
                 Ok(committed) => {
                     self.after_commit(committed.version).await;
@@ -162,6 +177,7 @@ impl LakeTable {
         base_fields: &arrow::datatypes::SchemaRef,
         base_partitions: &[String],
         tried: &mut Option<i64>,
+        vectors: &mut Option<Path>,
     ) -> Result<Committed, Attempt> {
         let snapshot = self.refresh().await.map_err(Attempt::Failed)?;
         // A put whose outcome could not be read back may have come through meanwhile.
@@ -206,8 +222,10 @@ impl LakeTable {
                 feature: error.to_string(),
             })
         })?;
+        let deletions = self.deletions(request, &snapshot).await?;
+        *vectors = deletions.vectors.as_ref().map(|written| written.path.clone());
         let bytes = self
-            .entry(request, commit_id, &snapshot)
+            .entry(request, commit_id, &snapshot, &deletions)
             .map_err(Attempt::Refused)?;
         let version = snapshot.version() + 1;
         *tried = Some(version);
@@ -260,12 +278,63 @@ impl LakeTable {
         }
     }
 
+    /// Settles what becomes of the files that rows are deleted from. A file that another writer took
+    /// out, or a row another writer deleted, is a conflict; other rows of the same file are not.
+    async fn deletions(
+        &self,
+        request: &CommitRequest,
+        snapshot: &TableSnapshot,
+    ) -> Result<Deletions, Attempt> {
+        let mut deletions = Deletions::default();
+        if request.deletes.is_empty() {
+            return Ok(deletions);
+        }
+        let live: HashMap<&str, &Arc<DataFile>> = snapshot
+            .files()
+            .iter()
+            .map(|file| (file.path.as_str(), file))
+            .collect();
+        let mut vectors = BTreeMap::new();
+        for (path, rows) in &request.deletes {
+            let added = request.adds.iter().find(|file| file.path() == path);
+            let (gone, stored) = match (added, live.get(path.as_str())) {
+                (Some(added), _) => (RoaringTreemap::new(), Some(added.rows)),
+                (None, Some(file)) => {
+                    let gone = self.deleted_rows(file).await.map_err(Attempt::Failed)?;
+                    (gone, file.rows_stored)
+                }
+                (None, None) => {
+                    return Err(Attempt::Refused(
+                        self.conflict(format!("file \"{path}\" was removed")),
+                    ));
+                }
+            };
+            if !gone.is_disjoint(rows) {
+                return Err(Attempt::Refused(
+                    self.conflict("rows were changed or deleted".into()),
+                ));
+            }
+            let gone = gone | rows.as_ref();
+            if stored == Some(gone.len()) {
+                deletions.emptied.insert(path.clone());
+            } else {
+                vectors.insert(path.clone(), gone);
+            }
+        }
+        if !vectors.is_empty() {
+            let written = self.write_vectors(vectors).await;
+            deletions.vectors = Some(written.map_err(Attempt::Failed)?);
+        }
+        Ok(deletions)
+    }
+
     /// The lines of the log entry.
     fn entry(
         &self,
         request: &CommitRequest,
         commit_id: Uuid,
         snapshot: &TableSnapshot,
+        deletions: &Deletions,
     ) -> Result<Bytes, LakeError> {
         let failed = |error: serde_json::Error| LakeError::Encode {
             reason: error.to_string(),
@@ -287,17 +356,29 @@ impl LakeTable {
                 Some(snapshot.delta.metadata()),
             )?);
         }
+        if deletions.vectors.is_some() {
+            metadata::allow_deletion_vectors(&snapshot.delta, &mut lines)?;
+        }
         if let Some(mark) = &request.transaction {
             let action = Action::Txn(Transaction::new(&mark.application, mark.version));
             lines.push(serde_json::to_value(action).map_err(failed)?);
         }
+        let stats = snapshot.stats_of(deletions.vectors.as_ref())?;
         let mut missing = request
             .removes
             .iter()
             .collect::<std::collections::HashSet<_>>();
         for file in snapshot.files() {
+            let vector = deletions.vector_of(&file.path);
             if missing.remove(&file.path) || request.removes_all {
                 lines.push(serde_json::to_value(Action::Remove(file.remove())).map_err(failed)?);
+            } else if vector.is_some() || deletions.emptied.contains(&file.path) {
+                lines.push(serde_json::to_value(Action::Remove(file.remove())).map_err(failed)?);
+                if let Some(vector) = vector {
+                    let stats = stats.get(&file.path).cloned().flatten();
+                    let again = file.add_again(stats, vector.clone());
+                    lines.push(serde_json::to_value(Action::Add(again)).map_err(failed)?);
+                }
             }
         }
         if let Some(path) = missing.into_iter().next() {
@@ -309,7 +390,15 @@ impl LakeTable {
             text.push(b'\n');
         }
         for file in &request.adds {
-            serde_json::to_writer(&mut text, &Action::Add(file.add.clone())).map_err(failed)?;
+            if deletions.emptied.contains(file.path()) {
+                continue;
+            }
+            let mut add = file.add.clone();
+            if let Some(vector) = deletions.vector_of(file.path()) {
+                add.deletion_vector = Some(vector.clone());
+                add.stats = add.stats.as_deref().map(statistics::loosened);
+            }
+            serde_json::to_writer(&mut text, &Action::Add(add)).map_err(failed)?;
             text.push(b'\n');
         }
         Ok(text.into())
@@ -320,6 +409,20 @@ impl LakeTable {
             location: self.location(),
             reason,
         }
+    }
+}
+
+/// What deleting rows makes of their files.
+#[derive(Default)]
+struct Deletions {
+    vectors: Option<WrittenVectors>,
+    /// Files that have no row left.
+    emptied: HashSet<String>,
+}
+
+impl Deletions {
+    fn vector_of(&self, path: &str) -> Option<&DeletionVectorDescriptor> {
+        self.vectors.as_ref()?.by_file.get(path)
     }
 }
 
@@ -369,6 +472,7 @@ fn metrics(request: &CommitRequest) -> Value {
         "numOutputRows": rows.to_string(),
         "numOutputBytes": bytes.to_string(),
         "numRemovedFiles": request.removes.len().to_string(),
+        "numDeletedRows": request.deletes.values().map(|rows| rows.len()).sum::<u64>().to_string(),
     })
 }
 

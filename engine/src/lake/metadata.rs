@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use boathouse_catalog::definitions::TableDefinition;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::{Metadata, Protocol, StructType};
+use deltalake_core::kernel::{EagerSnapshot, Metadata, Protocol, StructType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -137,10 +137,18 @@ pub(super) fn protocol_action(
     if !needs_feature {
         return Ok(None);
     }
-    let mut protocol = serde_json::to_value(current).map_err(|error| LakeError::Encode {
-        reason: error.to_string(),
-    })?;
-    let before = protocol.clone();
+    with_feature(current, TIMESTAMP_NTZ)
+}
+
+/// The `protocol` action that adds a feature readers must know; `None` when it is there.
+fn with_feature(current: &Protocol, feature: &str) -> Result<Option<Value>, LakeError> {
+    let before = to_json(current)?;
+    let mut protocol = before.clone();
+    add_feature(&mut protocol, feature);
+    Ok((protocol != before).then(|| json!({ "protocol": protocol })))
+}
+
+fn add_feature(protocol: &mut Value, feature: &str) {
     // Raising the writer version to 7 must name what version 2 implied and the table may use. Tables
     // of ours have no invariants, and others are not altered by us.
     if protocol["minWriterVersion"].as_i64() < Some(7) {
@@ -150,12 +158,48 @@ pub(super) fn protocol_action(
     protocol["minWriterVersion"] = json!(7);
     for list in ["readerFeatures", "writerFeatures"] {
         let mut features: Vec<Value> = protocol[list].as_array().cloned().unwrap_or_default();
-        if !features.iter().any(|feature| feature == TIMESTAMP_NTZ) {
-            features.push(json!(TIMESTAMP_NTZ));
+        if !features.iter().any(|known| known == feature) {
+            features.push(json!(feature));
         }
         protocol[list] = Value::Array(features);
     }
-    Ok((protocol != before).then(|| json!({ "protocol": protocol })))
+}
+
+fn to_json(action: &impl Serialize) -> Result<Value, LakeError> {
+    serde_json::to_value(action).map_err(|error| LakeError::Encode {
+        reason: error.to_string(),
+    })
+}
+
+/// Has the `protocol` and `metaData` among the actions of a commit allow deletion vectors, and adds
+/// them when there are none and the table does not allow them yet.
+pub(super) fn allow_deletion_vectors(
+    snapshot: &EagerSnapshot,
+    actions: &mut Vec<Value>,
+) -> Result<(), LakeError> {
+    const FEATURE: &str = "deletionVectors";
+    const ENABLED: &str = "delta.enableDeletionVectors";
+    match actions
+        .iter_mut()
+        .find_map(|action| action.get_mut("protocol"))
+    {
+        Some(protocol) => add_feature(protocol, FEATURE),
+        None => actions.extend(with_feature(snapshot.protocol(), FEATURE)?),
+    }
+    let written = actions
+        .iter_mut()
+        .find_map(|action| action.get_mut("metaData"));
+    if let Some(metadata) = written {
+        metadata["configuration"][ENABLED] = json!("true");
+        return Ok(());
+    }
+    let metadata = snapshot.metadata();
+    if metadata.configuration().get(ENABLED).map(String::as_str) != Some("true") {
+        let mut metadata = to_json(metadata)?;
+        metadata["configuration"][ENABLED] = json!("true");
+        actions.push(json!({ "metaData": metadata }));
+    }
+    Ok(())
 }
 
 fn has_timestamp_ntz(data_type: &DataType) -> bool {

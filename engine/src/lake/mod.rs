@@ -42,8 +42,8 @@ use uuid::Uuid;
 
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use error::LakeError;
-pub use provider::DeltaProvider;
-pub use snapshot::{DataFile, TableSnapshot};
+pub use provider::{DeltaProvider, FILE_COLUMN, ROW_COLUMN};
+pub use snapshot::{DataFile, TableSnapshot, Uncommitted};
 pub(crate) use store::StoreLocation;
 pub use table::{AsOf, HistoryEntry, LakeTable};
 pub use writer::{AppendWriter, WriterOptions, WrittenFile};

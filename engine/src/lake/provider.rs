@@ -7,10 +7,12 @@
 //! (`time` as text, numbers since widened) are cast by the scan's schema adapter, columns a file
 //! lacks are NULL.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use boathouse_catalog::types::ColumnType;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
@@ -32,9 +34,11 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
+use parquet::arrow::RowNumber;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use roaring::RoaringTreemap;
 
-use super::LakeTable;
+use super::{LakeError, LakeTable};
 use super::snapshot::{DataFile, TableSnapshot};
 
 /// One snapshot of a table as a relation of a query plan.
@@ -42,7 +46,15 @@ use super::snapshot::{DataFile, TableSnapshot};
 pub struct DeltaProvider {
     table: Arc<LakeTable>,
     snapshot: Arc<TableSnapshot>,
+    /// The columns of the table, and where each row is when that was asked for.
+    schema: SchemaRef,
+    addressed: bool,
 }
+
+/// The columns that say where a row is: the file's index in the snapshot, the row's position in the
+/// file.
+pub const FILE_COLUMN: &str = "_boathouse_file";
+pub const ROW_COLUMN: &str = "_boathouse_position";
 
 impl LakeTable {
     /// The relation that reads a snapshot.
@@ -50,8 +62,31 @@ impl LakeTable {
         Arc::new(DeltaProvider {
             table: Arc::clone(self),
             snapshot: Arc::clone(snapshot),
+            schema: Arc::clone(snapshot.schema()),
+            addressed: false,
         })
     }
+
+    /// The relation that reads a snapshot and says of every row where it is: [`FILE_COLUMN`] (int4)
+    /// and [`ROW_COLUMN`] (int8) follow the table's columns.
+    pub fn addressed_provider(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+    ) -> Arc<DeltaProvider> {
+        let mut fields = snapshot.schema().fields().to_vec();
+        fields.push(Arc::new(file_field()));
+        fields.push(Arc::new(ColumnType::BigInt.to_field(ROW_COLUMN, true)));
+        Arc::new(DeltaProvider {
+            table: Arc::clone(self),
+            snapshot: Arc::clone(snapshot),
+            schema: Arc::new(Schema::new(fields)),
+            addressed: true,
+        })
+    }
+}
+
+fn file_field() -> Field {
+    ColumnType::Integer.to_field(FILE_COLUMN, true)
 }
 
 impl DeltaProvider {
@@ -103,47 +138,32 @@ impl DeltaProvider {
         let mut partitioned = PartitionedFile::new_from_meta(meta);
         partitioned.partition_values = file.partition.clone();
         partitioned.statistics = Some(Arc::clone(&file.statistics));
-        if file.deletion_vector.is_some() {
+        if file.has_deleted() {
             let selection = self.live_rows(file).await?;
             partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
         }
         Ok(partitioned)
     }
 
-    /// The rows of a file that its deletion vector leaves.
+    /// The rows of a file that are not deleted.
     async fn live_rows(&self, file: &Arc<DataFile>) -> Result<RowSelection, DataFusionError> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            DataFusionError::External(
-                super::LakeError::storage("read a deletion vector", self.table.location(), error)
-                    .into(),
-            )
-        };
-        let rows_stored = file
-            .rows_stored
-            .ok_or_else(|| failed(format!("file \"{}\" has no row count", file.path).into()))?;
-        let Some(descriptor) = &file.deletion_vector else {
-            return Ok(RowSelection::from(vec![RowSelector::select(to_usize(
-                rows_stored,
-            ))]));
-        };
-        let descriptor = super::deletion::descriptor(descriptor).map_err(failed)?;
-        let engine = self.table.log_store.engine(None);
-        let root = self.table.place.url.clone();
-        let deleted = tokio::task::spawn_blocking(move || {
-            descriptor.row_indexes(engine.storage_handler(), &root)
-        })
-        .await
-        .map_err(|error| failed(error.into()))?
-        .map_err(|error| failed(error.into()))?;
+        let failed = |error: LakeError| DataFusionError::External(error.into());
+        let rows_stored = file.rows_stored.ok_or_else(|| {
+            failed(LakeError::Damaged {
+                location: self.table.location(),
+                reason: format!("file \"{}\" has no row count", file.path),
+            })
+        })?;
+        let deleted = self.table.deleted_rows(file).await.map_err(failed)?;
         Ok(selection_without(&deleted, rows_stored))
     }
 }
 
 /// Selects all rows but `deleted`, which are ascending.
-fn selection_without(deleted: &[u64], rows_stored: u64) -> RowSelection {
+fn selection_without(deleted: &RoaringTreemap, rows_stored: u64) -> RowSelection {
     let mut selectors = Vec::new();
     let mut next = 0;
-    for row in deleted.iter().copied().filter(|row| *row < rows_stored) {
+    for row in deleted.iter().filter(|row| *row < rows_stored) {
         if row > next {
             selectors.push(RowSelector::select(to_usize(row - next)));
         }
@@ -163,7 +183,7 @@ fn to_usize(value: u64) -> usize {
 #[async_trait]
 impl TableProvider for DeltaProvider {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.snapshot.schema())
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -182,7 +202,7 @@ impl TableProvider for DeltaProvider {
             .snapshot
             .row_count()
             .and_then(|rows| usize::try_from(rows).ok());
-        let mut statistics = Statistics::new_unknown(self.snapshot.schema());
+        let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.num_rows = rows.map_or(Precision::Absent, Precision::Exact);
         Some(statistics)
     }
@@ -194,9 +214,17 @@ impl TableProvider for DeltaProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let logical = self.snapshot.schema();
+        let logical = &self.schema;
+        let mut partition_fields = self.snapshot.partition_fields.clone();
+        let mut virtual_fields = Vec::new();
+        if self.addressed {
+            partition_fields.push(Arc::new(file_field()));
+            let position = Field::new(ROW_COLUMN, DataType::Int64, true);
+            virtual_fields.push(Arc::new(position.with_extension_type(RowNumber)));
+        }
         let table_schema = TableSchema::builder(Arc::clone(&self.snapshot.file_schema))
-            .with_table_partition_cols(self.snapshot.partition_fields.clone())
+            .with_table_partition_cols(partition_fields)
+            .with_virtual_columns(virtual_fields)
             .build();
         let scan_schema = Arc::clone(table_schema.table_schema());
         let indices: Vec<usize> = match projection {
@@ -247,7 +275,21 @@ impl TableProvider for DeltaProvider {
         for file in &files {
             partitioned.push(self.partitioned_file(file, &root).await?);
         }
-        let statistics = summed(&files, &scan_schema);
+        let mut statistics = summed(&files, &scan_schema);
+        if self.addressed {
+            let index: HashMap<&str, i32> = (0..)
+                .zip(self.snapshot.files())
+                .map(|(index, file)| (file.path.as_str(), index))
+                .collect();
+            for (file, partitioned) in files.iter().zip(&mut partitioned) {
+                let index = index.get(file.path.as_str()).copied();
+                partitioned
+                    .partition_values
+                    .push(ScalarValue::Int32(index));
+                partitioned.statistics = None;
+            }
+            statistics = Statistics::new_unknown(&scan_schema);
+        }
         let groups =
             FileGroup::new(partitioned).split_files(state.config().target_partitions().max(1));
         let config = FileScanConfigBuilder::new(store_url, Arc::new(source))

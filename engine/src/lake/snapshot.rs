@@ -3,7 +3,7 @@
 //! A snapshot never changes. The files of the next version are mostly those of the one before, so
 //! their parsed statistics are shared between snapshots.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -12,11 +12,13 @@ use boathouse_catalog::types::ColumnType;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use delta_kernel::expressions::{Scalar, StructData};
-use deltalake_core::kernel::{DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove};
+use deltalake_core::kernel::{Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove};
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
+use roaring::RoaringTreemap;
 
-use super::{LakeError, WrittenFile, metadata, partition};
+use super::deletion::WrittenVectors;
+use super::{LakeError, WrittenFile, metadata, partition, statistics};
 
 /// One live data file.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct DataFile {
     pub(super) partition: Vec<ScalarValue>,
     pub(super) partition_text: HashMap<String, Option<String>>,
     pub(super) deletion_vector: Option<DeletionVectorDescriptor>,
+    /// Rows that an open transaction has deleted; never so in a committed snapshot.
+    pub(super) deleted_here: Option<Arc<RoaringTreemap>>,
     tags: HashMap<String, Option<String>>,
     /// Of the file columns, then the partition columns.
     pub(super) statistics: Arc<Statistics>,
@@ -49,6 +53,50 @@ impl DataFile {
         self.tags.get(name)?.as_deref()
     }
 
+    /// The file with more of its rows deleted.
+    fn without(&self, rows: &Arc<RoaringTreemap>) -> Self {
+        let rows_deleted = self.rows_deleted.saturating_add(rows.len());
+        let mut statistics = Statistics::clone(&self.statistics).to_inexact();
+        statistics.num_rows = self
+            .rows_stored
+            .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok())
+            .map_or(Precision::Absent, Precision::Exact);
+        Self {
+            path: self.path.clone(),
+            size: self.size,
+            modified_milliseconds: self.modified_milliseconds,
+            rows_stored: self.rows_stored,
+            rows_deleted,
+            partition: self.partition.clone(),
+            partition_text: self.partition_text.clone(),
+            deletion_vector: self.deletion_vector.clone(),
+            deleted_here: Some(Arc::clone(rows)),
+            tags: self.tags.clone(),
+            statistics: Arc::new(statistics),
+        }
+    }
+
+    /// Whether the file has rows that are gone.
+    pub(super) fn has_deleted(&self) -> bool {
+        self.deletion_vector.is_some() || self.deleted_here.is_some()
+    }
+
+    /// The action that brings the file back with another deletion vector. Its statistics stay: their
+    /// bounds hold for fewer rows too.
+    pub(super) fn add_again(&self, stats: Option<String>, vector: DeletionVectorDescriptor) -> Add {
+        Add {
+            path: self.path.clone(),
+            partition_values: self.partition_text.clone(),
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            modification_time: self.modified_milliseconds,
+            data_change: true,
+            stats,
+            tags: (!self.tags.is_empty()).then(|| self.tags.clone()),
+            deletion_vector: Some(vector),
+            ..Default::default()
+        }
+    }
+
     /// The action that takes the file out of the table.
     pub(super) fn remove(&self) -> Remove {
         Remove {
@@ -61,6 +109,23 @@ impl DataFile {
             deletion_vector: self.deletion_vector.clone(),
             ..Default::default()
         }
+    }
+}
+
+/// What an open transaction has done to the rows of one table.
+#[derive(Debug, Clone, Default)]
+pub struct Uncommitted {
+    /// New files, in the order they were written.
+    pub files: Arc<Vec<WrittenFile>>,
+    /// Rows deleted by their position, of committed and of new files.
+    pub deleted: BTreeMap<String, Arc<RoaringTreemap>>,
+    /// Every committed file is gone.
+    pub removes_all: bool,
+}
+
+impl Uncommitted {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.deleted.is_empty() && !self.removes_all
     }
 }
 
@@ -177,10 +242,14 @@ impl TableSnapshot {
             .collect()
     }
 
-    /// The table as a transaction sees it that has written files and not committed them.
-    pub fn with_written(&self, written: &[WrittenFile]) -> Result<Self, LakeError> {
-        let mut files = self.files.clone();
-        for file in written {
+    /// The table as a transaction sees it that has changed rows and not committed them.
+    pub fn with_uncommitted(&self, uncommitted: &Uncommitted) -> Result<Self, LakeError> {
+        let mut files = if uncommitted.removes_all {
+            Vec::new()
+        } else {
+            self.files.clone()
+        };
+        for file in uncommitted.files.iter() {
             let partition = self
                 .partition_fields
                 .iter()
@@ -201,9 +270,15 @@ impl TableSnapshot {
                 partition,
                 partition_text: file.add.partition_values.clone(),
                 deletion_vector: None,
+                deleted_here: None,
                 tags: HashMap::new(),
                 statistics: Arc::new(Statistics::new_unknown(&self.schema)),
             }));
+        }
+        for file in &mut files {
+            if let Some(rows) = uncommitted.deleted.get(&file.path) {
+                *file = Arc::new(file.without(rows));
+            }
         }
         Ok(Self {
             version: self.version,
@@ -251,6 +326,7 @@ impl TableSnapshot {
                     partition: file.partition.clone(),
                     partition_text: file.partition_text.clone(),
                     deletion_vector: file.deletion_vector.clone(),
+                    deleted_here: file.deleted_here.clone(),
                     tags: file.tags.clone(),
                     statistics: Arc::new(Statistics::new_unknown(&schema)),
                 })
@@ -302,9 +378,32 @@ impl TableSnapshot {
             partition,
             partition_text,
             deletion_vector,
+            deleted_here: None,
             tags: tags_of(view),
             statistics: Arc::new(statistics),
         })
+    }
+
+    /// The statistics, as the log has them, of the files that get a deletion vector. They hold for the
+    /// rows that stay.
+    pub(super) fn stats_of(
+        &self,
+        vectors: Option<&WrittenVectors>,
+    ) -> Result<HashMap<String, Option<String>>, LakeError> {
+        let Some(vectors) = vectors else {
+            return Ok(HashMap::new());
+        };
+        let log = self.delta.try_log_data().map_err(|error| {
+            LakeError::storage("read the log", self.log_store.root_url().as_str(), error)
+        })?;
+        Ok(log
+            .iter()
+            .filter(|view| vectors.by_file.contains_key(view.path().as_ref()))
+            .map(|view| {
+                let stats = view.stats().as_deref().map(statistics::loosened);
+                (view.path().into_owned(), stats)
+            })
+            .collect())
     }
 
     fn statistics_of(

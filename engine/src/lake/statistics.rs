@@ -192,6 +192,15 @@ pub(super) fn holds_nan(values: &ArrayRef) -> bool {
     }
 }
 
+/// The statistics of a file once rows of it are deleted: bounds that hold and need not be met.
+pub(super) fn loosened(stats: &str) -> String {
+    let Ok(serde_json::Value::Object(mut members)) = serde_json::from_str(stats) else {
+        return stats.to_owned();
+    };
+    members.insert("tightBounds".into(), false.into());
+    serde_json::Value::Object(members).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{decimal, raise};

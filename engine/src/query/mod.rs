@@ -47,7 +47,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
-use crate::lake::WrittenFile;
+use crate::lake::Uncommitted;
 pub use failure::from_datafusion as failure;
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
@@ -68,8 +68,8 @@ pub struct QueryContext {
     /// Relations that exist for this query alone and hide every other of their name: `source` of a
     /// pipeline's query.
     pub extra_relations: Vec<(String, Arc<dyn TableProvider>)>,
-    /// Files that the session's open transaction has written: it sees their rows.
-    pub written: Arc<HashMap<ObjectId, Arc<Vec<WrittenFile>>>>,
+    /// What the session's open transaction has done to the rows of tables: it sees that.
+    pub uncommitted: Arc<HashMap<ObjectId, Uncommitted>>,
 }
 
 /// A query whose names, types and rights are settled.

@@ -622,8 +622,8 @@ async fn find_named(
             if let Some(extended) = (!pinned).then(|| at.with_columns(definition)).flatten() {
                 at = Arc::new(extended);
             }
-            if let Some(written) = context.written.get(&definition.id).filter(|_| !pinned) {
-                at = Arc::new(at.with_written(written)?);
+            if let Some(rows) = context.uncommitted.get(&definition.id).filter(|_| !pinned) {
+                at = Arc::new(at.with_uncommitted(rows)?);
             }
             let provider: Arc<dyn TableProvider> = table.provider(&at);
             Ok(provider_as_source(provider))

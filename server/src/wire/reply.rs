@@ -114,6 +114,8 @@ impl Cursor {
             RowsTag::Select => format!("SELECT {rows}"),
             RowsTag::Fetch => format!("FETCH {rows}"),
             RowsTag::Insert => format!("INSERT 0 {rows}"),
+            RowsTag::Update => format!("UPDATE {rows}"),
+            RowsTag::Delete => format!("DELETE {rows}"),
             RowsTag::Show => "SHOW".to_owned(),
             RowsTag::Explain => "EXPLAIN".to_owned(),
             RowsTag::Verb(verb) => verb.to_owned(),
