@@ -150,9 +150,10 @@ impl Subject {
                 ast::AssignmentTarget::ColumnName(name) => {
                     vec![(name, assignment.value.clone())]
                 }
-                ast::AssignmentTarget::Tuple(names) => {
-                    names.iter().zip(row_of(&assignment.value, names.len())?).collect()
-                }
+                ast::AssignmentTarget::Tuple(names) => names
+                    .iter()
+                    .zip(row_of(&assignment.value, names.len())?)
+                    .collect(),
             };
             for (name, mut value) in pairs {
                 let column = self.assigned_column(name)?;
@@ -282,7 +283,9 @@ impl FoundRows {
         let files = subject.snapshot.files();
         let mut by_path = BTreeMap::new();
         for (index, rows) in self.by_file {
-            let file = usize::try_from(index).ok().and_then(|index| files.get(index));
+            let file = usize::try_from(index)
+                .ok()
+                .and_then(|index| files.get(index));
             let file = file.ok_or_else(|| SqlError::internal("a row of no file was found"))?;
             by_path.insert(file.path.clone(), rows);
         }
@@ -312,7 +315,9 @@ pub(super) async fn plan_returning(
 ) -> Result<(QueryContext, PlannedQuery), SqlError> {
     let rows = MemTable::try_new(schema_of(definition), vec![rows]).map_err(from_datafusion)?;
     let mut context = context.clone();
-    context.extra_relations.push((TARGET.into(), Arc::new(rows)));
+    context
+        .extra_relations
+        .push((TARGET.into(), Arc::new(rows)));
     let mut query = over_target(alias)?;
     select_of(&mut query)?.projection = items.to_vec();
     if let Some(schema) = context.snapshot.schema_by_id(definition.schema) {

@@ -139,7 +139,9 @@ pub(super) async fn plan(
     let mut context = subject.context(context);
     let schema = rows.schema();
     let rows = MemTable::try_new(schema, vec![vec![rows]]).map_err(from_datafusion)?;
-    context.extra_relations.push((EXCLUDED.into(), Arc::new(rows)));
+    context
+        .extra_relations
+        .push((EXCLUDED.into(), Arc::new(rows)));
     let mut targets = subject.targets();
     let leading = [
         (ORDINAL_COLUMN, ColumnType::BigInt),
@@ -201,8 +203,7 @@ pub(super) async fn write(
     let mut exists = vec![false; rows.num_rows()];
     let mut found = FoundRows::default();
     for key in &keys {
-        let (context, planned) =
-            plan(context, subject, clause, key, rows.clone(), types).await?;
+        let (context, planned) = plan(context, subject, clause, key, rows.clone(), types).await?;
         let own = changes::own(parameters, &planned);
         let mut stream = query::execute_query(&context, &planned, own).await?;
         while let Some(batch) = stream.next().await {
@@ -232,14 +233,18 @@ pub(super) async fn write(
             }
             let changed = BooleanArray::from(changed);
             let batch = filter_record_batch(&batch, &changed).map_err(picking)?;
-            write.write(&batch.project(&values).map_err(picking)?).await?;
+            write
+                .write(&batch.project(&values).map_err(picking)?)
+                .await?;
         }
     }
     let accepted = accepted(definition, &keys, &rows, &exists, updates)?;
     let count = found.count + accepted.true_count() as u64;
     let rows = filter_record_batch(&rows, &accepted).map_err(picking)?;
     let columns: Vec<usize> = (0..width).collect();
-    write.write(&rows.project(&columns).map_err(picking)?).await?;
+    write
+        .write(&rows.project(&columns).map_err(picking)?)
+        .await?;
     found.delete(session, subject, "WRITE")?;
     Ok(count)
 }
@@ -257,7 +262,12 @@ fn accepted(
         let columns: Vec<ArrayRef> = key
             .columns
             .iter()
-            .filter_map(|name| definition.columns.iter().position(|column| column.name == *name))
+            .filter_map(|name| {
+                definition
+                    .columns
+                    .iter()
+                    .position(|column| column.name == *name)
+            })
             .map(|index| Arc::clone(rows.column(index)))
             .collect();
         let fields = columns

@@ -108,7 +108,9 @@ pub(super) async fn plan(
         for key in conflict::arbiters(&definition, clause)? {
             let none = conflict::numbered(&definition, &[])?;
             let types = parameter_types;
-            add(&conflict::plan(context, &subject, clause, key, none, types).await?.1);
+            add(&conflict::plan(context, &subject, clause, key, none, types)
+                .await?
+                .1);
         }
     }
     if let Some(items) = &insert.returning {
@@ -121,7 +123,9 @@ pub(super) async fn plan(
         let alias = insert.alias.as_ref().unwrap_or(name);
         let types = parameter_types;
         let planned =
-            changes::plan_returning(context, &definition, alias, items, Vec::new(), types).await?.1;
+            changes::plan_returning(context, &definition, alias, items, Vec::new(), types)
+                .await?
+                .1;
         add(&planned);
         description.fields = Some(planned.fields);
     }

@@ -11,8 +11,9 @@ use crate::session::Session;
 pub(super) fn execute(session: &mut Session, truncate: &Truncate) -> Result<Outcome, SqlError> {
     session.check_writable("TRUNCATE TABLE")?;
     if truncate.cascade {
-        return Err(SqlError::unsupported("TRUNCATE ... CASCADE")
-            .hint("truncate the tables one by one"));
+        return Err(
+            SqlError::unsupported("TRUNCATE ... CASCADE").hint("truncate the tables one by one")
+        );
     }
     let snapshot = session.snapshot();
     for name in &truncate.tables {

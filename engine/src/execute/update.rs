@@ -105,8 +105,7 @@ pub(super) async fn execute(
     let mut stream = query::execute_query(&own_context, &rows, own).await?;
     let definition = std::sync::Arc::clone(&subject.definition);
     let columns = &subject.definition.columns;
-    let mut write =
-        TableWrite::begin(session, &subject.schema_name, definition, columns).await?;
+    let mut write = TableWrite::begin(session, &subject.schema_name, definition, columns).await?;
     if update.returning.is_some() {
         write.keep_rows();
     }

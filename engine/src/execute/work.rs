@@ -27,7 +27,9 @@ use roaring::RoaringTreemap;
 use super::settings::Settings;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{CommitRequest, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile};
+use crate::lake::{
+    CommitRequest, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile,
+};
 
 /// How often the catalog is asked what became of a commit, and the first pause; each next one is twice
 /// as long.

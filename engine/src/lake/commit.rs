@@ -223,7 +223,10 @@ impl LakeTable {
             })
         })?;
         let deletions = self.deletions(request, &snapshot).await?;
-        *vectors = deletions.vectors.as_ref().map(|written| written.path.clone());
+        *vectors = deletions
+            .vectors
+            .as_ref()
+            .map(|written| written.path.clone());
         let bytes = self
             .entry(request, commit_id, &snapshot, &deletions)
             .map_err(Attempt::Refused)?;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use boathouse_catalog::types::ColumnType;
 use async_trait::async_trait;
+use boathouse_catalog::types::ColumnType;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
@@ -38,8 +38,8 @@ use parquet::arrow::RowNumber;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
-use super::{LakeError, LakeTable};
 use super::snapshot::{DataFile, TableSnapshot};
+use super::{LakeError, LakeTable};
 
 /// One snapshot of a table as a relation of a query plan.
 #[derive(Debug)]
@@ -283,9 +283,7 @@ impl TableProvider for DeltaProvider {
                 .collect();
             for (file, partitioned) in files.iter().zip(&mut partitioned) {
                 let index = index.get(file.path.as_str()).copied();
-                partitioned
-                    .partition_values
-                    .push(ScalarValue::Int32(index));
+                partitioned.partition_values.push(ScalarValue::Int32(index));
                 partitioned.statistics = None;
             }
             statistics = Statistics::new_unknown(&scan_schema);

@@ -12,7 +12,9 @@ use boathouse_catalog::types::ColumnType;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use delta_kernel::expressions::{Scalar, StructData};
-use deltalake_core::kernel::{Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove};
+use deltalake_core::kernel::{
+    Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove,
+};
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
 use roaring::RoaringTreemap;

@@ -64,7 +64,7 @@ pub fn from_datafusion(error: DataFusionError) -> SqlError {
         }
         DataFusionError::SQL(error, _) => SqlError::new(SqlState::SYNTAX_ERROR, error.to_string()),
         DataFusionError::Plan(message) => from_plan(&message),
-        DataFusionError::Execution(message) => from_execution(&message),
+        DataFusionError::Execution(message) => from_words(&message),
         DataFusionError::Internal(message)
             if message.contains("async functions should not be called directly") =>
         {
@@ -144,10 +144,19 @@ fn overflow(message: &str) -> SqlError {
 
 fn from_schema(error: SchemaError) -> SqlError {
     match error {
-        SchemaError::FieldNotFound { field, .. } => undefined_column(
-            field.relation.as_ref().map(|relation| relation.table()),
-            &field.name,
-        ),
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
+            let relation = field.relation.as_ref().map(|relation| relation.table());
+            let of_relation = |known: &datafusion::common::Column| {
+                known.relation.as_ref().map(|relation| relation.table()) == relation
+            };
+            match relation {
+                Some(name) if !valid_fields.iter().any(of_relation) => missing_relation(name),
+                _ => undefined_column(relation, &field.name),
+            }
+        }
         SchemaError::AmbiguousReference { field } => SqlError::new(
             SqlState::AMBIGUOUS_COLUMN,
             format!(
@@ -164,6 +173,13 @@ fn from_schema(error: SchemaError) -> SqlError {
             ),
         ),
     }
+}
+
+fn missing_relation(name: &str) -> SqlError {
+    SqlError::new(
+        SqlState::UNDEFINED_TABLE,
+        format!("missing FROM-clause entry for table \"{name}\""),
+    )
 }
 
 pub fn undefined_column(relation: Option<&str>, name: &str) -> SqlError {
@@ -225,10 +241,7 @@ fn from_plan(message: &str) -> SqlError {
             .last()
             .unwrap_or_default()
             .trim_matches(['"', '\'', '`'].as_slice());
-        return SqlError::new(
-            SqlState::UNDEFINED_TABLE,
-            format!("missing FROM-clause entry for table \"{name}\""),
-        );
+        return missing_relation(name);
     }
     // What the planner refuses is about the statement, whatever its words.
     let mut error = from_words(message);
@@ -238,22 +251,15 @@ fn from_plan(message: &str) -> SqlError {
     error
 }
 
-fn from_execution(message: &str) -> SqlError {
-    if message.contains("scalar subquery")
-        || message.contains("Scalar subquery")
-        || message.contains("more than one row")
-    {
+/// Tells by words what a kind of error does not tell.
+fn from_words(message: &str) -> SqlError {
+    let lower = message.to_ascii_lowercase();
+    if lower.contains("scalar subquery") || lower.contains("more than one row") {
         return SqlError::new(
             SqlState("21000"),
             "more than one row returned by a subquery used as an expression",
         );
     }
-    from_words(message)
-}
-
-/// Tells by words what a kind of error does not tell.
-fn from_words(message: &str) -> SqlError {
-    let lower = message.to_ascii_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return division_by_zero();
     }

@@ -627,10 +627,7 @@ fn is_limit_all(expr: &Expr) -> bool {
 /// What PostgreSQL says of `$0`, and of the `:name` that sqlparser takes for a parameter.
 fn no_parameter(name: &str) -> SqlError {
     if name.starts_with('$') {
-        SqlError::new(
-            SqlState("42P02"),
-            format!("there is no parameter {name}"),
-        )
+        SqlError::new(SqlState("42P02"), format!("there is no parameter {name}"))
     } else {
         let near = name.chars().next().unwrap_or(':');
         SqlError::new(

@@ -1,0 +1,409 @@
+//! Random histories of changed rows against a plain model in memory: our own reading of the newest and
+//! of older versions, and other programs' reading of the same folder. Then writers that meet.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, repository, rows, service};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+const HISTORIES: u64 = 6;
+const STEPS: usize = 40;
+const GROUPS: i32 = 4;
+
+type Row = (i32, i64, Option<String>);
+type Model = BTreeMap<i32, Row>;
+
+/// One statement of a history, and what it does to the model. Gives the number of rows it changes.
+fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64) {
+    let group = draw.random_range(0..GROUPS);
+    let number = draw.random_range(1..100_i64);
+    match draw.random_range(0..10) {
+        0..=2 => {
+            let values: Vec<String> = (0..draw.random_range(1..30))
+                .map(|_| {
+                    let id = *next_id;
+                    *next_id += 1;
+                    let group = draw.random_range(0..GROUPS);
+                    let name = draw.random_bool(0.8).then(|| format!("n{}", id % 7));
+                    let shown = name
+                        .as_ref()
+                        .map_or("NULL".into(), |name| format!("'{name}'"));
+                    model.insert(id, (group, number, name));
+                    format!("({id}, {group}, {number}, {shown})")
+                })
+                .collect();
+            let count = values.len() as u64;
+            (
+                format!("INSERT INTO item VALUES {}", values.join(", ")),
+                count,
+            )
+        }
+        3 | 4 => {
+            let ids: std::collections::BTreeSet<i32> = (0..draw.random_range(1..12))
+                .map(|_| draw.random_range(0..=*next_id))
+                .collect();
+            *next_id += 1;
+            let values: Vec<String> = ids
+                .iter()
+                .map(|id| format!("({id}, {group}, {number})"))
+                .collect();
+            let mut count = ids.len() as u64;
+            let action = if draw.random_bool(0.7) {
+                for id in ids {
+                    let row = model.entry(id).or_insert((group, 0, None));
+                    row.1 += number;
+                }
+                "UPDATE SET v = item.v + excluded.v"
+            } else {
+                for id in ids {
+                    if model.contains_key(&id) {
+                        count -= 1;
+                    } else {
+                        model.insert(id, (group, number, None));
+                    }
+                }
+                "NOTHING"
+            };
+            let values = values.join(", ");
+            (
+                format!("INSERT INTO item (id, g, v) VALUES {values} ON CONFLICT (id) DO {action}"),
+                count,
+            )
+        }
+        5 | 6 => {
+            let mut count = 0;
+            for row in model.values_mut().filter(|row| row.0 == group) {
+                row.1 += number;
+                row.2 = None;
+                count += 1;
+            }
+            (
+                format!("UPDATE item SET v = v + {number}, name = NULL WHERE g = {group}"),
+                count,
+            )
+        }
+        7 => {
+            let from = draw.random_range(0..=*next_id);
+            let mut count = 0;
+            for row in model.range_mut(from..from + 20).map(|(_, row)| row) {
+                row.0 = (row.0 + 1) % GROUPS;
+                row.2 = Some(format!("moved {number}"));
+                count += 1;
+            }
+            let to = from + 20;
+            (
+                format!(
+                    "UPDATE item SET g = (g + 1) % {GROUPS}, name = 'moved {number}' \
+                     WHERE id >= {from} AND id < {to}"
+                ),
+                count,
+            )
+        }
+        8 => {
+            let (divisor, rest) = (draw.random_range(2..9), draw.random_range(0..9));
+            let before = model.len();
+            model.retain(|id, _| id % divisor != rest);
+            let count = (before - model.len()) as u64;
+            (
+                format!("DELETE FROM item WHERE id % {divisor} = {rest}"),
+                count,
+            )
+        }
+        _ if draw.random_bool(0.2) => {
+            model.clear();
+            ("TRUNCATE item".to_owned(), 0)
+        }
+        _ => {
+            let id = draw.random_range(0..=*next_id);
+            let count = u64::from(model.remove(&id).is_some());
+            (format!("DELETE FROM item WHERE id = {id}"), count)
+        }
+    }
+}
+
+fn shown(model: &Model) -> Vec<String> {
+    model
+        .iter()
+        .map(|(id, (group, number, name))| {
+            let name = name.as_deref().unwrap_or("NULL");
+            format!("g={group} | id={id} | name={name} | v={number}")
+        })
+        .collect()
+}
+
+async fn check(client: &Client, model: &Model, of: &str, seed: &str) -> Result<(), Failure> {
+    let query = format!(
+        "SELECT 'g=' || g || ' | id=' || id || ' | name=' || coalesce(name, 'NULL') || ' | v=' || v \
+         FROM item {of} ORDER BY id"
+    );
+    assert_eq!(rows(client, &query).await?, shown(model), "{seed} {of}");
+    let query = format!("SELECT count(*), count(name), min(id), max(id) FROM item {of}");
+    let end = |id: Option<&i32>| id.map_or("∅".to_owned(), ToString::to_string);
+    let expected = format!(
+        "{} {} {} {}",
+        model.len(),
+        model.values().filter(|row| row.2.is_some()).count(),
+        end(model.keys().next()),
+        end(model.keys().next_back()),
+    );
+    let found = rows(client, &query).await?.join(" ");
+    let found = found.split(['|', ' ']).filter(|part| !part.is_empty());
+    assert_eq!(found.collect::<Vec<_>>().join(" "), expected, "{seed} {of}");
+    Ok(())
+}
+
+/// What Python deltalake, Polars and DuckDB read.
+fn check_others(table: &Path, model: &Model, seed: &str) -> Result<(), Failure> {
+    let output = Command::new(service::python()?)
+        .arg(repository().join("tests/interop/read_table.py"))
+        .arg(table)
+        .args(["{}", "deltalake,polars,duckdb"])
+        .output()?;
+    assert!(
+        output.status.success(),
+        "{seed}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let printed = String::from_utf8(output.stdout)?;
+    for reader in ["deltalake ", "polars ", "duckdb "] {
+        let read: Vec<&str> = printed
+            .lines()
+            .filter_map(|line| line.strip_prefix(reader))
+            .collect();
+        assert_eq!(read, shown(model), "{seed} {reader}");
+    }
+    Ok(())
+}
+
+async fn history(seed: u64) -> Result<(), Failure> {
+    let mut draw = StdRng::seed_from_u64(seed);
+    let (_folder, lake) = lake_folder()?;
+    let mut server = Server::start(&lake).await?;
+    let mut client = server.connect().await?;
+    let partitioned = if seed.is_multiple_of(2) {
+        "PARTITION BY (g)"
+    } else {
+        ""
+    };
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE item (id int PRIMARY KEY, g int, v bigint, name text) {partitioned}"
+        ))
+        .await?;
+    let mut model = Model::new();
+    let mut next_id = 0;
+    let mut versions: Vec<(i64, Model)> = Vec::new();
+    let seed = format!("BOATHOUSE_TEST_SEED={seed}");
+    for _ in 0..STEPS {
+        match draw.random_range(0..8) {
+            // Several statements as one.
+            0 | 1 => {
+                client.batch_execute("BEGIN").await?;
+                let before = model.clone();
+                let mut saved = None;
+                for _ in 0..draw.random_range(1..5) {
+                    if draw.random_bool(0.3) {
+                        client.batch_execute("SAVEPOINT s").await?;
+                        saved = Some(model.clone());
+                    }
+                    let (sql, count) = step(&mut draw, &mut model, &mut next_id);
+                    assert_eq!(client.execute(&sql, &[]).await?, count, "{seed} {sql}");
+                    check(&client, &model, "", &seed).await?;
+                    if let Some(saved) = saved.take_if(|_| draw.random_bool(0.5)) {
+                        client.batch_execute("ROLLBACK TO s").await?;
+                        model = saved;
+                        check(&client, &model, "", &seed).await?;
+                    }
+                }
+                if draw.random_bool(0.3) {
+                    client.batch_execute("ROLLBACK").await?;
+                    model = before;
+                } else {
+                    client.batch_execute("COMMIT").await?;
+                }
+            }
+            2 => {
+                server.kill()?;
+                server = Server::start(&lake).await?;
+                client = server.connect().await?;
+            }
+            _ => {
+                let (sql, count) = step(&mut draw, &mut model, &mut next_id);
+                assert_eq!(client.execute(&sql, &[]).await?, count, "{seed} {sql}");
+            }
+        }
+        check(&client, &model, "", &seed).await?;
+        let version = rows(
+            &client,
+            "SELECT max(version) FROM system.table_history WHERE table_name = 'item'",
+        )
+        .await?;
+        versions.push((version[0].parse()?, model.clone()));
+    }
+    for (version, model) in versions.iter().step_by(5) {
+        let of = format!("FOR VERSION AS OF {version}");
+        check(&client, model, &of, &seed).await?;
+    }
+    check_others(&lake.join("public/item"), &model, &seed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_equal_a_model() -> Result<(), Failure> {
+    let first = match std::env::var("BOATHOUSE_TEST_SEED") {
+        Ok(text) => return history(text.parse()?).await,
+        Err(_) => rand::rng().random_range(0..u64::MAX / 2),
+    };
+    for seed in first..first + HISTORIES {
+        println!("BOATHOUSE_TEST_SEED={seed}");
+        history(seed).await?;
+    }
+    Ok(())
+}
+
+const WRITERS: usize = 4;
+const INCREMENTS: usize = 15;
+const COUNTERS: i32 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_increment_of_racing_writers_is_lost() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute(
+            "CREATE TABLE counter (k int PRIMARY KEY, n bigint);
+             INSERT INTO counter VALUES (0, 0), (1, 0), (2, 0)",
+        )
+        .await?;
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let client = server.connect().await?;
+        writers.push(tokio::spawn(async move {
+            let mut made = 0_i64;
+            for round in 0..INCREMENTS {
+                let counter = i32::try_from((writer + round) % 3).unwrap_or(0) % COUNTERS;
+                let sql = if round % 2 == 0 {
+                    format!("UPDATE counter SET n = n + 1 WHERE k = {counter}")
+                } else {
+                    format!(
+                        "INSERT INTO counter VALUES ({counter}, 1) \
+                         ON CONFLICT (k) DO UPDATE SET n = counter.n + excluded.n"
+                    )
+                };
+                match client.execute(&sql, &[]).await {
+                    Ok(count) => {
+                        assert_eq!(count, 1, "{sql}");
+                        made += 1;
+                    }
+                    // Refused, and so not made: the client may try again.
+                    Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                    Err(error) => panic!("{sql}: {error:?}"),
+                }
+            }
+            made
+        }));
+    }
+    let mut made = 0;
+    for writer in writers {
+        made += writer.await?;
+    }
+    assert!(made > 0);
+    let found = rows(&client, "SELECT sum(n), count(*) FROM counter").await?;
+    assert!(
+        found[0].starts_with(&made.to_string()),
+        "{found:?}, {made} increments"
+    );
+    assert_eq!(rows(&client, "SELECT count(*) FROM counter").await?, ["3"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_rows_another_changed_is_refused() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let (first, second) = (server.connect().await?, server.connect().await?);
+    first
+        .batch_execute("CREATE TABLE t (k int, n int); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
+        .await?;
+    // Other rows of the same file are no conflict.
+    first
+        .batch_execute("BEGIN; UPDATE t SET n = 10 WHERE k = 1")
+        .await?;
+    second
+        .batch_execute("UPDATE t SET n = 20 WHERE k = 2")
+        .await?;
+    first.batch_execute("COMMIT").await?;
+    let sum = "SELECT string_agg(k || '=' || n, ',' ORDER BY k) FROM t";
+    assert_eq!(rows(&second, sum).await?, ["1=10,2=20,3=3"]);
+    // The same row is.
+    first
+        .batch_execute("BEGIN; DELETE FROM t WHERE k = 3; INSERT INTO t VALUES (4, 4)")
+        .await?;
+    second
+        .batch_execute("UPDATE t SET n = 30 WHERE k = 3")
+        .await?;
+    let refused = first.batch_execute("COMMIT").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
+    assert_eq!(rows(&second, sum).await?, ["1=10,2=20,3=30"]);
+    first.batch_execute("BEGIN; UPDATE t SET n = 0").await?;
+    second.batch_execute("TRUNCATE t").await?;
+    let refused = first.batch_execute("COMMIT").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
+    assert_eq!(rows(&second, "SELECT count(*) FROM t").await?, ["0"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_cut_off_is_made_or_not_made() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    server
+        .connect()
+        .await?
+        .batch_execute(
+            "CREATE TABLE t (k int, n int); INSERT INTO t SELECT k, 0 FROM generate_series(1, 100) g(k)",
+        )
+        .await?;
+    drop(server);
+    let mut n = 0;
+    for (failpoint, made) in [
+        ("before_commit", 0),
+        ("after_commit", 1),
+        ("before_commit", 0),
+    ] {
+        let options = ServerOptions {
+            environment: vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())],
+            ..ServerOptions::default()
+        };
+        let server = Server::start_with(&lake, options).await?;
+        let cut = server
+            .connect()
+            .await?
+            .execute("UPDATE t SET n = n + 1", &[])
+            .await;
+        assert!(cut.is_err(), "{failpoint}");
+        drop(server);
+        n += made;
+        let server = Server::start(&lake).await?;
+        let found = rows(
+            &server.connect().await?,
+            "SELECT count(*), min(n), max(n) FROM t",
+        )
+        .await?;
+        let found: Vec<&str> = found[0]
+            .split(['|', ' '])
+            .filter(|part| !part.is_empty())
+            .collect();
+        assert_eq!(
+            found,
+            ["100", &n.to_string(), &n.to_string()],
+            "{failpoint}"
+        );
+    }
+    Ok(())
+}
