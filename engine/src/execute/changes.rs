@@ -30,7 +30,7 @@ use roaring::RoaringTreemap;
 
 use super::insert::{is_default, target};
 use super::rows;
-use super::write::schema_of;
+use super::write::{TableWrite, schema_of};
 use crate::error::{SqlError, SqlState};
 use crate::lake::{FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot};
 use crate::outcome::{Outcome, RowsTag};
@@ -293,6 +293,113 @@ impl FoundRows {
         session
             .work()?
             .rows_deleted(schema_name, definition, by_path, operation)
+    }
+}
+
+/// Writes the successors of changed rows. A file's marks say which file of a source its rows came from;
+/// the successors keep them, so that what later replaces the source's rows replaces them too.
+pub(super) struct Successors<'a> {
+    subject: &'a Subject,
+    keeps: bool,
+    kept: Vec<RecordBatch>,
+    /// Oldest first; bounded by [`ORIGINS_OPEN_MAX`].
+    open: Vec<(BTreeMap<String, String>, TableWrite)>,
+    operation: &'static str,
+}
+
+/// Origins whose successors are written at the same time.
+const ORIGINS_OPEN_MAX: usize = 8;
+
+impl<'a> Successors<'a> {
+    /// `keeps` has the rows kept for RETURNING.
+    pub fn new(subject: &'a Subject, keeps: bool, operation: &'static str) -> Self {
+        Self {
+            subject,
+            keeps,
+            kept: Vec::new(),
+            open: Vec::new(),
+            operation,
+        }
+    }
+
+    /// Takes rows that begin with their predecessors' addresses; `values` are their columns.
+    pub async fn write(
+        &mut self,
+        session: &mut Session,
+        batch: &RecordBatch,
+        values: &[usize],
+    ) -> Result<(), SqlError> {
+        let failed = |error| SqlError::internal("could not read new rows").caused_by(error);
+        let files = batch.column(0).as_primitive::<Int32Type>();
+        let mut by_origin: BTreeMap<BTreeMap<String, String>, Vec<bool>> = BTreeMap::new();
+        let mut of_file: BTreeMap<i32, BTreeMap<String, String>> = BTreeMap::new();
+        for row in 0..batch.num_rows() {
+            let file = files.value(row);
+            let tags = of_file.entry(file).or_insert_with(|| {
+                let index = usize::try_from(file).unwrap_or(usize::MAX);
+                let file = self.subject.snapshot.files().get(index);
+                file.map(|file| file.tags()).unwrap_or_default()
+            });
+            if !by_origin.contains_key(tags) {
+                by_origin.insert(tags.clone(), vec![false; batch.num_rows()]);
+            }
+            if let Some(chosen) = by_origin.get_mut(tags) {
+                chosen[row] = true;
+            }
+        }
+        for (tags, chosen) in by_origin {
+            let part = filter_record_batch(batch, &BooleanArray::from(chosen))
+                .and_then(|part| part.project(values))
+                .map_err(failed)?;
+            self.writer(session, tags).await?.write(&part).await?;
+        }
+        Ok(())
+    }
+
+    /// The writer for rows of one origin; of none, for new rows.
+    pub async fn writer(
+        &mut self,
+        session: &mut Session,
+        tags: BTreeMap<String, String>,
+    ) -> Result<&mut TableWrite, SqlError> {
+        let index = match self.open.iter().position(|(known, _)| *known == tags) {
+            Some(index) => index,
+            None => {
+                if self.open.len() >= ORIGINS_OPEN_MAX {
+                    self.close_oldest(session).await?;
+                }
+                let definition = &self.subject.definition;
+                let mut write = TableWrite::begin(
+                    session,
+                    &self.subject.schema_name,
+                    Arc::clone(definition),
+                    &definition.columns,
+                )
+                .await?;
+                write.set_tags(tags.clone());
+                if self.keeps {
+                    write.keep_rows();
+                }
+                self.open.push((tags, write));
+                self.open.len() - 1
+            }
+        };
+        Ok(&mut self.open[index].1)
+    }
+
+    async fn close_oldest(&mut self, session: &mut Session) -> Result<(), SqlError> {
+        let (_, mut write) = self.open.remove(0);
+        self.kept.extend(write.take_kept());
+        write.finish(session, self.operation).await?;
+        Ok(())
+    }
+
+    /// Completes the files, and gives the rows that were to be kept.
+    pub async fn finish(mut self, session: &mut Session) -> Result<Vec<RecordBatch>, SqlError> {
+        while !self.open.is_empty() {
+            self.close_oldest(session).await?;
+        }
+        Ok(self.kept)
     }
 }
 

@@ -5,7 +5,7 @@
 //!                           -> the rows no key of which exists -> TableWrite
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
@@ -22,8 +22,8 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use futures::StreamExt;
 
-use super::changes::{self, FoundRows, Subject};
-use super::write::{TableWrite, schema_of};
+use super::changes::{self, FoundRows, Subject, Successors};
+use super::write::schema_of;
 use crate::error::{SqlError, SqlState};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext, Target};
@@ -186,7 +186,7 @@ pub(super) async fn write(
     session: &mut Session,
     request: Request<'_>,
     rows: RecordBatch,
-    write: &mut TableWrite,
+    successors: &mut Successors<'_>,
 ) -> Result<u64, SqlError> {
     let Request {
         context,
@@ -233,18 +233,16 @@ pub(super) async fn write(
             }
             let changed = BooleanArray::from(changed);
             let batch = filter_record_batch(&batch, &changed).map_err(picking)?;
-            write
-                .write(&batch.project(&values).map_err(picking)?)
-                .await?;
+            successors.write(session, &batch, &values).await?;
         }
     }
     let accepted = accepted(definition, &keys, &rows, &exists, updates)?;
     let count = found.count + accepted.true_count() as u64;
     let rows = filter_record_batch(&rows, &accepted).map_err(picking)?;
     let columns: Vec<usize> = (0..width).collect();
-    write
-        .write(&rows.project(&columns).map_err(picking)?)
-        .await?;
+    let rows = rows.project(&columns).map_err(picking)?;
+    let write = successors.writer(session, BTreeMap::new()).await?;
+    write.write(&rows).await?;
     found.delete(session, subject, "WRITE")?;
     Ok(count)
 }

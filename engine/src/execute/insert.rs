@@ -299,10 +299,8 @@ pub(super) async fn execute(
         let rows = conflict::numbered(definition, &complete)?;
         drop(complete);
         let subject = conflicting(session, &context, insert, clause).await?;
-        let (schema_name, columns) = (&planned.schema_name, &definition.columns);
-        let mut write =
-            TableWrite::begin(session, schema_name, Arc::clone(definition), columns).await?;
-        write.keep_rows();
+        let mut successors =
+            changes::Successors::new(&subject, insert.returning.is_some(), "WRITE");
         let request = conflict::Request {
             context: &context,
             clause,
@@ -310,9 +308,8 @@ pub(super) async fn execute(
             types: &types,
             parameters,
         };
-        let count = conflict::write(session, request, rows, &mut write).await?;
-        let kept = write.take_kept();
-        write.finish(session, "WRITE").await?;
+        let count = conflict::write(session, request, rows, &mut successors).await?;
+        let kept = successors.finish(session).await?;
         (count, kept)
     } else {
         table_write.keep_rows();

@@ -23,6 +23,7 @@ mod delete;
 mod explain;
 mod grant;
 mod insert;
+mod maintain;
 mod open;
 mod pipeline;
 mod planning;
@@ -196,6 +197,20 @@ pub(crate) async fn prepare(
             },
             PreparedPlan::None,
         ),
+        Statement::Optimize(_) => (
+            Description {
+                parameters: Vec::new(),
+                fields: Some(maintain::optimize_fields()),
+            },
+            PreparedPlan::None,
+        ),
+        Statement::Vacuum(vacuum) => (
+            Description {
+                parameters: Vec::new(),
+                fields: maintain::vacuum_fields(vacuum),
+            },
+            PreparedPlan::None,
+        ),
         Statement::TestPipeline(test) => (
             Description {
                 parameters: Vec::new(),
@@ -329,6 +344,8 @@ fn needs_work(statement: &Statement) -> bool {
             | Statement::Set(_)
             | Statement::Show(_)
             | Statement::RunPipeline(_)
+            | Statement::Optimize(_)
+            | Statement::Vacuum(_)
             | Statement::ReplayQuarantine(_)
             | Statement::Execute(_)
             | Statement::DeclareCursor(_)
@@ -415,7 +432,8 @@ async fn dispatch(
         S::Lock(_) => Err(SqlError::unsupported("LOCK TABLE")
             .hint("writes to a table are ordered by its commits; no lock is needed")),
         S::Analyze(_) => Ok(Outcome::Command("ANALYZE".to_owned())),
-        S::Vacuum(_) => Err(SqlError::unsupported("VACUUM")),
+        S::Vacuum(vacuum) => maintain::vacuum(session, vacuum).await,
+        S::Optimize(optimize) => maintain::optimize(session, optimize).await,
     }
 }
 

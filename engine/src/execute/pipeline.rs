@@ -198,7 +198,7 @@ fn runnable(session: &Session, name: &str) -> Result<std::sync::Arc<PipelineDefi
 
 /// A run commits by itself, so it cannot be part of a transaction. What the same query string did
 /// before it is committed first: the run has to see it.
-async fn leave_block(session: &mut Session, statement: &str) -> Result<(), SqlError> {
+pub(super) async fn leave_block(session: &mut Session, statement: &str) -> Result<(), SqlError> {
     if session.transaction_status() == crate::session::TransactionStatus::Idle {
         let implicit = session.state.work().is_some();
         super::end_implicit(session, true).await?;

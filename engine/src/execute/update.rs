@@ -9,9 +9,8 @@ use boathouse_sql::statement::Update;
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 
-use super::changes::{self, ADDRESS_COLUMNS, FoundRows, Subject};
+use super::changes::{self, ADDRESS_COLUMNS, FoundRows, Subject, Successors};
 use super::done;
-use super::write::TableWrite;
 use crate::error::SqlError;
 use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::failure::from_datafusion;
@@ -103,24 +102,16 @@ pub(super) async fn execute(
     } = plan(session, &context, update, &types).await?;
     let own = changes::own(parameters, &rows);
     let mut stream = query::execute_query(&own_context, &rows, own).await?;
-    let definition = std::sync::Arc::clone(&subject.definition);
-    let columns = &subject.definition.columns;
-    let mut write = TableWrite::begin(session, &subject.schema_name, definition, columns).await?;
-    if update.returning.is_some() {
-        write.keep_rows();
-    }
-    let values: Vec<usize> = (ADDRESS_COLUMNS..ADDRESS_COLUMNS + columns.len()).collect();
+    let width = subject.definition.columns.len();
+    let values: Vec<usize> = (ADDRESS_COLUMNS..ADDRESS_COLUMNS + width).collect();
     let mut found = FoundRows::default();
+    let mut successors = Successors::new(&subject, update.returning.is_some(), "UPDATE");
     while let Some(batch) = stream.next().await {
         let batch = found.take(&batch.map_err(from_datafusion)?)?;
-        let batch = batch
-            .project(&values)
-            .map_err(|error| SqlError::internal("could not read new rows").caused_by(error))?;
-        write.write(&batch).await?;
+        successors.write(session, &batch, &values).await?;
     }
     let count = found.count;
-    let kept = write.take_kept();
-    write.finish(session, "UPDATE").await?;
+    let kept = successors.finish(session).await?;
     found.delete(session, &subject, "UPDATE")?;
     let Some(items) = &update.returning else {
         return done(format!("UPDATE {count}"));

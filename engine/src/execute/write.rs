@@ -7,6 +7,7 @@
 //! Rows go into data files that no commit names yet; [`TableWrite::finish`] hands them to the
 //! transaction. Dropping a [`TableWrite`] deletes what it wrote.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -120,6 +121,8 @@ pub(crate) struct TableWrite {
     rows: u64,
     /// The rows as they are written, when somebody wants them back.
     kept: Option<Vec<RecordBatch>>,
+    /// Marks for the files.
+    tags: BTreeMap<String, String>,
 }
 
 impl TableWrite {
@@ -157,6 +160,7 @@ impl TableWrite {
             checks,
             rows: 0,
             kept: None,
+            tags: BTreeMap::new(),
         })
     }
 
@@ -172,6 +176,11 @@ impl TableWrite {
             kept.push(complete);
         }
         Ok(())
+    }
+
+    /// Has the files carry marks: those of the files the rows come from.
+    pub fn set_tags(&mut self, tags: BTreeMap<String, String>) {
+        self.tags = tags;
     }
 
     /// Has the rows kept in memory, for RETURNING.
@@ -262,7 +271,12 @@ impl TableWrite {
         operation: &'static str,
     ) -> Result<u64, SqlError> {
         let rows = self.rows;
-        let files = self.writer.finish().await?;
+        let mut files = self.writer.finish().await?;
+        for file in &mut files {
+            for (name, value) in &self.tags {
+                file.set_tag(name, value);
+            }
+        }
         if files.is_empty() {
             return Ok(rows);
         }

@@ -726,8 +726,6 @@ pub(super) async fn commit_batch(
         operation: "WRITE".into(),
         adds: adds.clone(),
         removes: work.removes,
-        removes_all: false,
-        deletes: Default::default(),
         metadata: target.metadata_change(),
         transaction: Some(TransactionMark {
             application: application(work.pipeline),
@@ -735,6 +733,7 @@ pub(super) async fn commit_batch(
             version: sequence,
         }),
         info,
+        ..CommitRequest::default()
     };
     if let Err(error) = target.table.commit(request).await {
         // Only a refusal tells for certain that the files are in no commit.

@@ -73,6 +73,9 @@ pub struct CommitRequest {
     pub removes: Vec<String>,
     /// Take out every live file, whichever they are by then.
     pub removes_all: bool,
+    /// Live files whose rows `adds` hold too, each as it was read: with the same deletion vector. The
+    /// commit then changes no data.
+    pub rewrites: BTreeMap<String, Option<DeletionVectorDescriptor>>,
     /// Rows to delete by their position, of live files and of `adds`. Each must still be live.
     pub deletes: BTreeMap<String, Arc<RoaringTreemap>>,
     pub metadata: Option<MetadataChange>,
@@ -366,6 +369,7 @@ impl LakeTable {
             let action = Action::Txn(Transaction::new(&mark.application, mark.version));
             lines.push(serde_json::to_value(action).map_err(failed)?);
         }
+        let mut rewrites: BTreeMap<&String, _> = request.rewrites.iter().collect();
         let stats = snapshot.stats_of(deletions.vectors.as_ref())?;
         let mut missing = request
             .removes
@@ -373,10 +377,23 @@ impl LakeTable {
             .collect::<std::collections::HashSet<_>>();
         for file in snapshot.files() {
             let vector = deletions.vector_of(&file.path);
+            if let Some(read) = rewrites.remove(&file.path) {
+                if *read != file.deletion_vector {
+                    return Err(
+                        self.conflict(format!("rows of file \"{}\" were deleted", file.path))
+                    );
+                }
+                lines.push(
+                    serde_json::to_value(Action::Remove(file.remove(false))).map_err(failed)?,
+                );
+                continue;
+            }
             if missing.remove(&file.path) || request.removes_all {
-                lines.push(serde_json::to_value(Action::Remove(file.remove())).map_err(failed)?);
+                lines
+                    .push(serde_json::to_value(Action::Remove(file.remove(true))).map_err(failed)?);
             } else if vector.is_some() || deletions.emptied.contains(&file.path) {
-                lines.push(serde_json::to_value(Action::Remove(file.remove())).map_err(failed)?);
+                lines
+                    .push(serde_json::to_value(Action::Remove(file.remove(true))).map_err(failed)?);
                 if let Some(vector) = vector {
                     let stats = stats.get(&file.path).cloned().flatten();
                     let again = file.add_again(stats, vector.clone());
@@ -384,7 +401,8 @@ impl LakeTable {
                 }
             }
         }
-        if let Some(path) = missing.into_iter().next() {
+        let mut gone = missing.into_iter().chain(rewrites.into_keys());
+        if let Some(path) = gone.next() {
             return Err(self.conflict(format!("file \"{path}\" was removed")));
         }
         let mut text = Vec::new();

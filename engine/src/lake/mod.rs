@@ -17,6 +17,7 @@ mod encoder;
 mod error;
 #[cfg(test)]
 mod interop_tests;
+mod maintenance;
 mod metadata;
 mod partition;
 mod provider;
@@ -42,6 +43,7 @@ use uuid::Uuid;
 
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use error::LakeError;
+pub use maintenance::Compaction;
 pub use provider::{DeltaProvider, FILE_COLUMN, ROW_COLUMN};
 pub use snapshot::{DataFile, TableSnapshot, Uncommitted};
 pub(crate) use store::StoreLocation;

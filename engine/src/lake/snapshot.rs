@@ -55,6 +55,13 @@ impl DataFile {
         self.tags.get(name)?.as_deref()
     }
 
+    /// All marks on the file.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let tags = self.tags.iter();
+        tags.filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect()
+    }
+
     /// The file with more of its rows deleted.
     fn without(&self, rows: &Arc<RoaringTreemap>) -> Self {
         let rows_deleted = self.rows_deleted.saturating_add(rows.len());
@@ -100,10 +107,10 @@ impl DataFile {
     }
 
     /// The action that takes the file out of the table.
-    pub(super) fn remove(&self) -> Remove {
+    pub(super) fn remove(&self, data_change: bool) -> Remove {
         Remove {
             path: self.path.clone(),
-            data_change: true,
+            data_change,
             deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
             extended_file_metadata: Some(true),
             partition_values: Some(self.partition_text.clone()),
@@ -273,7 +280,7 @@ impl TableSnapshot {
                 partition_text: file.add.partition_values.clone(),
                 deletion_vector: None,
                 deleted_here: None,
-                tags: HashMap::new(),
+                tags: file.add.tags.clone().unwrap_or_default(),
                 statistics: Arc::new(Statistics::new_unknown(&self.schema)),
             }));
         }
@@ -292,6 +299,20 @@ impl TableSnapshot {
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
         })
+    }
+
+    /// The table with some of its files only.
+    pub(super) fn with_files(&self, files: Vec<Arc<DataFile>>) -> Self {
+        Self {
+            version: self.version,
+            schema: Arc::clone(&self.schema),
+            partition_by: self.partition_by.clone(),
+            file_schema: Arc::clone(&self.file_schema),
+            partition_fields: self.partition_fields.clone(),
+            files,
+            delta: self.delta.clone(),
+            log_store: Arc::clone(&self.log_store),
+        }
     }
 
     /// The table with the columns its transaction has added to it, NULL in every row.

@@ -324,7 +324,7 @@ async fn load(log_store: &LogStoreRef, version: Option<u64>) -> Result<TableSnap
 }
 
 /// The version whose commit a log file is, if it is one.
-fn version_of(path: &Path) -> Option<i64> {
+pub(super) fn version_of(path: &Path) -> Option<i64> {
     let name = path.filename()?.strip_suffix(".json")?;
     (name.len() == 20).then(|| name.parse().ok()).flatten()
 }

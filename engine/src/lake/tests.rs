@@ -706,3 +706,137 @@ async fn many_partitions_and_small_limits_lose_no_row() {
         )
         .await;
 }
+
+/// The data files and deletion vectors in the table's folder.
+async fn stored(fixture: &Fixture) -> Vec<String> {
+    let store = fixture.table.place.prefixed();
+    let mut names: Vec<String> = store
+        .list(None)
+        .map_ok(|object| object.location.to_string())
+        .try_filter(|path| futures::future::ready(!path.starts_with("_delta_log")))
+        .try_collect()
+        .await
+        .unwrap();
+    names.sort_unstable();
+    names
+}
+
+async fn delete(fixture: &Fixture, file: usize, rows: &[u64]) -> Result<Committed, LakeError> {
+    let snapshot = fixture.table.snapshot(None).await.unwrap();
+    let path = snapshot.files()[file].path.clone();
+    let rows = rows.iter().copied().collect::<roaring::RoaringTreemap>();
+    let request = CommitRequest {
+        operation: "DELETE".into(),
+        deletes: BTreeMap::from([(path, Arc::new(rows))]),
+        ..CommitRequest::default()
+    };
+    fixture.table.commit(request).await
+}
+
+#[tokio::test]
+async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
+    let fixture = fixture(&[("n", ColumnType::Integer)], &[]).await;
+    for start in [0, 10, 20] {
+        fixture.append(vec![integers(start..start + 10)]).await;
+    }
+    delete(&fixture, 0, &[1, 3]).await.unwrap();
+    delete(&fixture, 1, &(0..10).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let before = fixture.table.snapshot(None).await.unwrap().version();
+    let sum = "select count(*) as rows, sum(n) as sum, min(n) as least from t";
+    fixture
+        .query(
+            sum,
+            expect![[r#"
+                +------+-----+-------+
+                | rows | sum | least |
+                +------+-----+-------+
+                | 18   | 270 | 0     |
+                +------+-----+-------+"#]],
+        )
+        .await;
+    let state = SessionContext::new().state();
+    let made = fixture.table.optimize(&state).await.unwrap();
+    assert_eq!((made.files_removed, made.files_added), (2, 1));
+    // Nothing more to do.
+    let again = fixture.table.optimize(&state).await.unwrap();
+    assert_eq!(again, Compaction::default());
+    // Whatever is younger than the retention stays, for those who still read the older version.
+    let hour = std::time::Duration::from_secs(3600);
+    assert!(fixture.table.vacuum(hour, false).await.unwrap().is_empty());
+    fixture
+        .query_at(
+            Some(AsOf::Version(before)),
+            sum,
+            expect![[r#"
+                +------+-----+-------+
+                | rows | sum | least |
+                +------+-----+-------+
+                | 18   | 270 | 0     |
+                +------+-----+-------+"#]],
+        )
+        .await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let all = stored(&fixture).await;
+    let unneeded = fixture
+        .table
+        .vacuum(std::time::Duration::ZERO, true)
+        .await
+        .unwrap();
+    assert_eq!(stored(&fixture).await, all);
+    assert_eq!(
+        fixture
+            .table
+            .vacuum(std::time::Duration::ZERO, false)
+            .await
+            .unwrap(),
+        unneeded
+    );
+    let left = stored(&fixture).await;
+    let snapshot = fixture.table.snapshot(None).await.unwrap();
+    assert_eq!(left, [snapshot.files()[0].path.clone()]);
+    assert_eq!(unneeded.len() + 1, all.len());
+    fixture
+        .query(
+            sum,
+            expect![[r#"
+                +------+-----+-------+
+                | rows | sum | least |
+                +------+-----+-------+
+                | 18   | 270 | 0     |
+                +------+-----+-------+"#]],
+        )
+        .await;
+    // A vector in use is no litter.
+    delete(&fixture, 0, &[0]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let unneeded = fixture
+        .table
+        .vacuum(std::time::Duration::ZERO, false)
+        .await
+        .unwrap();
+    assert!(unneeded.is_empty(), "{unneeded:?}");
+}
+
+#[tokio::test]
+async fn a_rewrite_never_brings_a_deleted_row_back() {
+    let fixture = fixture(&[("n", ColumnType::Integer)], &[]).await;
+    fixture.append(vec![integers(0..10)]).await;
+    let read = fixture.table.snapshot(None).await.unwrap();
+    let adds = fixture.write(vec![integers(0..10)]).await;
+    delete(&fixture, 0, &[5]).await.unwrap();
+    let request = CommitRequest {
+        operation: "OPTIMIZE".into(),
+        adds,
+        rewrites: BTreeMap::from([(read.files()[0].path.clone(), None)]),
+        ..CommitRequest::default()
+    };
+    let refused = fixture.table.commit(request).await.unwrap_err();
+    assert!(matches!(refused, LakeError::Conflict { .. }), "{refused}");
+    // Neither is a row deleted twice.
+    let refused = delete(&fixture, 0, &[5, 6]).await.unwrap_err();
+    assert!(matches!(refused, LakeError::Conflict { .. }), "{refused}");
+    delete(&fixture, 0, &[6]).await.unwrap();
+    assert_eq!(fixture.table.cached().row_count(), Some(8));
+}

@@ -192,6 +192,18 @@ pub fn undefined_column(relation: Option<&str>, name: &str) -> SqlError {
 
 fn from_plan(message: &str) -> SqlError {
     let lower = message.to_ascii_lowercase();
+    if lower.contains("aggregate functions are not allowed in the where clause") {
+        return SqlError::new(
+            SqlState("42803"),
+            "aggregate functions are not allowed in WHERE",
+        );
+    }
+    if lower.contains("filter with non-boolean predicate") {
+        return SqlError::new(
+            SqlState::DATATYPE_MISMATCH,
+            "argument of WHERE must be type boolean",
+        );
+    }
     if lower.contains("must be in group by")
         || lower.contains("must appear in the group by")
         || lower.contains("could not be resolved from available columns")

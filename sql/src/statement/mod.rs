@@ -41,6 +41,7 @@ pub mod insert;
 pub mod listen;
 pub mod lock;
 pub mod merge;
+pub mod optimize;
 pub mod prepare;
 pub mod query;
 pub mod replay_quarantine;
@@ -104,6 +105,7 @@ pub use insert::{ConflictAction, ConflictTarget, Insert, InsertSource, OnConflic
 pub use listen::{Listen, Notify, Unlisten};
 pub use lock::Lock;
 pub use merge::Merge;
+pub use optimize::Optimize;
 pub use prepare::Prepare;
 pub use replay_quarantine::ReplayQuarantine;
 pub use reset::Reset;
@@ -200,6 +202,7 @@ pub enum Statement {
     Lock(Lock),
     Analyze(Analyze),
     Vacuum(Vacuum),
+    Optimize(Optimize),
 }
 
 /// A role where PostgreSQL lets one be named or meant.
@@ -330,6 +333,7 @@ impl Statement {
             Self::Lock(_) => "LOCK TABLE",
             Self::Analyze(_) => "ANALYZE",
             Self::Vacuum(_) => "VACUUM",
+            Self::Optimize(_) => "OPTIMIZE",
         }
     }
 
@@ -413,6 +417,7 @@ impl Statement {
             "lock" => Self::Lock(Lock::parse(input)?),
             "analyze" | "analyse" => Self::Analyze(Analyze::parse(input)?),
             "vacuum" => Self::Vacuum(Vacuum::parse(input)?),
+            "optimize" => Self::Optimize(Optimize::parse(input)?),
             "call" | "checkpoint" | "cluster" | "do" | "import" | "load" | "reassign"
             | "refresh" | "reindex" | "security" => {
                 return Err(ParseError::unsupported(word.value.to_ascii_uppercase()).at(position));
@@ -668,6 +673,7 @@ impl fmt::Display for Statement {
             Self::Lock(statement) => statement.fmt(formatter),
             Self::Analyze(statement) => statement.fmt(formatter),
             Self::Vacuum(statement) => statement.fmt(formatter),
+            Self::Optimize(statement) => statement.fmt(formatter),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `VACUUM [FULL] [FREEZE] [VERBOSE] [ANALYZE] [table, ...]`.
+//! `VACUUM [(DRY_RUN, RETAIN_HOURS n, ...)] [FULL] [FREEZE] [VERBOSE] [ANALYZE] [table, ...]`.
 
 use std::fmt;
 
@@ -19,6 +19,10 @@ pub struct Vacuum {
     pub freeze: bool,
     pub verbose: bool,
     pub analyze: bool,
+    /// Tell what would be deleted, and delete nothing.
+    pub dry_run: bool,
+    /// How long files that are needed no more are kept; the table's property says when this is not given.
+    pub retain_hours: Option<u64>,
     /// Empty: all of them.
     pub tables: Vec<MaintainedTable>,
 }
@@ -31,6 +35,8 @@ impl Vacuum {
             freeze: false,
             verbose: false,
             analyze: false,
+            dry_run: false,
+            retain_hours: None,
             tables: Vec::new(),
         };
         if input.peek_symbol(&Token::LParen) {
@@ -41,6 +47,18 @@ impl Vacuum {
                     ("freeze", Some(value)) => vacuum.freeze = value,
                     ("verbose", Some(value)) => vacuum.verbose = value,
                     ("analyze", Some(value)) => vacuum.analyze = value,
+                    ("dry_run", Some(value)) => vacuum.dry_run = value,
+                    ("retain_hours", _) => {
+                        let hours = option.value.text().and_then(|text| text.parse().ok());
+                        let invalid = || {
+                            ParseError::new(
+                                "22023",
+                                "VACUUM option \"retain_hours\" must be a whole number of hours",
+                            )
+                            .at(position)
+                        };
+                        vacuum.retain_hours = Some(hours.ok_or_else(invalid)?);
+                    }
                     // How PostgreSQL goes about it, which is not how we do.
                     (
                         "skip_locked"
@@ -70,14 +88,35 @@ impl Vacuum {
 
 impl fmt::Display for Vacuum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "VACUUM{}{}{}{}",
-            when(self.full, " FULL"),
-            when(self.freeze, " FREEZE"),
-            when(self.verbose, " VERBOSE"),
-            when(self.analyze, " ANALYZE")
-        )?;
+        let options = [
+            when(self.dry_run, "DRY_RUN").to_owned(),
+            self.retain_hours
+                .map_or_else(String::new, |hours| format!("RETAIN_HOURS {hours}")),
+        ];
+        let ours: Vec<String> = options.into_iter().filter(|one| !one.is_empty()).collect();
+        if ours.is_empty() {
+            write!(
+                formatter,
+                "VACUUM{}{}{}{}",
+                when(self.full, " FULL"),
+                when(self.freeze, " FREEZE"),
+                when(self.verbose, " VERBOSE"),
+                when(self.analyze, " ANALYZE")
+            )?;
+        } else {
+            let flags = [
+                (self.full, "FULL"),
+                (self.freeze, "FREEZE"),
+                (self.verbose, "VERBOSE"),
+                (self.analyze, "ANALYZE"),
+            ];
+            let flags = flags.iter().filter(|(set, _)| *set);
+            let all: Vec<String> = flags
+                .map(|(_, name)| (*name).to_owned())
+                .chain(ours)
+                .collect();
+            write!(formatter, "VACUUM ({})", all.join(", "))?;
+        }
         if self.tables.is_empty() {
             return Ok(());
         }
