@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use boathouse_catalog::definitions::{ColumnDefinition, TableDefinition};
 use boathouse_catalog::types::ColumnType;
@@ -224,6 +224,13 @@ impl TableWrite {
                 })
             })
             .collect::<Result<Vec<ArrayRef>, SqlError>>()?;
+        let columns = self
+            .definition
+            .columns
+            .iter()
+            .zip(columns)
+            .map(|(column, array)| without_excess_spaces(&column.column_type, array))
+            .collect();
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|error| SqlError::internal("could not complete rows").caused_by(error))
     }
@@ -311,8 +318,31 @@ fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<A
         .map_err(from_datafusion)
 }
 
-/// `varchar(n)` and `char(n)`: spaces beyond the length are cut by PostgreSQL too, anything else is
-/// an error. Lengths are in characters.
+/// `varchar(n)` and `char(n)`: spaces beyond the length are cut, as the SQL standard has it.
+fn without_excess_spaces(column_type: &ColumnType, array: ArrayRef) -> ArrayRef {
+    let limit = match column_type {
+        ColumnType::Varchar(Some(limit)) | ColumnType::Char(limit) => *limit as usize,
+        _ => return array,
+    };
+    // Where the length ends, in a text of which nothing but spaces follows.
+    let cut = |text: &str| {
+        let (end, _) = text.char_indices().nth(limit)?;
+        text[end..].bytes().all(|byte| byte == b' ').then_some(end)
+    };
+    let Some(texts) = array.as_string_opt::<i32>() else {
+        return array;
+    };
+    if !texts.iter().flatten().any(|text| cut(text).is_some()) {
+        return array;
+    }
+    let texts: StringArray = texts
+        .iter()
+        .map(|text| text.map(|text| cut(text).map_or(text, |end| &text[..end])))
+        .collect();
+    Arc::new(texts)
+}
+
+/// `varchar(n)` and `char(n)`: what is longer is an error. Lengths are in characters.
 fn check_length(column_type: &ColumnType, array: &ArrayRef) -> Result<(), SqlError> {
     let (limit, name) = match column_type {
         ColumnType::Varchar(Some(limit)) => (*limit, "character varying"),
