@@ -752,7 +752,7 @@ async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
                 +------+-----+-------+
                 | rows | sum | least |
                 +------+-----+-------+
-                | 18   | 270 | 0     |
+                | 18   | 246 | 0     |
                 +------+-----+-------+"#]],
         )
         .await;
@@ -773,7 +773,7 @@ async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
                 +------+-----+-------+
                 | rows | sum | least |
                 +------+-----+-------+
-                | 18   | 270 | 0     |
+                | 18   | 246 | 0     |
                 +------+-----+-------+"#]],
         )
         .await;
@@ -804,7 +804,7 @@ async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
                 +------+-----+-------+
                 | rows | sum | least |
                 +------+-----+-------+
-                | 18   | 270 | 0     |
+                | 18   | 246 | 0     |
                 +------+-----+-------+"#]],
         )
         .await;
