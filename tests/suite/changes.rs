@@ -270,6 +270,50 @@ async fn random_histories_equal_a_model() -> Result<(), Failure> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_upserts_of_new_keys_make_one_row_of_each() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute("CREATE TABLE seen (k int PRIMARY KEY, n bigint)")
+        .await?;
+    let mut writers = Vec::new();
+    for _ in 0..WRITERS {
+        let client = server.connect().await?;
+        writers.push(tokio::spawn(async move {
+            let mut made = 0_i64;
+            for key in 0..10 {
+                let sql = format!(
+                    "INSERT INTO seen VALUES ({key}, 1), ({}, 1) \
+                     ON CONFLICT (k) DO UPDATE SET n = seen.n + 1",
+                    key + 100
+                );
+                match client.execute(&sql, &[]).await {
+                    Ok(count) => {
+                        assert_eq!(count, 2);
+                        made += 2;
+                    }
+                    Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                    Err(error) => panic!("{sql}: {error:?}"),
+                }
+            }
+            made
+        }));
+    }
+    let mut made = 0;
+    for writer in writers {
+        made += writer.await?;
+    }
+    let found = rows(
+        &client,
+        "SELECT count(*) = count(DISTINCT k), sum(n) FROM seen",
+    )
+    .await?;
+    assert_eq!(found, [format!("t|{made}")]);
+    Ok(())
+}
+
 const WRITERS: usize = 4;
 const INCREMENTS: usize = 15;
 const COUNTERS: i32 = 3;

@@ -52,6 +52,8 @@ pub(super) struct Subject {
     pub alias: String,
     table: Arc<LakeTable>,
     snapshot: Arc<TableSnapshot>,
+    /// The same without what the transaction has done.
+    committed: Arc<TableSnapshot>,
 }
 
 impl Subject {
@@ -80,6 +82,7 @@ impl Subject {
             .unwrap_or_default();
         let table = context.engine.lake.table(&definition).await?;
         let mut at = table.snapshot(None).await?;
+        let committed = Arc::clone(&at);
         if let Some(extended) = at.with_columns(&definition) {
             at = Arc::new(extended);
         }
@@ -92,7 +95,14 @@ impl Subject {
             definition,
             table,
             snapshot: at,
+            committed,
         })
+    }
+
+    /// Tells the transaction that the table was searched for the keys of new rows.
+    pub fn note_keys_read(&self, session: &mut Session) -> Result<(), SqlError> {
+        let work = session.work()?;
+        work.keys_read(&self.schema_name, &self.definition, &self.committed)
     }
 
     /// The context in which the target can be named.

@@ -244,6 +244,7 @@ pub(super) async fn write(
     let write = successors.writer(session, BTreeMap::new()).await?;
     write.write(&rows).await?;
     found.delete(session, subject, "WRITE")?;
+    subject.note_keys_read(session)?;
     Ok(count)
 }
 

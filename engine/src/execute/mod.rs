@@ -48,6 +48,7 @@ mod work;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::{ParsedStatement, Statement};
@@ -71,7 +72,10 @@ pub(crate) fn cursor_fields(session: &Session, name: &str) -> Option<arrow::data
 }
 
 /// How often a statement that changes rows is run while other writers are faster.
-const CHANGE_ATTEMPTS_MAX: u32 = 10;
+const CHANGE_ATTEMPTS_MAX: u32 = 20;
+
+/// How long it waits before the second attempt; longer each time.
+const CHANGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What preparing a statement has worked out.
 #[derive(Clone)]
@@ -326,6 +330,10 @@ async fn change_rows(
             return Err(error);
         }
         tracing::info!(attempt, %error, "rows were changed by another writer, running the statement again");
+        // Whoever comes second gives the others time, each another.
+        let pause = CHANGE_PAUSE * attempt
+            + Duration::from_millis(u64::from(session.state.process_id().unsigned_abs() % 17));
+        tokio::time::sleep(pause).await;
         attempt += 1;
     }
 }

@@ -192,6 +192,21 @@ impl Work {
         Ok(())
     }
 
+    /// Notes that a version of a table was searched for the keys of new rows: COMMIT fails when rows were
+    /// added to it since.
+    pub fn keys_read(
+        &mut self,
+        schema_name: &str,
+        definition: &Arc<TableDefinition>,
+        read: &Arc<TableSnapshot>,
+    ) -> Result<(), SqlError> {
+        let table = self.table_rows(schema_name, definition, "WRITE")?;
+        if !table.created {
+            table.rows.keys_read.get_or_insert_with(|| Arc::clone(read));
+        }
+        Ok(())
+    }
+
     /// Notes that all rows of a table go at COMMIT, those written in this transaction included.
     pub fn rows_truncated(
         &mut self,
@@ -510,6 +525,7 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
                 operation: table.operation.to_owned(),
                 adds,
                 removes_all: table.rows.removes_all,
+                keys_read: table.rows.keys_read.clone(),
                 deletes,
                 metadata,
                 ..CommitRequest::default()

@@ -76,6 +76,8 @@ pub struct CommitRequest {
     /// Live files whose rows `adds` hold too, each as it was read: with the same deletion vector. The
     /// commit then changes no data.
     pub rewrites: BTreeMap<String, Option<DeletionVectorDescriptor>>,
+    /// The version that was searched for the keys of the new rows: files added since may hold them too.
+    pub keys_read: Option<Arc<TableSnapshot>>,
     /// Rows to delete by their position, of live files and of `adds`. Each must still be live.
     pub deletes: BTreeMap<String, Arc<RoaringTreemap>>,
     pub metadata: Option<MetadataChange>,
@@ -225,6 +227,11 @@ impl LakeTable {
                 feature: error.to_string(),
             })
         })?;
+        if let Some(read) = &request.keys_read
+            && has_files_since(&snapshot, read)
+        {
+            return Err(Attempt::Refused(self.conflict("rows were added".into())));
+        }
         let deletions = self.deletions(request, &snapshot).await?;
         *vectors = deletions
             .vectors
@@ -455,6 +462,20 @@ enum Attempt {
     Overtaken,
     /// The storage failed.
     Failed(LakeError),
+}
+
+/// Whether a version has files that an earlier one has not.
+fn has_files_since(snapshot: &TableSnapshot, earlier: &TableSnapshot) -> bool {
+    if snapshot.version() == earlier.version() {
+        return false;
+    }
+    let known: HashSet<&str> = earlier
+        .files()
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    let mut files = snapshot.files().iter();
+    files.any(|file| !known.contains(file.path.as_str()))
 }
 
 /// The `commitInfo` action.

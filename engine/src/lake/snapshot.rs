@@ -130,6 +130,8 @@ pub struct Uncommitted {
     pub deleted: BTreeMap<String, Arc<RoaringTreemap>>,
     /// Every committed file is gone.
     pub removes_all: bool,
+    /// The committed version that was first searched for the keys of new rows.
+    pub keys_read: Option<Arc<TableSnapshot>>,
 }
 
 impl Uncommitted {
