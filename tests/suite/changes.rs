@@ -466,3 +466,46 @@ async fn an_update_cut_off_is_made_or_not_made() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_changes_take_parameters_and_give_rows() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute("CREATE TABLE t (k int PRIMARY KEY, n bigint, name text)")
+        .await?;
+    let upsert = client
+        .prepare(
+            "INSERT INTO t VALUES ($1, $2, $3) ON CONFLICT (k) DO UPDATE SET n = t.n + $2 + $4 \
+             RETURNING k, n, name",
+        )
+        .await?;
+    let update = client
+        .prepare("UPDATE t SET n = n * $1, name = $2 WHERE k = $3 RETURNING n + $4 AS more")
+        .await?;
+    let delete = client
+        .prepare("DELETE FROM t WHERE k = ANY($1) RETURNING k")
+        .await?;
+    for (round, expected) in [5_i64, 11, 17].into_iter().enumerate() {
+        let row = client
+            .query_one(&upsert, &[&1_i32, &5_i64, &"a", &1_i64])
+            .await?;
+        assert_eq!(row.get::<_, i64>(1), expected, "{round}");
+    }
+    client
+        .query_one(&upsert, &[&2_i32, &1_i64, &"b", &0_i64])
+        .await?;
+    let row = client
+        .query_one(&update, &[&2_i64, &"c", &2_i32, &100_i64])
+        .await?;
+    assert_eq!(row.get::<_, i64>("more"), 102);
+    let none = client
+        .query(&update, &[&2_i64, &"c", &99_i32, &0_i64])
+        .await?;
+    assert!(none.is_empty());
+    let gone = client.query(&delete, &[&vec![2_i32, 3]]).await?;
+    assert_eq!(gone.len(), 1);
+    assert_eq!(rows(&client, "SELECT k, n, name FROM t").await?, ["1|17|a"]);
+    Ok(())
+}

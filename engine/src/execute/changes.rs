@@ -33,7 +33,7 @@ use super::rows;
 use super::write::{TableWrite, schema_of};
 use crate::error::{SqlError, SqlState};
 use crate::lake::{FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot};
-use crate::outcome::{Outcome, RowsTag};
+use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext, Target};
 use crate::session::Session;
@@ -472,6 +472,28 @@ pub(super) fn all_parameters(
         parameters.extend(second.parameters.iter().skip(first.len()).cloned());
     }
     parameters
+}
+
+/// What a statement that changes rows takes and gives.
+pub(super) async fn describe(
+    context: &QueryContext,
+    subject: &Subject,
+    rows: &PlannedQuery,
+    returning: Option<&[SelectItem]>,
+    types: &[Option<ColumnType>],
+) -> Result<Description, SqlError> {
+    let returning = match returning {
+        None => None,
+        Some(items) => {
+            let (definition, alias) = (&subject.definition, &subject.alias);
+            let planned = plan_returning(context, definition, alias, items, Vec::new(), types);
+            Some(planned.await?.1)
+        }
+    };
+    Ok(Description {
+        parameters: all_parameters(&rows.parameters, returning.as_ref()),
+        fields: returning.map(|planned| planned.fields),
+    })
 }
 
 /// The parameter types a prepared statement was described with.

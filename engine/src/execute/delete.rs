@@ -68,20 +68,8 @@ pub(super) async fn describe(
     types: &[Option<ColumnType>],
 ) -> Result<Description, SqlError> {
     let planned = plan(session, context, delete, types).await?;
-    let returning = match &delete.returning {
-        None => None,
-        Some(items) => {
-            let subject = &planned.subject;
-            let (definition, alias) = (&subject.definition, &subject.alias);
-            let plan =
-                changes::plan_returning(context, definition, alias, items, Vec::new(), types);
-            Some(plan.await?.1)
-        }
-    };
-    Ok(Description {
-        parameters: changes::all_parameters(&planned.rows.parameters, returning.as_ref()),
-        fields: returning.map(|planned| planned.fields),
-    })
+    let items = delete.returning.as_deref();
+    changes::describe(context, &planned.subject, &planned.rows, items, types).await
 }
 
 pub(super) async fn execute(

@@ -70,20 +70,8 @@ pub(super) async fn describe(
     types: &[Option<ColumnType>],
 ) -> Result<Description, SqlError> {
     let planned = plan(session, context, update, types).await?;
-    let returning = match &update.returning {
-        None => None,
-        Some(items) => {
-            let subject = &planned.subject;
-            let (definition, alias) = (&subject.definition, &subject.alias);
-            let plan =
-                changes::plan_returning(context, definition, alias, items, Vec::new(), types);
-            Some(plan.await?.1)
-        }
-    };
-    Ok(Description {
-        parameters: changes::all_parameters(&planned.rows.parameters, returning.as_ref()),
-        fields: returning.map(|planned| planned.fields),
-    })
+    let items = update.returning.as_deref();
+    changes::describe(context, &planned.subject, &planned.rows, items, types).await
 }
 
 pub(super) async fn execute(
