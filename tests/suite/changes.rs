@@ -414,6 +414,19 @@ async fn a_transaction_whose_rows_another_changed_is_refused() -> Result<(), Fai
     let refused = first.batch_execute("COMMIT").await.unwrap_err();
     assert_eq!(refused.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
     assert_eq!(rows(&second, "SELECT count(*) FROM t").await?, ["0"]);
+    // So is a row added since a transaction looked for its keys: it may have one of them.
+    second
+        .batch_execute("CREATE TABLE keyed (k int PRIMARY KEY, n int)")
+        .await?;
+    first
+        .batch_execute("BEGIN; INSERT INTO keyed VALUES (1, 1) ON CONFLICT (k) DO NOTHING")
+        .await?;
+    second
+        .batch_execute("INSERT INTO keyed VALUES (1, 2)")
+        .await?;
+    let refused = first.batch_execute("COMMIT").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
+    assert_eq!(rows(&second, "SELECT k, n FROM keyed").await?, ["1|2"]);
     Ok(())
 }
 
