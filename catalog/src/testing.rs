@@ -149,8 +149,8 @@ fn runtime() -> tokio::runtime::Runtime {
 fn postgres_url() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
     URL.get_or_init(|| {
-        let script =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/services/postgres.sh");
+        let script = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
+            .join("../tests/services/postgres.sh");
         let output = Command::new(script).output().unwrap();
         assert!(
             output.status.success(),

@@ -8,11 +8,11 @@
 //! The target stands in the query under a name that no table can have, so the rights to it are
 //! checked here and those to every other relation where the query names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
 use boathouse_catalog::definitions::{
@@ -32,7 +32,7 @@ use super::insert::{is_default, target};
 use super::rows;
 use super::write::{TableWrite, schema_of};
 use crate::error::{SqlError, SqlState};
-use crate::lake::{FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot};
+use crate::lake::{FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot, WrittenFile};
 use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext, Target};
@@ -111,6 +111,34 @@ impl Subject {
         let provider: Arc<dyn TableProvider> = self.table.addressed_provider(&self.snapshot);
         context.extra_relations.push((TARGET.into(), provider));
         context
+    }
+
+    /// The same, but of the target only the rows that have one of `keys`, the columns of `key`, when the
+    /// index of the table knows them.
+    pub async fn context_of_keys(
+        &self,
+        context: &QueryContext,
+        key: &[String],
+        keys: &[ArrayRef],
+    ) -> Result<QueryContext, SqlError> {
+        if keys.first().is_none_or(|column| column.is_empty()) {
+            return Ok(self.context(context));
+        }
+        let session = query::session_state(context);
+        let (committed, seen) = (&self.committed, &self.snapshot);
+        let located = self.table.locate(key, keys, committed, seen, &session);
+        let Some(located) = located.await? else {
+            return Ok(self.context(context));
+        };
+        let uncommitted = context.uncommitted.get(&self.definition.id);
+        let new: HashSet<&str> = uncommitted
+            .iter()
+            .flat_map(|rows| rows.files.iter().map(WrittenFile::path))
+            .collect();
+        let provider = self.table.located_provider(seen, located, &new);
+        let mut context = context.clone();
+        context.extra_relations.push((TARGET.into(), provider));
+        Ok(context)
     }
 
     /// A query over the target, of `items` after the address.

@@ -136,7 +136,9 @@ pub(super) async fn plan(
     changes::check_assignments(&assignments)?;
     changes::select_of(&mut query)?.projection = subject.addressed(items);
     subject.unqualify(&mut query);
-    let mut context = subject.context(context);
+    let keys = key_columns(&subject.definition, key, &rows);
+    let context = subject.context_of_keys(context, &key.columns, &keys);
+    let mut context = context.await?;
     let schema = rows.schema();
     let rows = MemTable::try_new(schema, vec![vec![rows]]).map_err(from_datafusion)?;
     context
@@ -258,17 +260,7 @@ fn accepted(
 ) -> Result<BooleanArray, SqlError> {
     let mut converted = Vec::new();
     for key in keys {
-        let columns: Vec<ArrayRef> = key
-            .columns
-            .iter()
-            .filter_map(|name| {
-                definition
-                    .columns
-                    .iter()
-                    .position(|column| column.name == *name)
-            })
-            .map(|index| Arc::clone(rows.column(index)))
-            .collect();
+        let columns = key_columns(definition, key, rows);
         let fields = columns
             .iter()
             .map(|column| SortField::new(column.data_type().clone()))
@@ -302,6 +294,20 @@ fn accepted(
         accepted.push(!again);
     }
     Ok(accepted.into())
+}
+
+/// The columns of a key, of rows in the table's columns.
+fn key_columns(
+    definition: &TableDefinition,
+    key: &KeyConstraint,
+    rows: &RecordBatch,
+) -> Vec<ArrayRef> {
+    let columns = &definition.columns;
+    let names = key.columns.iter();
+    names
+        .filter_map(|name| columns.iter().position(|column| column.name == *name))
+        .map(|index| Arc::clone(rows.column(index)))
+        .collect()
 }
 
 fn picking(error: arrow::error::ArrowError) -> SqlError {

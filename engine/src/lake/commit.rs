@@ -311,7 +311,7 @@ impl LakeTable {
         for (path, rows) in &request.deletes {
             let added = request.adds.iter().find(|file| file.path() == path);
             let (gone, stored) = match (added, live.get(path.as_str())) {
-                (Some(added), _) => (RoaringTreemap::new(), Some(added.rows)),
+                (Some(added), _) => (Arc::default(), Some(added.rows)),
                 (None, Some(file)) => {
                     let gone = self.deleted_rows(file).await.map_err(Attempt::Failed)?;
                     (gone, file.rows_stored)
@@ -327,7 +327,7 @@ impl LakeTable {
                     self.conflict("rows were changed or deleted".into()),
                 ));
             }
-            let gone = gone | rows.as_ref();
+            let gone = gone.as_ref() | rows.as_ref();
             if stored == Some(gone.len()) {
                 deletions.emptied.insert(path.clone());
             } else {

@@ -17,9 +17,14 @@ mod encoder;
 mod error;
 #[cfg(test)]
 mod interop_tests;
+mod key;
+mod key_index;
+#[cfg(test)]
+mod key_index_tests;
 mod maintenance;
 mod metadata;
 mod partition;
+mod places;
 mod provider;
 mod snapshot;
 mod statistics;
@@ -43,8 +48,9 @@ use uuid::Uuid;
 
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use error::LakeError;
+pub use key_index::Located;
 pub use maintenance::Compaction;
-pub use provider::{DeltaProvider, FILE_COLUMN, ROW_COLUMN};
+pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};
 pub use snapshot::{DataFile, TableSnapshot, Uncommitted};
 pub(crate) use store::StoreLocation;
 pub use table::{AsOf, HistoryEntry, LakeTable};
@@ -65,6 +71,7 @@ pub struct Lake {
     place: StoreLocation,
     options: BTreeMap<String, String>,
     tables: moka::future::Cache<String, Arc<LakeTable>>,
+    shared: table::Shared,
 }
 
 /// A table found in the lake by [`Lake::list_tables`].
@@ -89,7 +96,18 @@ impl Lake {
             place,
             options: options.clone(),
             tables: moka::future::Cache::new(TABLES_OPEN_MAX),
+            shared: table::Shared::default(),
         }))
+    }
+
+    /// Bounds the bytes that the indexes of all keyed tables may hold together.
+    pub fn set_index_bytes_max(&self, bytes: usize) {
+        self.shared.budget.set_bytes_max(bytes);
+    }
+
+    /// Bytes that the indexes of keyed tables hold.
+    pub fn index_bytes(&self) -> usize {
+        self.shared.budget.bytes()
     }
 
     /// The lake's folder, with a trailing slash.
@@ -222,7 +240,10 @@ impl Lake {
         let place = self.place_of(location)?;
         let opened = self
             .tables
-            .try_get_with(location.to_owned(), LakeTable::open(place))
+            .try_get_with(
+                location.to_owned(),
+                LakeTable::open(place, self.shared.clone()),
+            )
             .await;
         // The error is shared by everyone who waited; the first cause is what matters.
         opened.map_err(|error: Arc<LakeError>| match Arc::try_unwrap(error) {
@@ -241,7 +262,7 @@ impl Lake {
         url: &str,
         options: &BTreeMap<String, String>,
     ) -> Result<Arc<LakeTable>, LakeError> {
-        LakeTable::open(StoreLocation::open(url, options)?).await
+        LakeTable::open(StoreLocation::open(url, options)?, table::Shared::default()).await
     }
 
     /// Deletes a table's files. To be called once the catalog has forgotten the table. A mark stays,

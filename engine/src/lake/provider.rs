@@ -7,11 +7,11 @@
 //! (`time` as text, numbers since widened) are cast by the scan's schema adapter, columns a file
 //! lacks are NULL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use boathouse_catalog::types::ColumnType;
 use datafusion::catalog::{Session, TableProvider};
@@ -20,6 +20,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::{
     CachedParquetFileReaderFactory, ParquetRowSelection,
 };
@@ -39,16 +40,18 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use super::snapshot::{DataFile, TableSnapshot};
-use super::{LakeError, LakeTable};
+use super::{LakeError, LakeTable, Located};
 
 /// One snapshot of a table as a relation of a query plan.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeltaProvider {
     table: Arc<LakeTable>,
     snapshot: Arc<TableSnapshot>,
     /// The columns of the table, and where each row is when that was asked for.
     schema: SchemaRef,
     addressed: bool,
+    /// The only files to be read, each with the only rows of it; `None` for all rows.
+    only: Option<BTreeMap<String, Option<Arc<RoaringTreemap>>>>,
 }
 
 /// The columns that say where a row is: the file's index in the snapshot, the row's position in the
@@ -64,6 +67,7 @@ impl LakeTable {
             snapshot: Arc::clone(snapshot),
             schema: Arc::clone(snapshot.schema()),
             addressed: false,
+            only: None,
         })
     }
 
@@ -74,19 +78,55 @@ impl LakeTable {
         snapshot: &Arc<TableSnapshot>,
     ) -> Arc<DeltaProvider> {
         let mut fields = snapshot.schema().fields().to_vec();
-        fields.push(Arc::new(file_field()));
-        fields.push(Arc::new(ColumnType::BigInt.to_field(ROW_COLUMN, true)));
+        fields.extend(address_fields());
         Arc::new(DeltaProvider {
             table: Arc::clone(self),
             snapshot: Arc::clone(snapshot),
             schema: Arc::new(Schema::new(fields)),
             addressed: true,
+            only: None,
+        })
+    }
+
+    /// The same of the rows that an index found, and of the files that `new` says are not indexed.
+    pub fn located_provider(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+        located: Located,
+        new: &HashSet<&str>,
+    ) -> Arc<LocatedProvider> {
+        let mut provider = DeltaProvider::clone(&self.addressed_provider(snapshot));
+        let mut only: BTreeMap<_, _> = located
+            .by_file
+            .into_iter()
+            .map(|(path, rows)| (path, Some(rows)))
+            .collect();
+        only.extend(new.iter().map(|path| ((*path).to_owned(), None)));
+        provider.only = Some(only);
+        Arc::new(LocatedProvider {
+            scan: provider,
+            rows: new.is_empty().then_some(located.rows),
         })
     }
 }
 
 fn file_field() -> Field {
     ColumnType::Integer.to_field(FILE_COLUMN, true)
+}
+
+/// The columns that say where a row is.
+pub(super) fn address_fields() -> [FieldRef; 2] {
+    let row = ColumnType::BigInt.to_field(ROW_COLUMN, true);
+    [Arc::new(file_field()), Arc::new(row)]
+}
+
+/// Rows whose addresses are known. A query that asks for no more than their keys and addresses reads
+/// nothing; another reads these rows only.
+#[derive(Debug)]
+pub struct LocatedProvider {
+    scan: DeltaProvider,
+    /// The keys and addresses, when they are of all rows.
+    rows: Option<RecordBatch>,
 }
 
 impl DeltaProvider {
@@ -100,7 +140,16 @@ impl DeltaProvider {
         predicate: Option<&Arc<dyn PhysicalExpr>>,
         schema: &SchemaRef,
     ) -> Vec<Arc<DataFile>> {
-        let files = self.snapshot.files();
+        let chosen: Vec<Arc<DataFile>>;
+        let files = match &self.only {
+            None => self.snapshot.files(),
+            Some(only) => {
+                let files = self.snapshot.files().iter();
+                let chosen_files = files.filter(|file| only.contains_key(&file.path));
+                chosen = chosen_files.cloned().collect();
+                &chosen
+            }
+        };
         let Some(predicate) = predicate else {
             return files.to_vec();
         };
@@ -138,7 +187,11 @@ impl DeltaProvider {
         let mut partitioned = PartitionedFile::new_from_meta(meta);
         partitioned.partition_values = file.partition.clone();
         partitioned.statistics = Some(Arc::clone(&file.statistics));
-        if file.has_deleted() {
+        let only = self.only.as_ref().and_then(|only| only.get(&file.path));
+        if let Some(rows) = only.and_then(Option::as_ref) {
+            let selection = selection_of(rows, self.rows_stored(file)?);
+            partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
+        } else if file.has_deleted() {
             let selection = self.live_rows(file).await?;
             partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
         }
@@ -147,16 +200,40 @@ impl DeltaProvider {
 
     /// The rows of a file that are not deleted.
     async fn live_rows(&self, file: &Arc<DataFile>) -> Result<RowSelection, DataFusionError> {
-        let failed = |error: LakeError| DataFusionError::External(error.into());
-        let rows_stored = file.rows_stored.ok_or_else(|| {
-            failed(LakeError::Damaged {
+        let rows_stored = self.rows_stored(file)?;
+        let deleted = self.table.deleted_rows(file).await.map_err(external)?;
+        Ok(selection_without(&deleted, rows_stored))
+    }
+
+    fn rows_stored(&self, file: &DataFile) -> Result<u64, DataFusionError> {
+        file.rows_stored.ok_or_else(|| {
+            external(LakeError::Damaged {
                 location: self.table.location(),
                 reason: format!("file \"{}\" has no row count", file.path),
             })
-        })?;
-        let deleted = self.table.deleted_rows(file).await.map_err(failed)?;
-        Ok(selection_without(&deleted, rows_stored))
+        })
     }
+}
+
+fn external(error: LakeError) -> DataFusionError {
+    DataFusionError::External(error.into())
+}
+
+/// Selects `rows` only, which are ascending.
+fn selection_of(rows: &RoaringTreemap, rows_stored: u64) -> RowSelection {
+    let mut selectors = Vec::new();
+    let mut next = 0;
+    for row in rows.iter().filter(|row| *row < rows_stored) {
+        if row > next {
+            selectors.push(RowSelector::skip(to_usize(row - next)));
+        }
+        selectors.push(RowSelector::select(1));
+        next = row + 1;
+    }
+    if next < rows_stored {
+        selectors.push(RowSelector::skip(to_usize(rows_stored - next)));
+    }
+    RowSelection::from(selectors)
 }
 
 /// Selects all rows but `deleted`, which are ascending.
@@ -297,6 +374,57 @@ impl TableProvider for DeltaProvider {
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+#[async_trait]
+impl TableProvider for LocatedProvider {
+    fn schema(&self) -> SchemaRef {
+        self.scan.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+        self.scan.supports_filters_pushdown(filters)
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.scan.schema);
+        if let Some(rows) = &self.rows {
+            statistics.num_rows = Precision::Exact(rows.num_rows());
+        }
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let schema = &self.scan.schema;
+        if let (Some(rows), Some(projection)) = (&self.rows, projection) {
+            let found = rows.schema();
+            let indices = projection.iter().map(|index| {
+                let name = schema.field(*index).name();
+                found.index_of(name).ok()
+            });
+            if let Some(indices) = indices.collect::<Option<Vec<usize>>>() {
+                let projected = rows.project(&indices)?;
+                let schema = Arc::new(schema.project(projection)?);
+                let projected = projected.with_schema(Arc::clone(&schema))?;
+                let plan = MemorySourceConfig::try_new_exec(&[vec![projected]], schema, None)?;
+                return Ok(plan);
+            }
+        }
+        self.scan.scan(state, projection, filters, limit).await
     }
 }
 

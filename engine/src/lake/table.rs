@@ -5,6 +5,7 @@
 //! written every [`CHECKPOINT_EVERY`] versions by whoever made that version; losing one costs time,
 //! never rows.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
@@ -17,6 +18,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
+use super::deletion::{self, VectorCache};
+use super::key_index::{IndexBudget, KeyIndex};
 use super::snapshot::TableSnapshot;
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
@@ -59,6 +62,26 @@ pub struct LakeTable {
     /// Whoever refreshes holds it, so that a crowd of queries reads the log once.
     refreshing: tokio::sync::Mutex<()>,
     pub(super) commit_queue: tokio::sync::Mutex<()>,
+    pub(super) vectors: VectorCache,
+    /// By the columns of the key.
+    pub(super) indexes: Mutex<HashMap<Vec<String>, Arc<KeyIndex>>>,
+    pub(super) budget: Arc<IndexBudget>,
+}
+
+/// What all tables of a lake share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub vectors: VectorCache,
+    pub budget: Arc<IndexBudget>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            vectors: deletion::vector_cache(),
+            budget: Arc::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for LakeTable {
@@ -72,7 +95,7 @@ impl std::fmt::Debug for LakeTable {
 
 impl LakeTable {
     /// Opens a table by reading its log.
-    pub(crate) async fn open(place: StoreLocation) -> Result<Arc<Self>, LakeError> {
+    pub(super) async fn open(place: StoreLocation, shared: Shared) -> Result<Arc<Self>, LakeError> {
         let log_store = place.log_store();
         let newest = load(&log_store, None).await?;
         Ok(Arc::new(Self {
@@ -81,6 +104,9 @@ impl LakeTable {
             newest: Mutex::new(Arc::new(newest)),
             refreshing: tokio::sync::Mutex::default(),
             commit_queue: tokio::sync::Mutex::default(),
+            vectors: shared.vectors,
+            indexes: Mutex::default(),
+            budget: shared.budget,
         }))
     }
 

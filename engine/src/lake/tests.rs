@@ -19,11 +19,11 @@ use tempfile::TempDir;
 use super::*;
 
 /// A lake in a folder of its own with one table `t`.
-struct Fixture {
+pub(super) struct Fixture {
     _folder: TempDir,
-    lake: Arc<Lake>,
-    definition: TableDefinition,
-    table: Arc<LakeTable>,
+    pub lake: Arc<Lake>,
+    pub definition: TableDefinition,
+    pub table: Arc<LakeTable>,
 }
 
 fn definition(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> TableDefinition {
@@ -36,7 +36,7 @@ fn definition(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> TableDef
     definition
 }
 
-async fn fixture(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> Fixture {
+pub(super) async fn fixture(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::open(folder.path().to_str().unwrap(), &BTreeMap::new())
         .await
@@ -53,11 +53,17 @@ async fn fixture(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> Fixtu
 }
 
 impl Fixture {
+    /// The table as another process has it open.
+    pub async fn reopen(&self) -> Arc<LakeTable> {
+        let url = self.table.location();
+        Lake::open_table(&url, &BTreeMap::new()).await.unwrap()
+    }
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(self.table.cached().schema())
     }
 
-    async fn write(&self, columns: Vec<ArrayRef>) -> Vec<WrittenFile> {
+    pub async fn write(&self, columns: Vec<ArrayRef>) -> Vec<WrittenFile> {
         let schema = self.schema();
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
         let mut writer = self

@@ -1,0 +1,229 @@
+//! A compact map from keys to row places, for tables of many millions of rows.
+//!
+//! Keys are spread evenly over all bits, so their first bits choose a bucket; a bucket keeps its keys
+//! sorted, beside their places. A row costs its key, four bytes and a few percent of slack, where a
+//! hash table would need up to twice that, and growing splits buckets one by one instead of copying
+//! everything.
+
+/// Keys in a bucket before the buckets are split.
+const BUCKET_KEYS: usize = 1_024;
+
+/// A key whose bits are evenly spread.
+pub(super) trait PlaceKey: Copy + Ord {
+    /// The first `bits` bits.
+    fn first_bits(self, bits: u32) -> usize;
+}
+
+impl PlaceKey for u64 {
+    fn first_bits(self, bits: u32) -> usize {
+        let first = self.checked_shr(u64::BITS - bits).unwrap_or(0);
+        usize::try_from(first).unwrap_or(usize::MAX)
+    }
+}
+
+impl PlaceKey for u128 {
+    fn first_bits(self, bits: u32) -> usize {
+        let first = self.checked_shr(u128::BITS - bits).unwrap_or(0);
+        usize::try_from(first).unwrap_or(usize::MAX)
+    }
+}
+
+/// The map.
+pub(super) struct Places<K> {
+    bits: u32,
+    buckets: Vec<Bucket<K>>,
+    len: usize,
+}
+
+struct Bucket<K> {
+    keys: Vec<K>,
+    places: Vec<u32>,
+}
+
+impl<K> Default for Bucket<K> {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+}
+
+impl<K: PlaceKey> Places<K> {
+    /// An empty map with buckets for so many keys.
+    pub fn for_keys(keys: usize) -> Self {
+        let bits = keys.div_ceil(BUCKET_KEYS).next_power_of_two().ilog2();
+        Self {
+            bits,
+            buckets: std::iter::repeat_with(Bucket::default)
+                .take(1 << bits)
+                .collect(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn get(&self, key: K) -> Option<u32> {
+        let bucket = self.buckets.get(key.first_bits(self.bits))?;
+        let index = bucket.keys.binary_search(&key).ok()?;
+        bucket.places.get(index).copied()
+    }
+
+    /// Sets the place of a key, and gives the one it had.
+    pub fn put(&mut self, key: K, place: u32) -> Option<u32> {
+        let bucket = self.buckets.get_mut(key.first_bits(self.bits))?;
+        match bucket.keys.binary_search(&key) {
+            Ok(index) => Some(std::mem::replace(&mut bucket.places[index], place)),
+            Err(index) => {
+                bucket.reserve();
+                bucket.keys.insert(index, key);
+                bucket.places.insert(index, place);
+                self.len += 1;
+                if self.len > self.buckets.len() * BUCKET_KEYS * 2 {
+                    self.split();
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes a key without looking whether it is there already. [`Places::settle`] has to follow before
+    /// anything is asked.
+    pub fn push(&mut self, key: K, place: u32) {
+        if let Some(bucket) = self.buckets.get_mut(key.first_bits(self.bits)) {
+            bucket.reserve();
+            bucket.keys.push(key);
+            bucket.places.push(place);
+            self.len += 1;
+        }
+    }
+
+    /// Brings pushed keys into order. Gives whether a key was pushed twice; the last place stays.
+    pub fn settle(&mut self) -> bool {
+        let before = self.len;
+        self.len = 0;
+        for bucket in &mut self.buckets {
+            bucket.settle();
+            self.len += bucket.keys.len();
+        }
+        let doubled = self.len < before;
+        while self.len > self.buckets.len() * BUCKET_KEYS * 2 {
+            self.split();
+        }
+        doubled
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let entry = size_of::<K>() + size_of::<u32>();
+        let keys: usize = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.keys.capacity())
+            .sum();
+        keys * entry + self.buckets.capacity() * size_of::<Bucket<K>>()
+    }
+
+    /// Twice as many buckets. Keys are sorted, so the two halves of a bucket lie side by side.
+    fn split(&mut self) {
+        self.bits += 1;
+        let mut halves = Vec::with_capacity(self.buckets.len() * 2);
+        for (index, mut bucket) in std::mem::take(&mut self.buckets).into_iter().enumerate() {
+            let middle = bucket
+                .keys
+                .partition_point(|key| key.first_bits(self.bits) <= index * 2);
+            let upper = Bucket {
+                keys: bucket.keys.split_off(middle),
+                places: bucket.places.split_off(middle),
+            };
+            bucket.keys.shrink_to_fit();
+            bucket.places.shrink_to_fit();
+            halves.push(bucket);
+            halves.push(upper);
+        }
+        self.buckets = halves;
+    }
+}
+
+impl<K: PlaceKey> Bucket<K> {
+    /// Room for one more, growing by an eighth.
+    fn reserve(&mut self) {
+        if self.keys.len() == self.keys.capacity() {
+            let more = self.keys.len() / 8 + 4;
+            self.keys.reserve_exact(more);
+            self.places.reserve_exact(more);
+        }
+    }
+
+    fn settle(&mut self) {
+        let mut entries: Vec<(K, u32)> = self.keys.drain(..).zip(self.places.drain(..)).collect();
+        entries.sort_by_key(|(key, _)| *key);
+        // Of equal keys the last stays: the sort is stable, and `dedup` keeps the first it meets.
+        entries.reverse();
+        entries.dedup_by_key(|(key, _)| *key);
+        for (key, place) in entries.into_iter().rev() {
+            self.keys.push(key);
+            self.places.push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Evenly spread and repeatable.
+    fn spread(number: u64) -> u64 {
+        let mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    #[test]
+    fn equals_a_hash_map_while_it_grows() {
+        let mut places = Places::for_keys(0);
+        let mut model = HashMap::new();
+        for step in 0..50_000_u32 {
+            let key = spread(u64::from(step) * 7 % 30_011);
+            assert_eq!(places.put(key, step), model.insert(key, step));
+        }
+        assert_eq!(places.len(), model.len());
+        assert!(places.buckets.len() > 8, "it never split");
+        for number in 0..40_000 {
+            let key = spread(number);
+            assert_eq!(places.get(key), model.get(&key).copied());
+        }
+    }
+
+    #[test]
+    fn pushed_keys_are_found_after_settling_and_the_last_place_stays() {
+        let mut places = Places::for_keys(10);
+        for number in 0..10_000_u32 {
+            places.push(u128::from(spread(u64::from(number))) << 64, number);
+        }
+        assert!(!places.settle());
+        assert_eq!(places.len(), 10_000);
+        let key = u128::from(spread(77)) << 64;
+        assert_eq!(places.get(key), Some(77));
+        places.push(key, 5);
+        assert!(places.settle());
+        assert_eq!((places.get(key), places.len()), (Some(5), 10_000));
+    }
+
+    #[test]
+    fn a_row_costs_little_more_than_its_key_and_place() {
+        let mut places = Places::for_keys(1_000_000);
+        for number in 0..1_000_000_u32 {
+            places.push(spread(u64::from(number)), number);
+        }
+        places.settle();
+        let bytes = places.bytes();
+        assert!(bytes < 14_000_000, "{bytes} bytes for a million rows");
+    }
+}
