@@ -26,13 +26,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tpch"))
 import beside  # noqa: E402
 
 MERCHANTS, DAYS, FILE_ROWS = 2000, 365, 2_000_000
-COLUMNS = {"at": "timestamp", "day": "date", "merchant": "integer", "customer": "bigint", "kind": "text",
+COLUMNS = {"placed": "timestamp", "day": "date", "merchant": "integer", "customer": "bigint", "kind": "text",
            "status": "text", "currency": "text", "country": "text", "product": "integer", "quantity": "smallint",
            "amount": "numeric(12, 2)", "fee": "numeric(12, 2)"}
 WHERE = "FROM events WHERE merchant = {0} AND day = {1}"
 QUERIES = [
-    f"SELECT count(*), sum(amount), sum(fee), count(DISTINCT customer), max(at) {WHERE}",
-    f"SELECT extract(hour FROM at) AS hour, count(*), sum(amount) {WHERE} GROUP BY 1 ORDER BY 1",
+    f"SELECT count(*), sum(amount), sum(fee), count(DISTINCT customer), max(placed) {WHERE}",
+    f"SELECT extract(hour FROM placed) AS hour, count(*), sum(amount) {WHERE} GROUP BY 1 ORDER BY 1",
     f"SELECT kind, status, count(*), avg(amount) {WHERE} GROUP BY kind, status ORDER BY kind, status",
     f"SELECT country, sum(amount) AS total {WHERE} GROUP BY country ORDER BY total DESC, country LIMIT 5",
     f"SELECT product, sum(quantity) AS sold, sum(amount) {WHERE} GROUP BY product ORDER BY sold DESC, product LIMIT 10",

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub store_options: BTreeMap<String, String>,
     /// Bytes all queries together may hold before they spill; a query that cannot is refused.
     pub memory_bytes_max: usize,
+    /// Bytes that the indexes of keyed tables may hold beside them.
+    pub index_bytes_max: usize,
     /// Where queries spill and files are spooled.
     pub scratch: PathBuf,
     /// Names this process in leases and runs.

@@ -87,6 +87,7 @@ async fn bi_queries_answer_as_postgresql_does() {
         master_key: MasterKey::generate(),
         store_options: BTreeMap::new(),
         memory_bytes_max: 256 << 20,
+        index_bytes_max: 64 << 20,
         scratch: folder.path().join("scratch"),
         server_name: "test".into(),
         runs_schedules: false,

@@ -157,6 +157,17 @@ async fn check(client: &Client, model: &Model, of: &str, seed: &str) -> Result<(
     Ok(())
 }
 
+/// Whether a table's folder has deletion vectors.
+fn has_vectors(table: &Path) -> Result<bool, Failure> {
+    for entry in std::fs::read_dir(table)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("deletion_vector_") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What Python deltalake, Polars and DuckDB read.
 fn check_others(table: &Path, model: &Model, seed: &str) -> Result<(), Failure> {
     let output = Command::new(service::python()?)
@@ -190,9 +201,14 @@ async fn history(seed: u64) -> Result<(), Failure> {
     } else {
         ""
     };
+    let vectors = if seed % 3 == 1 {
+        "WITH (\"delta.enableDeletionVectors\" = false)"
+    } else {
+        ""
+    };
     client
         .batch_execute(&format!(
-            "CREATE TABLE item (id int PRIMARY KEY, g int, v bigint, name text) {partitioned}"
+            "CREATE TABLE item (id int PRIMARY KEY, g int, v bigint, name text) {partitioned} {vectors}"
         ))
         .await?;
     let mut model = Model::new();
@@ -254,7 +270,12 @@ async fn history(seed: u64) -> Result<(), Failure> {
         let of = format!("FOR VERSION AS OF {version}");
         check(&client, model, &of, &seed).await?;
     }
-    check_others(&lake.join("public/item"), &model, &seed)
+    let table = lake.join("public/item");
+    assert!(
+        vectors.is_empty() || !has_vectors(&table)?,
+        "{seed} has deletion vectors"
+    );
+    check_others(&table, &model, &seed)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,7 @@ impl Subject {
             .map(|schema| schema.name.clone())
             .unwrap_or_default();
         let table = context.engine.lake.table(&definition).await?;
-        let mut at = table.snapshot(None).await?;
+        let mut at = context.table_snapshot(definition.id, &table).await?;
         let committed = Arc::clone(&at);
         if let Some(extended) = at.with_columns(&definition) {
             at = Arc::new(extended);

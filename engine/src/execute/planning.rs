@@ -96,7 +96,7 @@ impl KeptPlan {
                 return Ok(false);
             };
             let table = context.engine.lake.table(definition).await?;
-            if table.snapshot(None).await?.version() != *version {
+            if context.table_snapshot(*id, &table).await?.version() != *version {
                 return Ok(false);
             }
         }

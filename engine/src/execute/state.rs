@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Notice;
 use crate::query::session::RequestedSettings;
-use crate::query::{QueryContext, SessionInfo};
+use crate::query::{Pins, QueryContext, SessionInfo};
 use crate::session::{Prepared, SessionOptions, TransactionStatus};
 
 /// Notices kept for a client that does not take them.
@@ -284,6 +284,10 @@ impl SessionState {
             uncommitted: match &self.block {
                 Block::Implicit(work) | Block::Explicit(work) => work.uncommitted(),
                 Block::None | Block::Failed(_) => Arc::default(),
+            },
+            pins: match &self.block {
+                Block::Implicit(work) | Block::Explicit(work) => work.pins.clone(),
+                Block::None | Block::Failed(_) => Pins::default(),
             },
         }
     }

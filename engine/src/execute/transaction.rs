@@ -157,13 +157,6 @@ fn apply_modes(
     modes: &TransactionModes,
     of_session: bool,
 ) -> Result<(), SqlError> {
-    if modes.isolation == Some(IsolationLevel::RepeatableRead) {
-        session.state.notice(
-            "WARNING",
-            SqlState::WARNING,
-            "REPEATABLE READ is not kept: each statement sees what was committed before it",
-        );
-    }
     let settings = &mut session.state.settings;
     if of_session {
         if let Some(isolation) = modes.isolation {

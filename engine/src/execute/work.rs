@@ -30,6 +30,7 @@ use crate::error::{SqlError, SqlState};
 use crate::lake::{
     CommitRequest, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile,
 };
+use crate::query::{self, Pins};
 
 /// How often the catalog is asked what became of a commit, and the first pause; each next one is twice
 /// as long.
@@ -69,6 +70,7 @@ pub(crate) struct Work {
     pub settings_before: Arc<BTreeMap<String, String>>,
     /// Values that `SET LOCAL` replaced, to be put back at the end.
     pub local_settings: Vec<(String, String)>,
+    pub pins: Pins,
     catalog: Option<Transaction>,
     tables: BTreeMap<ObjectId, TableWork>,
     /// Tables whose folders go once the catalog no longer names them.
@@ -87,6 +89,7 @@ impl Work {
             savepoints: Vec::new(),
             settings_before: settings.all().clone(),
             local_settings: Vec::new(),
+            pins: Pins::default(),
             catalog: None,
             tables: BTreeMap::new(),
             dropped: Vec::new(),
@@ -511,26 +514,54 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
     });
     // A file of this transaction that has no row left is not worth a commit.
     let mut deletes = table.rows.deleted.clone();
-    let (adds, emptied): (Vec<_>, Vec<_>) = table.rows.files.iter().cloned().partition(|file| {
-        let gone = deletes.get(file.path()).map_or(0, |rows| rows.len());
-        gone < file.rows
-    });
+    let (mut adds, mut emptied): (Vec<_>, Vec<_>) =
+        table.rows.files.iter().cloned().partition(|file| {
+            let gone = deletes.get(file.path()).map_or(0, |rows| rows.len());
+            gone < file.rows
+        });
     for file in &emptied {
         deletes.remove(file.path());
     }
-    let nothing = adds.is_empty() && deletes.is_empty() && !table.rows.removes_all;
+    let mut replaces = BTreeMap::new();
+    if !deletes.is_empty() && !lake_table.uses_deletion_vectors(&table.definition.properties) {
+        let rows = Uncommitted {
+            files: Arc::new(adds.clone()),
+            deleted: std::mem::take(&mut deletes),
+            removes_all: table.rows.removes_all,
+            keys_read: None,
+        };
+        let state = query::state_of(&engine.runtime);
+        let made = lake_table.rewrite_without_deleted(&rows, &state).await?;
+        adds.retain(|file| {
+            let mut unneeded = made.unneeded.iter();
+            !unneeded.any(|other| other.path() == file.path())
+        });
+        adds.extend(made.adds);
+        emptied.extend(made.unneeded);
+        replaces = made.replaces;
+    }
+    let nothing =
+        adds.is_empty() && deletes.is_empty() && replaces.is_empty() && !table.rows.removes_all;
     if !nothing || metadata.is_some() {
-        lake_table
+        let written = adds.clone();
+        let committed = lake_table
             .commit(CommitRequest {
                 operation: table.operation.to_owned(),
                 adds,
+                replaces,
                 removes_all: table.rows.removes_all,
                 keys_read: table.rows.keys_read.clone(),
                 deletes,
                 metadata,
                 ..CommitRequest::default()
             })
-            .await?;
+            .await;
+        if let Err(error) = committed {
+            if matches!(error, LakeError::Conflict { .. }) {
+                lake_table.discard(written).await;
+            }
+            return Err(error.into());
+        }
     }
     lake_table.discard(emptied).await;
     Ok(())

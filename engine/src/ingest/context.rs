@@ -48,6 +48,7 @@ pub(super) fn query_context(
         session: Arc::new(session),
         extra_relations: Vec::new(),
         uncommitted: Default::default(),
+        pins: Default::default(),
     })
 }
 

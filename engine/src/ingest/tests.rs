@@ -60,6 +60,7 @@ async fn open(folder: &Path, master_key: MasterKey, server: &str) -> Arc<Engine>
         master_key,
         store_options: BTreeMap::new(),
         memory_bytes_max: 1 << 30,
+        index_bytes_max: 64 << 20,
         scratch: folder.join("scratch"),
         server_name: server.into(),
         runs_schedules: false,

@@ -76,6 +76,8 @@ pub struct CommitRequest {
     /// Live files whose rows `adds` hold too, each as it was read: with the same deletion vector. The
     /// commit then changes no data.
     pub rewrites: BTreeMap<String, Option<DeletionVectorDescriptor>>,
+    /// Live files whose rows `adds` hold too but for the deleted ones, each as it was read.
+    pub replaces: BTreeMap<String, Option<DeletionVectorDescriptor>>,
     /// The version that was searched for the keys of the new rows: files added since may hold them too.
     pub keys_read: Option<Arc<TableSnapshot>>,
     /// Rows to delete by their position, of live files and of `adds`. Each must still be live.
@@ -376,7 +378,15 @@ impl LakeTable {
             let action = Action::Txn(Transaction::new(&mark.application, mark.version));
             lines.push(serde_json::to_value(action).map_err(failed)?);
         }
-        let mut rewrites: BTreeMap<&String, _> = request.rewrites.iter().collect();
+        let rewrites = request
+            .rewrites
+            .iter()
+            .map(|(path, read)| (path, (read, false)));
+        let replaces = request
+            .replaces
+            .iter()
+            .map(|(path, read)| (path, (read, true)));
+        let mut rewrites: BTreeMap<&String, _> = rewrites.chain(replaces).collect();
         let stats = snapshot.stats_of(deletions.vectors.as_ref())?;
         let mut missing = request
             .removes
@@ -384,15 +394,14 @@ impl LakeTable {
             .collect::<std::collections::HashSet<_>>();
         for file in snapshot.files() {
             let vector = deletions.vector_of(&file.path);
-            if let Some(read) = rewrites.remove(&file.path) {
+            if let Some((read, changes_data)) = rewrites.remove(&file.path) {
                 if *read != file.deletion_vector {
                     return Err(
                         self.conflict(format!("rows of file \"{}\" were deleted", file.path))
                     );
                 }
-                lines.push(
-                    serde_json::to_value(Action::Remove(file.remove(false))).map_err(failed)?,
-                );
+                let remove = Action::Remove(file.remove(changes_data));
+                lines.push(serde_json::to_value(remove).map_err(failed)?);
                 continue;
             }
             if missing.remove(&file.path) || request.removes_all {

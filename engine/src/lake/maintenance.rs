@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::catalog::TableProvider;
-use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::physical_plan::execute_stream;
+use datafusion::execution::SessionState;
 use deltalake_core::kernel::DeletionVectorDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -20,7 +18,6 @@ use serde_json::Value;
 use super::snapshot::DataFile;
 use super::table::version_of;
 use super::{CommitRequest, LakeError, LakeTable, WriterOptions, deletion};
-use crate::query::failure::from_datafusion;
 
 /// Files below this share of the target size are put together.
 const SMALL_PERCENT: u64 = 75;
@@ -91,36 +88,11 @@ impl LakeTable {
         snapshot: &Arc<super::TableSnapshot>,
         round: &[Vec<Arc<DataFile>>],
     ) -> Result<(Compaction, Vec<String>), LakeError> {
-        let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
-        // One stream keeps the rows in their order.
-        let config = state.config().clone().with_target_partitions(1);
-        let state = SessionStateBuilder::new_from_existing(state.clone())
-            .with_config(config)
-            .build();
         let mut made = Compaction::default();
         let mut adds = Vec::new();
         let mut rewrites = BTreeMap::new();
         for bin in round {
-            let part = Arc::new(snapshot.with_files(bin.clone()));
-            let provider = self.provider(&part);
-            let plan = provider
-                .scan(&state, None, &[], None)
-                .await
-                .map_err(failed)?;
-            let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
-            let mut writer = self.writer(
-                Arc::clone(snapshot.schema()),
-                snapshot.partition_by(),
-                WriterOptions::default(),
-            )?;
-            while let Some(batch) = stream.next().await {
-                writer.write(&batch.map_err(failed)?).await?;
-            }
-            let tags = bin.first().map(|file| file.tags()).unwrap_or_default();
-            for mut file in writer.finish().await? {
-                for (name, value) in &tags {
-                    file.set_tag(name, value);
-                }
+            for mut file in self.copy_rows(snapshot, bin.clone(), state).await? {
                 file.add.data_change = false;
                 made.files_added += 1;
                 made.bytes_added += file.bytes;

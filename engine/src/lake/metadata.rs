@@ -171,6 +171,9 @@ fn to_json(action: &impl Serialize) -> Result<Value, LakeError> {
     })
 }
 
+/// Delta's property for deletion vectors.
+pub(super) const DELETION_VECTORS: &str = "delta.enableDeletionVectors";
+
 /// Has the `protocol` and `metaData` among the actions of a commit allow deletion vectors, and adds
 /// them when there are none and the table does not allow them yet.
 pub(super) fn allow_deletion_vectors(
@@ -178,7 +181,6 @@ pub(super) fn allow_deletion_vectors(
     actions: &mut Vec<Value>,
 ) -> Result<(), LakeError> {
     const FEATURE: &str = "deletionVectors";
-    const ENABLED: &str = "delta.enableDeletionVectors";
     match actions
         .iter_mut()
         .find_map(|action| action.get_mut("protocol"))
@@ -190,13 +192,18 @@ pub(super) fn allow_deletion_vectors(
         .iter_mut()
         .find_map(|action| action.get_mut("metaData"));
     if let Some(metadata) = written {
-        metadata["configuration"][ENABLED] = json!("true");
+        metadata["configuration"][DELETION_VECTORS] = json!("true");
         return Ok(());
     }
     let metadata = snapshot.metadata();
-    if metadata.configuration().get(ENABLED).map(String::as_str) != Some("true") {
+    if metadata
+        .configuration()
+        .get(DELETION_VECTORS)
+        .map(String::as_str)
+        != Some("true")
+    {
         let mut metadata = to_json(metadata)?;
-        metadata["configuration"][ENABLED] = json!("true");
+        metadata["configuration"][DELETION_VECTORS] = json!("true");
         actions.push(json!({ "metaData": metadata }));
     }
     Ok(())

@@ -12,6 +12,7 @@
 //! pipelines are not known here.
 
 mod commit;
+mod copy_on_write;
 mod deletion;
 mod encoder;
 mod error;
@@ -47,6 +48,7 @@ use url::Url;
 use uuid::Uuid;
 
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
+pub use copy_on_write::Replacement;
 pub use error::LakeError;
 pub use key_index::Located;
 pub use maintenance::Compaction;

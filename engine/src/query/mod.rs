@@ -33,7 +33,7 @@ pub mod typing;
 pub mod view;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use boathouse_catalog::Snapshot;
 use boathouse_catalog::definitions::ObjectId;
@@ -47,10 +47,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
-use crate::lake::Uncommitted;
+use crate::lake::{LakeError, LakeTable, TableSnapshot, Uncommitted};
 pub use failure::from_datafusion as failure;
 pub use rewrite::AGGREGATES;
-pub use run::{optimize, session_state};
+pub use run::{optimize, session_state, state_of};
 pub use session::SessionInfo;
 
 /// A scalar function of DataFusion's.
@@ -70,6 +70,29 @@ pub struct QueryContext {
     pub extra_relations: Vec<(String, Arc<dyn TableProvider>)>,
     /// What the session's open transaction has done to the rows of tables: it sees that.
     pub uncommitted: Arc<HashMap<ObjectId, Uncommitted>>,
+    /// The versions its tables have been read at.
+    pub pins: Pins,
+}
+
+/// The version of each table that a transaction reads: that which was the newest when it first came to
+/// the table.
+#[derive(Debug, Clone, Default)]
+pub struct Pins(Arc<Mutex<HashMap<ObjectId, Arc<TableSnapshot>>>>);
+
+impl QueryContext {
+    /// The table as the transaction sees it, without what it has changed itself.
+    pub async fn table_snapshot(
+        &self,
+        id: ObjectId,
+        table: &LakeTable,
+    ) -> Result<Arc<TableSnapshot>, LakeError> {
+        let pinned = || self.pins.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(snapshot) = pinned().get(&id) {
+            return Ok(Arc::clone(snapshot));
+        }
+        let newest = table.snapshot(None).await?;
+        Ok(Arc::clone(pinned().entry(id).or_insert(newest)))
+    }
 }
 
 /// A query whose names, types and rights are settled.

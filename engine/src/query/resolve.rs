@@ -615,7 +615,10 @@ async fn find_named(
             let pinned = version.is_some();
             let as_of = version.map(|version| as_of(context, version)).transpose()?;
             let table = context.engine.lake.table(definition).await?;
-            let mut at = table.snapshot(as_of).await?;
+            let mut at = match as_of {
+                None => context.table_snapshot(definition.id, &table).await?,
+                as_of => table.snapshot(as_of).await?,
+            };
             if !pinned {
                 found.versions.push((definition.id, at.version()));
             }

@@ -37,7 +37,11 @@ static STATES: LazyLock<Mutex<Vec<(Weak<RuntimeEnv>, Arc<SessionState>)>>> =
 
 /// The optimizer, the physical planner and the runtime.
 pub fn session_state(context: &QueryContext) -> Arc<SessionState> {
-    let runtime = &context.engine.runtime;
+    state_of(&context.engine.runtime)
+}
+
+/// The same for work that is done in no session.
+pub fn state_of(runtime: &Arc<RuntimeEnv>) -> Arc<SessionState> {
     let make = || {
         let mut config = SessionConfig::new()
             .with_batch_size(BATCH_ROWS)

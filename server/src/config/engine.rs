@@ -12,6 +12,9 @@ use super::{Config, ConfigError};
 /// Where a local lake keeps what is not tables.
 const LAKE_FOLDER: &str = "_boathouse";
 const KEY_FILE: &str = "master.key";
+/// Of all indexes of keys, where nothing is asked for.
+const INDEX_BYTES_MAX: usize = 1 << 30;
+
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_UNKNOWN: usize = 1 << 30;
 
@@ -34,14 +37,19 @@ pub fn engine_config(config: &Config, runs_schedules: bool) -> Result<EngineConf
             Err(_) => return Err(ConfigError::NoKey),
         },
     };
+    let memory_bytes_max = config
+        .memory
+        .map_or_else(|| machine_memory_bytes() / 10 * 6, |size| size.bytes());
     Ok(EngineConfig {
         lake,
         catalog,
         master_key,
         store_options: store_options(config),
-        memory_bytes_max: config
-            .memory
-            .map_or_else(|| machine_memory_bytes() / 10 * 6, |size| size.bytes()),
+        memory_bytes_max,
+        index_bytes_max: config.index_memory.map_or_else(
+            || INDEX_BYTES_MAX.min(memory_bytes_max / 4),
+            |size| size.bytes(),
+        ),
         scratch,
         server_name: config.server_name.clone().unwrap_or_else(server_name),
         runs_schedules,

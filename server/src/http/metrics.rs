@@ -56,6 +56,12 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
         "memory that queries may hold",
         shared.engine.config.memory_bytes_max,
     );
+    page.add(
+        "key_index_bytes",
+        "gauge",
+        "memory that the indexes of keyed tables hold",
+        shared.engine.lake.index_bytes(),
+    );
     if let Some(bytes) = resident_bytes() {
         page.add(
             "resident_memory_bytes",

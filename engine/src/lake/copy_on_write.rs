@@ -1,0 +1,123 @@
+//! Deleting rows for readers that know no deletion vectors: their files are written anew without them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::execute_stream;
+use deltalake_core::kernel::DeletionVectorDescriptor;
+use futures::StreamExt;
+
+use super::snapshot::DataFile;
+use super::{
+    LakeError, LakeTable, TableSnapshot, Uncommitted, WriterOptions, WrittenFile, metadata,
+};
+use crate::query::failure::from_datafusion;
+
+/// Files that took the place of others.
+#[derive(Debug, Default)]
+pub struct Replacement {
+    pub adds: Vec<WrittenFile>,
+    /// Live files that go, each as it was read.
+    pub replaces: BTreeMap<String, Option<DeletionVectorDescriptor>>,
+    /// Uncommitted files that go.
+    pub unneeded: Vec<WrittenFile>,
+}
+
+impl LakeTable {
+    /// Whether rows of the table may be deleted by deletion vectors: unless its property
+    /// `delta.enableDeletionVectors` is `false`.
+    pub fn uses_deletion_vectors(&self, properties: &BTreeMap<String, String>) -> bool {
+        let ours = properties.get(metadata::DELETION_VECTORS);
+        let value = ours.map_or_else(
+            || {
+                self.cached()
+                    .properties()
+                    .remove(metadata::DELETION_VECTORS)
+            },
+            |value| Some(value.clone()),
+        );
+        value.is_none_or(|value| !value.eq_ignore_ascii_case("false"))
+    }
+
+    /// Writes every file that `rows` deletes from anew, without the deleted rows.
+    pub async fn rewrite_without_deleted(
+        self: &Arc<Self>,
+        rows: &Uncommitted,
+        state: &SessionState,
+    ) -> Result<Replacement, LakeError> {
+        let snapshot = self.snapshot(None).await?;
+        for file in snapshot.files() {
+            let deletes = rows.deleted.get(&file.path);
+            if let Some(deletes) = deletes
+                && !self.deleted_rows(file).await?.is_disjoint(deletes)
+            {
+                return Err(self.changed(&file.path));
+            }
+        }
+        let seen = snapshot.with_uncommitted(rows)?;
+        let mut made = Replacement::default();
+        for (path, deletes) in &rows.deleted {
+            let Some(file) = seen.files().iter().find(|file| file.path == *path) else {
+                return Err(self.changed(path));
+            };
+            match rows.files.iter().find(|file| file.path() == path) {
+                Some(new) => made.unneeded.push(new.clone()),
+                None => {
+                    made.replaces
+                        .insert(path.clone(), file.deletion_vector.clone());
+                }
+            }
+            if file.rows() != Some(0) && !deletes.is_empty() {
+                let files = vec![Arc::clone(file)];
+                made.adds.extend(self.copy_rows(&seen, files, state).await?);
+            }
+        }
+        Ok(made)
+    }
+
+    fn changed(&self, path: &str) -> LakeError {
+        LakeError::Conflict {
+            location: self.location(),
+            reason: format!("rows of file \"{path}\" were changed or deleted"),
+        }
+    }
+
+    /// Writes the live rows of files into new files, in their order, with the marks of the first.
+    pub(super) async fn copy_rows(
+        self: &Arc<Self>,
+        snapshot: &TableSnapshot,
+        files: Vec<Arc<DataFile>>,
+        state: &SessionState,
+    ) -> Result<Vec<WrittenFile>, LakeError> {
+        let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
+        // One stream keeps the rows in their order.
+        let config = state.config().clone().with_target_partitions(1);
+        let state = SessionStateBuilder::new_from_existing(state.clone())
+            .with_config(config)
+            .build();
+        let tags = files.first().map(|file| file.tags()).unwrap_or_default();
+        let provider = self.provider(&Arc::new(snapshot.with_files(files)));
+        let plan = provider
+            .scan(&state, None, &[], None)
+            .await
+            .map_err(failed)?;
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        let mut writer = self.writer(
+            Arc::clone(snapshot.schema()),
+            snapshot.partition_by(),
+            WriterOptions::default(),
+        )?;
+        while let Some(batch) = stream.next().await {
+            writer.write(&batch.map_err(failed)?).await?;
+        }
+        let mut written = writer.finish().await?;
+        for file in &mut written {
+            for (name, value) in &tags {
+                file.set_tag(name, value);
+            }
+        }
+        Ok(written)
+    }
+}
