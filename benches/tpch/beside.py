@@ -198,7 +198,7 @@ def race(sides: list, queries: list[tuple[str, str]], rounds: int) -> tuple[dict
     return seconds, answers
 
 
-def report(sides: list, queries: list, seconds: dict, answers: dict, best=statistics.median, tied={}) -> bool:
+def report(sides: list, queries: list, seconds: dict, answers: dict, best=statistics.median, tied=None) -> bool:
     """Prints the table and the summary; whether every answer of the first side is the others'.
 
     `tied` names the columns that are to be alike, by query, where not all of them need to be.
@@ -228,7 +228,7 @@ def report(sides: list, queries: list, seconds: dict, answers: dict, best=statis
             sums[peer][0] += mine
             sums[peer][1] += other
             line += f"{mine / other:6.2f}"
-            difference = unlike(answers[name, ours], answers[name, peer], tied.get(name))
+            difference = unlike(answers[name, ours], answers[name, peer], (tied or {}).get(name))
             if difference:
                 good = False
                 notes.append(f"{name}: differs from {peer}: {difference}")

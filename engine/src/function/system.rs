@@ -48,7 +48,7 @@ fn search_path(context: &FunctionContext) -> Vec<String> {
 }
 
 /// `schema.table` as two names, unquoted.
-fn split_name(text: &str) -> Vec<String> {
+pub(crate) fn split_name(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quoted = false;
     for c in text.trim().chars() {

@@ -16,6 +16,7 @@ mod copy_on_write;
 mod deletion;
 mod encoder;
 mod error;
+mod feed;
 #[cfg(test)]
 mod interop_tests;
 mod key;
@@ -50,6 +51,7 @@ use uuid::Uuid;
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use copy_on_write::Replacement;
 pub use error::LakeError;
+pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
 pub use key_index::Located;
 pub use maintenance::Compaction;
 pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};

@@ -220,7 +220,7 @@ fn external(error: LakeError) -> DataFusionError {
 }
 
 /// Selects `rows` only, which are ascending.
-fn selection_of(rows: &RoaringTreemap, rows_stored: u64) -> RowSelection {
+pub(super) fn selection_of(rows: &RoaringTreemap, rows_stored: u64) -> RowSelection {
     let mut selectors = Vec::new();
     let mut next = 0;
     for row in rows.iter().filter(|row| *row < rows_stored) {
@@ -328,26 +328,7 @@ impl TableProvider for DeltaProvider {
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
 
-        let (store, root) = self.table.store();
-        let store_url = store_url(&self.table.place.url)?;
-        state
-            .runtime_env()
-            .register_object_store(store_url.as_ref(), Arc::clone(&store));
-        let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let options = TableParquetOptions {
-            global: state.config_options().execution.parquet.clone(),
-            ..TableParquetOptions::default()
-        };
-        let mut source = ParquetSource::new(table_schema)
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-                store,
-                metadata_cache,
-            )));
-        if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
-        }
-
+        let (_, root) = self.table.store();
         let mut partitioned = Vec::with_capacity(files.len());
         for file in &files {
             partitioned.push(self.partitioned_file(file, &root).await?);
@@ -365,16 +346,55 @@ impl TableProvider for DeltaProvider {
             }
             statistics = Statistics::new_unknown(&scan_schema);
         }
-        let groups =
-            FileGroup::new(partitioned).split_files(state.config().target_partitions().max(1));
-        let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_projection_indices(Some(indices))?
-            .with_limit(limit)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        parquet_scan(
+            &self.table,
+            state,
+            table_schema,
+            predicate,
+            (partitioned, statistics),
+            indices,
+            limit,
+        )
     }
+}
+
+/// Scans files of a table with DataFusion's own Parquet source.
+pub(super) fn parquet_scan(
+    table: &LakeTable,
+    state: &dyn Session,
+    table_schema: TableSchema,
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    (files, statistics): (Vec<PartitionedFile>, Statistics),
+    projection: Vec<usize>,
+    limit: Option<usize>,
+) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let (store, _) = table.store();
+    let store_url = store_url(&table.place.url)?;
+    state
+        .runtime_env()
+        .register_object_store(store_url.as_ref(), Arc::clone(&store));
+    let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+    let options = TableParquetOptions {
+        global: state.config_options().execution.parquet.clone(),
+        ..TableParquetOptions::default()
+    };
+    let mut source = ParquetSource::new(table_schema)
+        .with_table_parquet_options(options)
+        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+            store,
+            metadata_cache,
+        )));
+    if let Some(predicate) = predicate {
+        source = source.with_predicate(predicate);
+    }
+    let groups = FileGroup::new(files).split_files(state.config().target_partitions().max(1));
+    let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
+        .with_file_groups(groups)
+        .with_statistics(statistics)
+        .with_projection_indices(Some(projection))?
+        .with_limit(limit)
+        .build();
+    Ok(DataSourceExec::from_data_source(config))
 }
 
 #[async_trait]

@@ -568,10 +568,14 @@ impl TableSnapshot {
     }
 
     pub(super) fn object_path(&self, root: &Path, file: &DataFile) -> Path {
-        // `parse` keeps percent signs; a path it refuses is one no writer of ours made.
-        Path::parse(format!("{root}/{}", file.path))
-            .unwrap_or_else(|_| Path::from(format!("{root}/{}", file.path)))
+        path_below(root, &file.path)
     }
+}
+
+/// Where the store has a file of a table's folder.
+pub(super) fn path_below(root: &Path, path: &str) -> Path {
+    // `parse` keeps percent signs; a path it refuses is one no writer of ours made.
+    Path::parse(format!("{root}/{path}")).unwrap_or_else(|_| Path::from(format!("{root}/{path}")))
 }
 
 /// The tags of a file. deltalake gives them as part of the whole action only.

@@ -14,6 +14,7 @@
 //! [`SqlError`]; [`failure`] is the one place where a DataFusion error becomes one.
 
 mod binder;
+mod changes;
 mod context;
 pub mod cooperate;
 pub mod failure;

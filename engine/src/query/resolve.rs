@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use boathouse_catalog::definitions::{ObjectId, ObjectKind, ObjectRef, Privilege};
+use boathouse_catalog::definitions::{ObjectId, ObjectKind, ObjectRef, Privilege, TableDefinition};
 use boathouse_catalog::{Relation, Snapshot};
 use boathouse_sql::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Query, Select,
@@ -62,6 +62,7 @@ pub const FILE_FUNCTIONS: &[&str] = &[
     "read_json",
     "read_excel",
     "read_delta",
+    super::changes::FUNCTION,
 ];
 
 /// Replaces every relation by a name of ours and lists what they stood for.
@@ -459,6 +460,17 @@ pub async fn find(
                 function,
                 arguments,
                 position,
+            } if function == super::changes::FUNCTION => {
+                let provider = super::changes::open(context, rights, &arguments, &mut found);
+                let provider = Box::pin(provider)
+                    .await
+                    .map_err(|error| error.at(position))?;
+                provider_as_source(provider)
+            }
+            Request::Files {
+                function,
+                arguments,
+                position,
             } => {
                 check_file_right(context, rights)?;
                 let provider = super::files::open(context, &function, &arguments)
@@ -589,27 +601,7 @@ async fn find_named(
         }
         return Ok(provider_as_source(provider));
     }
-    let Some(schema_definition) = snapshot.schema(&schema) else {
-        return Err(undefined_table(parts, position));
-    };
-    let usage = ObjectRef::new(ObjectKind::Schema, schema_definition.id);
-    if !snapshot.has_privilege(rights.role, usage, Privilege::Usage) {
-        return Err(SqlError::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for schema {schema}"),
-        ));
-    }
-    let Some(relation) = snapshot.relation(&schema, name) else {
-        return Err(undefined_table(parts, position));
-    };
-    let object = relation.object();
-    if !snapshot.has_privilege(rights.role, object, Privilege::Select) {
-        return Err(SqlError::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for {} {name}", object.kind),
-        ));
-    }
-    match relation {
+    match readable(snapshot, rights, (&schema, name), (parts, position))? {
         Relation::Table(definition) => {
             found.tables.push(definition.id);
             let pinned = version.is_some();
@@ -674,6 +666,55 @@ async fn find_named(
                 .map_err(super::failure::from_datafusion)?;
             Ok(provider_as_source(Arc::new(ViewTable::new(plan, None))))
         }
+    }
+}
+
+/// The relation of a schema, when the role may read it.
+fn readable<'a>(
+    snapshot: &'a Snapshot,
+    rights: &Rights,
+    (schema, name): (&str, &str),
+    (parts, position): (&[String], usize),
+) -> Result<Relation<'a>, SqlError> {
+    let Some(schema_definition) = snapshot.schema(schema) else {
+        return Err(undefined_table(parts, position));
+    };
+    let usage = ObjectRef::new(ObjectKind::Schema, schema_definition.id);
+    if !snapshot.has_privilege(rights.role, usage, Privilege::Usage) {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for schema {schema}"),
+        ));
+    }
+    let Some(relation) = snapshot.relation(schema, name) else {
+        return Err(undefined_table(parts, position));
+    };
+    let object = relation.object();
+    if !snapshot.has_privilege(rights.role, object, Privilege::Select) {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for {} {name}", object.kind),
+        ));
+    }
+    Ok(relation)
+}
+
+/// The table of that name, when the role may read it.
+pub fn readable_table(
+    context: &QueryContext,
+    rights: &Rights,
+    parts: &[String],
+) -> Result<Arc<TableDefinition>, SqlError> {
+    let snapshot = &context.snapshot;
+    let Some((schema, name)) = place(context, snapshot, rights, parts)? else {
+        return Err(undefined_table(parts, 0));
+    };
+    match readable(snapshot, rights, (&schema, name), (parts, 0))? {
+        Relation::Table(definition) => Ok(Arc::clone(definition)),
+        Relation::View(_) => Err(SqlError::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("\"{name}\" is not a table"),
+        )),
     }
 }
 

@@ -1,0 +1,423 @@
+//! The rows that came and went between two versions, as the log tells it.
+//!
+//! ```text
+//! log entry -> file added           -> its rows came
+//!           -> file removed         -> its living rows went
+//!           -> deletion vector grew -> the rows it names anew went
+//!           -> no data changed      -> nothing
+//! ```
+//!
+//! Each file of each commit becomes one entry of a Parquet scan: its rows by position, and the commit as
+//! constant columns.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use boathouse_catalog::types::ColumnType;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use deltalake_core::kernel::{Action, Add, DeletionVectorDescriptor, Remove};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+use serde_json::Value;
+
+use super::provider::{parquet_scan, selection_of};
+use super::{AsOf, LakeError, LakeTable, TableSnapshot, partition};
+
+/// What a change is: `insert`, `delete`.
+pub const CHANGE_TYPE_COLUMN: &str = "_change_type";
+/// The version that brought it.
+pub const COMMIT_VERSION_COLUMN: &str = "_commit_version";
+/// When that was committed.
+pub const COMMIT_TIMESTAMP_COLUMN: &str = "_commit_timestamp";
+
+/// The changes of some versions, sorted by what is still to be found out about them.
+pub struct ChangeFeed {
+    /// Of versions in which rows only came or only went.
+    pub plain: Arc<dyn TableProvider>,
+    /// Of versions in which rows came and went, so that some may be the same row before and after.
+    pub mixed: Arc<dyn TableProvider>,
+    /// Of versions that wrote files anew, so that unchanged rows went and came.
+    pub copied: Arc<dyn TableProvider>,
+    /// The columns of the table at the last version.
+    pub schema: SchemaRef,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    Delete,
+}
+
+#[derive(Debug)]
+struct FeedFile {
+    location: Path,
+    size: u64,
+    modified_milliseconds: i64,
+    partition: Vec<ScalarValue>,
+    rows_stored: u64,
+    /// `None` for all of them.
+    rows: Option<RoaringTreemap>,
+    kind: Kind,
+    version: i64,
+    timestamp: Option<i64>,
+}
+
+/// A file as the log had it before a commit.
+#[derive(Clone)]
+struct Known {
+    rows_stored: Option<u64>,
+    size: u64,
+    modified_milliseconds: i64,
+    partition_text: HashMap<String, Option<String>>,
+    vector: Option<DeletionVectorDescriptor>,
+}
+
+impl LakeTable {
+    /// The changes that the versions `from` to `to` made, both included.
+    pub async fn changes(
+        self: &Arc<Self>,
+        from: i64,
+        to: &Arc<TableSnapshot>,
+    ) -> Result<ChangeFeed, LakeError> {
+        let missing = |version| LakeError::NoSuchVersion {
+            location: self.location(),
+            version,
+        };
+        if from < 0 || from > to.version() {
+            return Err(missing(from));
+        }
+        let mut known = HashMap::new();
+        if from > 0 {
+            let before = self.snapshot(Some(AsOf::Version(from - 1))).await?;
+            for file in before.files() {
+                known.insert(
+                    file.path.clone(),
+                    Known {
+                        rows_stored: file.rows_stored,
+                        size: file.size,
+                        modified_milliseconds: file.modified_milliseconds,
+                        partition_text: file.partition_text.clone(),
+                        vector: file.deletion_vector.clone(),
+                    },
+                );
+            }
+        }
+        let (mut plain, mut mixed, mut copied) = (Vec::new(), Vec::new(), Vec::new());
+        for version in from..=to.version() {
+            let number = u64::try_from(version).unwrap_or_default();
+            let entry = self
+                .log_store
+                .read_commit_entry(number)
+                .await
+                .map_err(|error| LakeError::storage("read the log", self.location(), error))?
+                .ok_or_else(|| missing(version))?;
+            let commit = Commit::parse(version, &entry);
+            let copies = commit.copies();
+            let files = self.files_of(commit, &mut known, to).await?;
+            let has = |kind| files.iter().any(|file| file.kind == kind);
+            let both = has(Kind::Insert) && has(Kind::Delete);
+            match (both, copies) {
+                (true, true) => copied.extend(files),
+                (true, false) => mixed.extend(files),
+                (false, _) => plain.extend(files),
+            }
+        }
+        Ok(ChangeFeed {
+            plain: self.feed(plain, to),
+            mixed: self.feed(mixed, to),
+            copied: self.feed(copied, to),
+            schema: Arc::clone(to.schema()),
+        })
+    }
+
+    /// What one commit did to the rows of its files.
+    async fn files_of(
+        &self,
+        mut commit: Commit,
+        known: &mut HashMap<String, Known>,
+        to: &TableSnapshot,
+    ) -> Result<Vec<FeedFile>, LakeError> {
+        let mut files = Vec::new();
+        let (version, timestamp) = (commit.version, commit.timestamp);
+        let make = |path: &str, of: &Known, rows, kind| {
+            let partition = to
+                .partition_fields
+                .iter()
+                .map(|field| {
+                    let text = of.partition_text.get(field.name());
+                    let text = text.and_then(Option::as_deref);
+                    partition::parse(text, field.data_type())
+                })
+                .collect::<Option<Vec<_>>>();
+            let (Some(partition), Some(rows_stored)) = (partition, of.rows_stored) else {
+                return Err(LakeError::Damaged {
+                    location: self.location(),
+                    reason: format!(
+                        "the log of version {version} lacks facts about file \"{path}\""
+                    ),
+                });
+            };
+            Ok(FeedFile {
+                location: super::snapshot::path_below(&self.place.path, path),
+                size: of.size,
+                modified_milliseconds: of.modified_milliseconds,
+                partition,
+                rows_stored,
+                rows,
+                kind,
+                version,
+                timestamp,
+            })
+        };
+        for (path, add) in commit.adds {
+            let after = Known::of(&add);
+            let gone_after = self.gone(after.vector.as_ref()).await?;
+            let removed = commit.removes.remove(&path);
+            let before = known.insert(path.clone(), after.clone());
+            if !add.data_change {
+                continue;
+            }
+            match (removed, before) {
+                (Some(_), Some(before)) => {
+                    let gone_before = self.gone(before.vector.as_ref()).await?;
+                    let went = gone_after.as_ref() - gone_before.as_ref();
+                    let came = gone_before.as_ref() - gone_after.as_ref();
+                    for (rows, kind) in [(went, Kind::Delete), (came, Kind::Insert)] {
+                        if !rows.is_empty() {
+                            files.push(make(&path, &before, Some(rows), kind)?);
+                        }
+                    }
+                }
+                _ => {
+                    let rows = living(&after, &gone_after);
+                    files.push(make(&path, &after, rows, Kind::Insert)?);
+                }
+            }
+        }
+        for (path, remove) in commit.removes {
+            let before = known.remove(&path);
+            if !remove.data_change {
+                continue;
+            }
+            let Some(before) = before else {
+                continue;
+            };
+            let gone = self.gone(before.vector.as_ref()).await?;
+            let rows = living(&before, &gone);
+            files.push(make(&path, &before, rows, Kind::Delete)?);
+        }
+        Ok(files)
+    }
+
+    async fn gone(
+        &self,
+        vector: Option<&DeletionVectorDescriptor>,
+    ) -> Result<Arc<RoaringTreemap>, LakeError> {
+        match vector {
+            Some(vector) => self.rows_of_vector(vector).await,
+            None => Ok(Arc::default()),
+        }
+    }
+
+    fn feed(
+        self: &Arc<Self>,
+        files: Vec<FeedFile>,
+        to: &Arc<TableSnapshot>,
+    ) -> Arc<dyn TableProvider> {
+        let mut fields = to.schema().fields().to_vec();
+        fields.extend(commit_fields());
+        Arc::new(FeedProvider {
+            table: Arc::clone(self),
+            snapshot: Arc::clone(to),
+            schema: Arc::new(Schema::new(fields)),
+            files,
+        })
+    }
+}
+
+/// The rows of a file that a deletion vector does not name; `None` for all.
+fn living(file: &Known, gone: &RoaringTreemap) -> Option<RoaringTreemap> {
+    if gone.is_empty() {
+        return None;
+    }
+    let mut rows = RoaringTreemap::new();
+    rows.insert_range(0..file.rows_stored.unwrap_or(0));
+    Some(rows - gone)
+}
+
+/// The columns that say which commit a change is of.
+fn commit_fields() -> [FieldRef; 3] {
+    [
+        (CHANGE_TYPE_COLUMN, ColumnType::Text),
+        (COMMIT_VERSION_COLUMN, ColumnType::BigInt),
+        (COMMIT_TIMESTAMP_COLUMN, ColumnType::TimestampTz),
+    ]
+    .map(|(name, column_type)| Arc::new(column_type.to_field(name, true)))
+}
+
+impl Known {
+    fn of(add: &Add) -> Self {
+        let stats = add.stats.as_deref().unwrap_or_default();
+        let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+        Self {
+            rows_stored: stats["numRecords"].as_u64(),
+            size: u64::try_from(add.size).unwrap_or_default(),
+            modified_milliseconds: add.modification_time,
+            partition_text: add.partition_values.clone(),
+            vector: add.deletion_vector.clone(),
+        }
+    }
+}
+
+/// The files of a log entry, by their path below the table's folder.
+struct Commit {
+    version: i64,
+    timestamp: Option<i64>,
+    adds: BTreeMap<String, Add>,
+    removes: BTreeMap<String, Remove>,
+}
+
+impl Commit {
+    fn parse(version: i64, entry: &[u8]) -> Self {
+        let mut commit = Self {
+            version,
+            timestamp: None,
+            adds: BTreeMap::new(),
+            removes: BTreeMap::new(),
+        };
+        for line in entry.split(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Action::Add(add)) => {
+                    commit.adds.insert(decoded(&add.path), add);
+                }
+                Ok(Action::Remove(remove)) => {
+                    commit.removes.insert(decoded(&remove.path), remove);
+                }
+                Ok(Action::CommitInfo(info)) => commit.timestamp = info.timestamp,
+                _ => {}
+            }
+        }
+        commit
+    }
+
+    /// Whether files were written anew: whole ones went, and others came.
+    fn copies(&self) -> bool {
+        let whole = |(path, remove): (&String, &Remove)| {
+            remove.data_change && !self.adds.contains_key(path)
+        };
+        self.removes.iter().any(whole)
+    }
+}
+
+fn decoded(path: &str) -> String {
+    Path::from_url_path(path).map_or_else(|_| path.to_owned(), |path| path.to_string())
+}
+
+#[derive(Debug)]
+struct FeedProvider {
+    table: Arc<LakeTable>,
+    snapshot: Arc<TableSnapshot>,
+    schema: SchemaRef,
+    files: Vec<FeedFile>,
+}
+
+impl FeedFile {
+    fn partitioned(&self) -> PartitionedFile {
+        let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+            location: self.location.clone(),
+            last_modified: chrono::DateTime::from_timestamp_millis(self.modified_milliseconds)
+                .unwrap_or_default(),
+            size: self.size,
+            e_tag: None,
+            version: None,
+        });
+        let kind = match self.kind {
+            Kind::Insert => "insert",
+            Kind::Delete => "delete",
+        };
+        let timestamp = self.timestamp.map(|milliseconds| milliseconds * 1000);
+        file.partition_values.clone_from(&self.partition);
+        file.partition_values.extend([
+            ScalarValue::Utf8(Some(kind.into())),
+            ScalarValue::Int64(Some(self.version)),
+            ScalarValue::TimestampMicrosecond(timestamp, Some("UTC".into())),
+        ]);
+        if let Some(rows) = &self.rows {
+            let selection = selection_of(rows, self.rows_stored);
+            file = file.with_extension(ParquetRowSelection::new(selection));
+        }
+        file
+    }
+}
+
+#[async_trait]
+impl TableProvider for FeedProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let mut partition_fields = self.snapshot.partition_fields.clone();
+        partition_fields.extend(commit_fields());
+        let table_schema = TableSchema::builder(Arc::clone(&self.snapshot.file_schema))
+            .with_table_partition_cols(partition_fields)
+            .build();
+        let scan_schema = Arc::clone(table_schema.table_schema());
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let indices = projection
+            .unwrap_or(&all)
+            .iter()
+            .map(|index| scan_schema.index_of(self.schema.field(*index).name()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if self.files.is_empty() {
+            let projected = Arc::new(scan_schema.project(&indices)?);
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
+        let predicate = match conjunction(filters.to_vec()) {
+            Some(filter) => {
+                let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
+                Some(state.create_physical_expr(filter, &schema)?)
+            }
+            None => None,
+        };
+        let files = self.files.iter().map(FeedFile::partitioned).collect();
+        let statistics = Statistics::new_unknown(&scan_schema);
+        parquet_scan(
+            &self.table,
+            state,
+            table_schema,
+            predicate,
+            (files, statistics),
+            indices,
+            limit,
+        )
+    }
+}
