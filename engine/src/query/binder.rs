@@ -357,6 +357,7 @@ impl Binder {
                     _ => Ok(value),
                 }
             }
+            "condition" => self.condition(rest, arguments.swap_remove(0), schema),
             _ => {
                 if let Some(position) = verb.strip_prefix("call@") {
                     return self.call(rest, arguments, position.parse().unwrap_or(0), schema);
@@ -420,6 +421,21 @@ impl Binder {
             .hint("You will need to rewrite or cast the expression."));
         }
         typist.coerce(value, wanted, schema)
+    }
+
+    /// What a clause asks of a row, which nothing but a Boolean answers.
+    fn condition(&self, clause: &str, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        let typist = self.typist();
+        match typist.type_of(&value, schema)? {
+            Some(given) if given != ColumnType::Boolean => Err(SqlError::new(
+                SqlState::DATATYPE_MISMATCH,
+                format!(
+                    "argument of {clause} must be type boolean, not type {}",
+                    type_name(&given)
+                ),
+            )),
+            _ => typist.coerce(value, &ColumnType::Boolean, schema),
+        }
     }
 
     /// An operand of a text operator.

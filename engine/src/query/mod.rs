@@ -49,6 +49,7 @@ use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::lake::Uncommitted;
 pub use failure::from_datafusion as failure;
+pub use plan::{assigned, condition};
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state};
 pub use session::SessionInfo;
