@@ -42,6 +42,8 @@ pub enum RowsTag {
     Update,
     /// `DELETE n`, of `DELETE ... RETURNING`.
     Delete,
+    /// `MERGE n`, of `MERGE ... RETURNING`.
+    Merge,
     /// `SHOW`.
     Show,
     /// `EXPLAIN`.

@@ -164,7 +164,7 @@ const QUOTED: &[&str] = &[
 ];
 
 /// Whether PostgreSQL refuses the word as the name of a column or relation. `upper` is upper case.
-pub(crate) fn is_reserved(upper: &str) -> bool {
+pub fn is_reserved(upper: &str) -> bool {
     RESERVED.binary_search(&upper).is_ok()
 }
 

@@ -1,7 +1,7 @@
 //! Random histories of changed rows against a plain model in memory: our own reading of the newest and
 //! of older versions, and other programs' reading of the same folder. Then writers that meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -22,7 +22,7 @@ type Model = BTreeMap<i32, Row>;
 fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64) {
     let group = draw.random_range(0..GROUPS);
     let number = draw.random_range(1..100_i64);
-    match draw.random_range(0..10) {
+    match draw.random_range(0..12) {
         0..=2 => {
             let values: Vec<String> = (0..draw.random_range(1..30))
                 .map(|_| {
@@ -44,10 +44,7 @@ fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64
             )
         }
         3 | 4 => {
-            let ids: std::collections::BTreeSet<i32> = (0..draw.random_range(1..12))
-                .map(|_| draw.random_range(0..=*next_id))
-                .collect();
-            *next_id += 1;
+            let ids = some_ids(draw, next_id);
             let values: Vec<String> = ids
                 .iter()
                 .map(|id| format!("({id}, {group}, {number})"))
@@ -114,6 +111,7 @@ fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64
                 count,
             )
         }
+        9 | 10 => merge(draw, model, next_id),
         _ if draw.random_bool(0.2) => {
             model.clear();
             ("TRUNCATE item".to_owned(), 0)
@@ -124,6 +122,58 @@ fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64
             (format!("DELETE FROM item WHERE id = {id}"), count)
         }
     }
+}
+
+/// Ids of rows, and perhaps one of a row to come.
+fn some_ids(draw: &mut StdRng, next_id: &mut i32) -> BTreeSet<i32> {
+    let ids = (0..draw.random_range(1..12))
+        .map(|_| draw.random_range(0..=*next_id))
+        .collect();
+    *next_id += 1;
+    ids
+}
+
+fn merge(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64) {
+    let group = draw.random_range(0..GROUPS);
+    let number = draw.random_range(1..100_i64);
+    let ids = some_ids(draw, next_id);
+    let mut sql = format!(
+        "MERGE INTO item AS t USING (VALUES {}) AS s (id) ON t.id = s.id \
+         WHEN MATCHED AND t.g = {group} THEN DELETE \
+         WHEN MATCHED THEN UPDATE SET v = t.v + {number} \
+         WHEN NOT MATCHED THEN INSERT (id, g, v) VALUES (s.id, {group}, {number})",
+        ids.iter()
+            .map(|id| format!("({id})"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let mut count = ids.len() as u64;
+    if draw.random_bool(0.3) {
+        let rest = draw.random_range(0..5);
+        sql += &format!(
+            " WHEN NOT MATCHED BY SOURCE AND t.id % 5 = {rest} \
+             THEN UPDATE SET g = (t.g + 1) % {GROUPS}, name = 'left'"
+        );
+        for (id, row) in model.iter_mut() {
+            if id % 5 == rest && !ids.contains(id) {
+                row.0 = (row.0 + 1) % GROUPS;
+                row.2 = Some("left".into());
+                count += 1;
+            }
+        }
+    }
+    for id in ids {
+        match model.get_mut(&id) {
+            Some(row) if row.0 == group => {
+                model.remove(&id);
+            }
+            Some(row) => row.1 += number,
+            None => {
+                model.insert(id, (group, number, None));
+            }
+        }
+    }
+    (sql, count)
 }
 
 fn shown(model: &Model) -> Vec<String> {
@@ -300,16 +350,23 @@ async fn racing_upserts_of_new_keys_make_one_row_of_each() -> Result<(), Failure
         .batch_execute("CREATE TABLE seen (k int PRIMARY KEY, n bigint)")
         .await?;
     let mut writers = Vec::new();
-    for _ in 0..WRITERS {
+    for writer in 0..WRITERS {
         let client = server.connect().await?;
         writers.push(tokio::spawn(async move {
             let mut made = 0_i64;
             for key in 0..10 {
-                let sql = format!(
-                    "INSERT INTO seen VALUES ({key}, 1), ({}, 1) \
-                     ON CONFLICT (k) DO UPDATE SET n = seen.n + 1",
-                    key + 100
-                );
+                let values = format!("VALUES ({key}, 1), ({}, 1)", key + 100);
+                let sql = if writer % 2 == 0 {
+                    format!(
+                        "INSERT INTO seen {values} ON CONFLICT (k) DO UPDATE SET n = seen.n + 1"
+                    )
+                } else {
+                    format!(
+                        "MERGE INTO seen USING ({values}) AS s (k, n) ON seen.k = s.k \
+                         WHEN MATCHED THEN UPDATE SET n = seen.n + s.n \
+                         WHEN NOT MATCHED THEN INSERT VALUES (s.k, s.n)"
+                    )
+                };
                 match client.execute(&sql, &[]).await {
                     Ok(count) => {
                         assert_eq!(count, 2);
@@ -538,6 +595,22 @@ async fn prepared_changes_take_parameters_and_give_rows() -> Result<(), Failure>
         .query(&update, &[&2_i64, &"c", &99_i32, &0_i64])
         .await?;
     assert!(none.is_empty());
+    let merge = client
+        .prepare(
+            "MERGE INTO t USING (SELECT $1::int AS k) AS s ON t.k = s.k \
+             WHEN MATCHED AND t.n > $2 THEN DELETE \
+             WHEN MATCHED THEN UPDATE SET n = $3, name = $4 \
+             WHEN NOT MATCHED THEN INSERT VALUES (s.k, $3, $4) \
+             RETURNING merge_action(), n + $5 AS more",
+        )
+        .await?;
+    for (limit, action) in [(0_i64, "INSERT"), (10, "UPDATE"), (0, "DELETE")] {
+        let row = client
+            .query_one(&merge, &[&7_i32, &limit, &5_i64, &"m", &1_i64])
+            .await?;
+        assert_eq!(row.get::<_, String>("merge_action"), action);
+        assert_eq!(row.get::<_, i64>("more"), 6, "{action}");
+    }
     let gone = client.query(&delete, &[&vec![2_i32, 3]]).await?;
     assert_eq!(gone.len(), 1);
     assert_eq!(rows(&client, "SELECT k, n, name FROM t").await?, ["1|17|a"]);

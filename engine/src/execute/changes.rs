@@ -1,4 +1,4 @@
-//! What UPDATE, DELETE and ON CONFLICT share: finding the rows to change, and RETURNING.
+//! What UPDATE, DELETE, MERGE and ON CONFLICT share: finding the rows to change, and RETURNING.
 //!
 //! ```text
 //! target table, each row with its file and position -> query -> rows to delete, by position
@@ -178,7 +178,8 @@ impl Subject {
             .collect())
     }
 
-    fn assignments(
+    /// The values of the assigned columns, by their names.
+    pub fn assignments(
         &self,
         assignments: &[ast::Assignment],
     ) -> Result<BTreeMap<&str, Expr>, SqlError> {
@@ -652,7 +653,7 @@ pub(super) fn check_assignments(assignments: &[ast::Assignment]) -> Result<(), S
 }
 
 /// Refuses aggregates and window functions outside of subqueries.
-fn check_row_wise(expression: &Expr, place: &str) -> Result<(), SqlError> {
+pub(super) fn check_row_wise(expression: &Expr, place: &str) -> Result<(), SqlError> {
     struct Calls(usize);
     impl ast::Visitor for Calls {
         type Break = bool;

@@ -24,6 +24,7 @@ mod explain;
 mod grant;
 mod insert;
 mod maintain;
+mod merge;
 mod open;
 mod pipeline;
 mod planning;
@@ -159,6 +160,10 @@ pub(crate) async fn prepare(
             delete::describe(session, &context, delete, parameter_types).await?,
             PreparedPlan::None,
         ),
+        Statement::Merge(merge) => (
+            merge::describe(session, &context, merge, parameter_types).await?,
+            PreparedPlan::None,
+        ),
         Statement::Explain(explain) => (
             Description {
                 parameters: untyped(),
@@ -276,7 +281,7 @@ pub(crate) async fn execute(
     }
     // A statement outside a transaction block has one of its own.
     let changes_rows = match &statement.statement {
-        Statement::Update(_) | Statement::Delete(_) => true,
+        Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => true,
         Statement::Insert(insert) => insert.on_conflict.is_some(),
         _ => false,
     };
@@ -382,7 +387,7 @@ async fn dispatch(
         S::Insert(insert) => insert::execute(session, insert, prepared, parameters).await,
         S::Update(statement) => update::execute(session, statement, prepared, parameters).await,
         S::Delete(statement) => delete::execute(session, statement, prepared, parameters).await,
-        S::Merge(_) => Err(SqlError::unsupported("MERGE")),
+        S::Merge(statement) => merge::execute(session, statement, prepared, parameters).await,
         S::Truncate(truncate) => truncate::execute(session, truncate),
         S::CreateSchema(create) => schema::create(session, create),
         S::AlterSchema(alter) => schema::alter(session, alter),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast::BinaryOperator;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::expr::{
     BinaryExpr, InList, Like, Placeholder, ScalarFunction, Unnest,
@@ -19,7 +20,7 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     Between, Case, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
 
 use super::naming::MARK;
@@ -356,6 +357,7 @@ impl Binder {
                     _ => Ok(value),
                 }
             }
+            "condition" => self.condition(rest, arguments.swap_remove(0), schema),
             _ => {
                 if let Some(position) = verb.strip_prefix("call@") {
                     return self.call(rest, arguments, position.parse().unwrap_or(0), schema);
@@ -421,6 +423,21 @@ impl Binder {
         typist.coerce(value, wanted, schema)
     }
 
+    /// What a clause asks of a row, which nothing but a Boolean answers.
+    fn condition(&self, clause: &str, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        let typist = self.typist();
+        match typist.type_of(&value, schema)? {
+            Some(given) if given != ColumnType::Boolean => Err(SqlError::new(
+                SqlState::DATATYPE_MISMATCH,
+                format!(
+                    "argument of {clause} must be type boolean, not type {}",
+                    type_name(&given)
+                ),
+            )),
+            _ => typist.coerce(value, &ColumnType::Boolean, schema),
+        }
+    }
+
     /// An operand of a text operator.
     fn textual(&self, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
         let typist = self.typist();
@@ -473,13 +490,21 @@ impl Binder {
         } else {
             None
         };
+        // DataFusion makes ANDs and ORs of a Boolean CASE, which compute a branch for the rows of others; one
+        // with an operand it leaves as it is.
+        let mut computed = conditions
+            .iter()
+            .skip(1)
+            .chain(&results)
+            .chain(otherwise.as_deref());
+        let as_it_is = common == ColumnType::Boolean && computed.any(may_fail);
         let branches = conditions
             .into_iter()
             .zip(results)
             .map(|(condition, result)| (Box::new(condition), Box::new(result)))
             .collect();
         let case = Expr::Case(Case {
-            expr: None,
+            expr: as_it_is.then(|| Box::new(lit(true))),
             when_then_expr: branches,
             else_expr: otherwise,
         });
@@ -1200,6 +1225,18 @@ fn aggregated(expr: &Expr) -> Option<&Expr> {
         Expr::WindowFunction(function) => function.params.args.first(),
         _ => None,
     }
+}
+
+/// Whether computing an expression can be an error: it calls, casts or calculates.
+fn may_fail(expr: &Expr) -> bool {
+    expr.exists(|expr| {
+        Ok(match expr {
+            Expr::ScalarFunction(_) | Expr::Cast(_) => true,
+            Expr::BinaryExpr(binary) => binary.op.is_numerical_operators(),
+            _ => false,
+        })
+    })
+    .unwrap_or(true)
 }
 
 fn is_call(expr: &Expr, name: &str) -> bool {

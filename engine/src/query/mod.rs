@@ -50,6 +50,7 @@ use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::lake::{LakeError, LakeTable, TableSnapshot, Uncommitted};
 pub use failure::from_datafusion as failure;
+pub use plan::{assigned, condition};
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state, state_of};
 pub use session::SessionInfo;

@@ -289,12 +289,22 @@ fn assign_body(body: &mut SetExpr, targets: &[Target]) {
 
 fn wrap(expr: &mut SqlExpr, target: &Target) {
     let taken = std::mem::replace(expr, rewrite::text(""));
+    *expr = assigned(taken, target);
+}
+
+/// The condition of a clause; an error names the clause when it is no Boolean.
+pub fn condition(value: SqlExpr, clause: &str) -> SqlExpr {
+    rewrite::operator(&format!("condition {clause}"), vec![value])
+}
+
+/// An expression with the type of the column it goes to.
+pub fn assigned(value: SqlExpr, target: &Target) -> SqlExpr {
     let Target {
         column,
         column_type,
     } = target;
     let name = format!("assign {}{}{column}", column_type.sql_name(), naming::MARK);
-    *expr = rewrite::operator(&name, vec![taken]);
+    rewrite::operator(&name, vec![value])
 }
 
 /// Casts a plan's columns to the types of the columns they go to.

@@ -116,6 +116,7 @@ impl Cursor {
             RowsTag::Insert => format!("INSERT 0 {rows}"),
             RowsTag::Update => format!("UPDATE {rows}"),
             RowsTag::Delete => format!("DELETE {rows}"),
+            RowsTag::Merge => format!("MERGE {rows}"),
             RowsTag::Show => "SHOW".to_owned(),
             RowsTag::Explain => "EXPLAIN".to_owned(),
             RowsTag::Verb(verb) => verb.to_owned(),

@@ -104,7 +104,7 @@ pub use grant::{ColumnPrivilege, Grant, GrantObjects, Granted, PrivilegeKind, Pr
 pub use insert::{ConflictAction, ConflictTarget, Insert, InsertSource, OnConflict};
 pub use listen::{Listen, Notify, Unlisten};
 pub use lock::Lock;
-pub use merge::Merge;
+pub use merge::{Merge, MergeAction, MergeClause, MergeKind};
 pub use optimize::Optimize;
 pub use prepare::Prepare;
 pub use replay_quarantine::ReplayQuarantine;
@@ -350,9 +350,6 @@ impl Statement {
         if input.peek_keyword("WITH") {
             return parse_with(input);
         }
-        if input.peek_keyword("MERGE") {
-            return Ok(Self::Merge(Box::new(Merge::parse(input, None)?)));
-        }
         let Token::Word(word) = &input.peek().token else {
             return Err(input.unexpected());
         };
@@ -366,6 +363,7 @@ impl Statement {
             "insert" => Self::Insert(Box::new(Insert::parse(input, None)?)),
             "update" => Self::Update(Box::new(Update::parse(input, None)?)),
             "delete" => Self::Delete(Box::new(Delete::parse(input, None)?)),
+            "merge" => Self::Merge(Box::new(Merge::parse(input, None)?)),
             "truncate" => Self::Truncate(Truncate::parse(input)?),
             "create" => return parse_create(input, position),
             "alter" => return parse_alter(input, position),
@@ -450,12 +448,14 @@ fn parse_with(input: &mut Input) -> Result<Statement, ParseError> {
         index += 1;
     }
     let with = Some(query::parse_with(input)?);
-    Ok(match input.one_of(&["INSERT", "UPDATE", "DELETE"]) {
-        Some("INSERT") => Statement::Insert(Box::new(Insert::parse(input, with)?)),
-        Some("UPDATE") => Statement::Update(Box::new(Update::parse(input, with)?)),
-        Some(_) => Statement::Delete(Box::new(Delete::parse(input, with)?)),
-        None => Statement::Merge(Box::new(Merge::parse(input, with)?)),
-    })
+    Ok(
+        match input.expect_one_of(&["INSERT", "UPDATE", "DELETE", "MERGE"])? {
+            "INSERT" => Statement::Insert(Box::new(Insert::parse(input, with)?)),
+            "UPDATE" => Statement::Update(Box::new(Update::parse(input, with)?)),
+            "DELETE" => Statement::Delete(Box::new(Delete::parse(input, with)?)),
+            _ => Statement::Merge(Box::new(Merge::parse(input, with)?)),
+        },
+    )
 }
 
 /// What PostgreSQL can create, and we cannot.
