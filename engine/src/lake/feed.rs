@@ -17,11 +17,9 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use boathouse_catalog::types::ColumnType;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue, Statistics};
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -31,7 +29,7 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
-use super::provider::{parquet_scan, selection_of};
+use super::provider::{Rows, parquet_scan, row_access};
 use super::{AsOf, LakeError, LakeTable, TableSnapshot, partition};
 
 /// What a change is: `insert`, `delete`.
@@ -65,7 +63,6 @@ struct FeedFile {
     size: u64,
     modified_milliseconds: i64,
     partition: Vec<ScalarValue>,
-    rows_stored: u64,
     /// `None` for all of them.
     rows: Option<RoaringTreemap>,
     kind: Kind,
@@ -160,7 +157,7 @@ impl LakeTable {
                     partition::parse(text, field.data_type())
                 })
                 .collect::<Option<Vec<_>>>();
-            let (Some(partition), Some(rows_stored)) = (partition, of.rows_stored) else {
+            let (Some(partition), Some(_)) = (partition, of.rows_stored) else {
                 return Err(LakeError::Damaged {
                     location: self.location(),
                     reason: format!(
@@ -173,7 +170,6 @@ impl LakeTable {
                 size: of.size,
                 modified_milliseconds: of.modified_milliseconds,
                 partition,
-                rows_stored,
                 rows,
                 kind,
                 version,
@@ -333,15 +329,20 @@ struct FeedProvider {
 }
 
 impl FeedFile {
-    fn partitioned(&self) -> PartitionedFile {
-        let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+    async fn partitioned(
+        &self,
+        table: &LakeTable,
+        state: &dyn Session,
+    ) -> datafusion::common::Result<PartitionedFile> {
+        let meta = ObjectMeta {
             location: self.location.clone(),
             last_modified: chrono::DateTime::from_timestamp_millis(self.modified_milliseconds)
                 .unwrap_or_default(),
             size: self.size,
             e_tag: None,
             version: None,
-        });
+        };
+        let mut file = PartitionedFile::new_from_meta(meta.clone());
         let kind = match self.kind {
             Kind::Insert => "insert",
             Kind::Delete => "delete",
@@ -354,10 +355,9 @@ impl FeedFile {
             ScalarValue::TimestampMicrosecond(timestamp, Some("UTC".into())),
         ]);
         if let Some(rows) = &self.rows {
-            let selection = selection_of(rows, self.rows_stored);
-            file = file.with_extension(ParquetRowSelection::new(selection));
+            file = file.with_extension(row_access(table, state, &meta, &Rows::Only(rows)).await?);
         }
-        file
+        Ok(file)
     }
 }
 
@@ -382,7 +382,7 @@ impl TableProvider for FeedProvider {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+        _filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let mut partition_fields = self.snapshot.partition_fields.clone();
@@ -401,20 +401,15 @@ impl TableProvider for FeedProvider {
             let projected = Arc::new(scan_schema.project(&indices)?);
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
-        let predicate = match conjunction(filters.to_vec()) {
-            Some(filter) => {
-                let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
-                Some(state.create_physical_expr(filter, &schema)?)
-            }
-            None => None,
-        };
-        let files = self.files.iter().map(FeedFile::partitioned).collect();
+        let mut files = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            files.push(file.partitioned(&self.table, state).await?);
+        }
         let statistics = Statistics::new_unknown(&scan_schema);
         parquet_scan(
             &self.table,
             state,
             table_schema,
-            predicate,
             (files, statistics),
             indices,
             limit,

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use boathouse_catalog::types::ColumnType;
@@ -22,7 +22,7 @@ use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::{
-    CachedParquetFileReaderFactory, ParquetRowSelection,
+    CachedParquetFileReaderFactory, ParquetAccessPlan, RowGroupAccess, metadata::DFParquetMetadata,
 };
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -171,6 +171,7 @@ impl DeltaProvider {
 
     async fn partitioned_file(
         &self,
+        state: &dyn Session,
         file: &Arc<DataFile>,
         root: &object_store::path::Path,
     ) -> Result<PartitionedFile, DataFusionError> {
@@ -184,73 +185,27 @@ impl DeltaProvider {
             e_tag: None,
             version: None,
         };
+        let only = self.only.as_ref().and_then(|only| only.get(&file.path));
+        let access = match only.and_then(Option::as_ref) {
+            Some(rows) => Some(row_access(&self.table, state, &meta, &Rows::Only(rows)).await?),
+            None if file.has_deleted() => {
+                let deleted = self.table.deleted_rows(file).await.map_err(external)?;
+                Some(row_access(&self.table, state, &meta, &Rows::Without(&deleted)).await?)
+            }
+            None => None,
+        };
         let mut partitioned = PartitionedFile::new_from_meta(meta);
         partitioned.partition_values = file.partition.clone();
         partitioned.statistics = Some(Arc::clone(&file.statistics));
-        let only = self.only.as_ref().and_then(|only| only.get(&file.path));
-        if let Some(rows) = only.and_then(Option::as_ref) {
-            let selection = selection_of(rows, self.rows_stored(file)?);
-            partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
-        } else if file.has_deleted() {
-            let selection = self.live_rows(file).await?;
-            partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
+        if let Some(access) = access {
+            partitioned = partitioned.with_extension(access);
         }
         Ok(partitioned)
-    }
-
-    /// The rows of a file that are not deleted.
-    async fn live_rows(&self, file: &Arc<DataFile>) -> Result<RowSelection, DataFusionError> {
-        let rows_stored = self.rows_stored(file)?;
-        let deleted = self.table.deleted_rows(file).await.map_err(external)?;
-        Ok(selection_without(&deleted, rows_stored))
-    }
-
-    fn rows_stored(&self, file: &DataFile) -> Result<u64, DataFusionError> {
-        file.rows_stored.ok_or_else(|| {
-            external(LakeError::Damaged {
-                location: self.table.location(),
-                reason: format!("file \"{}\" has no row count", file.path),
-            })
-        })
     }
 }
 
 fn external(error: LakeError) -> DataFusionError {
     DataFusionError::External(error.into())
-}
-
-/// Selects `rows` only, which are ascending.
-pub(super) fn selection_of(rows: &RoaringTreemap, rows_stored: u64) -> RowSelection {
-    let mut selectors = Vec::new();
-    let mut next = 0;
-    for row in rows.iter().filter(|row| *row < rows_stored) {
-        if row > next {
-            selectors.push(RowSelector::skip(to_usize(row - next)));
-        }
-        selectors.push(RowSelector::select(1));
-        next = row + 1;
-    }
-    if next < rows_stored {
-        selectors.push(RowSelector::skip(to_usize(rows_stored - next)));
-    }
-    RowSelection::from(selectors)
-}
-
-/// Selects all rows but `deleted`, which are ascending.
-fn selection_without(deleted: &RoaringTreemap, rows_stored: u64) -> RowSelection {
-    let mut selectors = Vec::new();
-    let mut next = 0;
-    for row in deleted.iter().filter(|row| *row < rows_stored) {
-        if row > next {
-            selectors.push(RowSelector::select(to_usize(row - next)));
-        }
-        selectors.push(RowSelector::skip(1));
-        next = row + 1;
-    }
-    if next < rows_stored {
-        selectors.push(RowSelector::select(to_usize(rows_stored - next)));
-    }
-    RowSelection::from(selectors)
 }
 
 fn to_usize(value: u64) -> usize {
@@ -331,7 +286,7 @@ impl TableProvider for DeltaProvider {
         let (_, root) = self.table.store();
         let mut partitioned = Vec::with_capacity(files.len());
         for file in &files {
-            partitioned.push(self.partitioned_file(file, &root).await?);
+            partitioned.push(self.partitioned_file(state, file, &root).await?);
         }
         let mut statistics = summed(&files, &scan_schema);
         if self.addressed {
@@ -350,7 +305,6 @@ impl TableProvider for DeltaProvider {
             &self.table,
             state,
             table_schema,
-            predicate,
             (partitioned, statistics),
             indices,
             limit,
@@ -358,12 +312,96 @@ impl TableProvider for DeltaProvider {
     }
 }
 
+/// The rows of a file that are to be read.
+pub(super) enum Rows<'a> {
+    Only(&'a RoaringTreemap),
+    Without(&'a RoaringTreemap),
+}
+
+/// Rows between two deleted ones, on the average, below which a bit for each row is read faster than
+/// runs of rows.
+const RUN_ROWS_MIN: u64 = 32;
+
+/// What to read of each row group of a file: all, nothing, runs of rows, or a row for each bit.
+pub(super) async fn row_access(
+    table: &LakeTable,
+    state: &dyn Session,
+    file: &ObjectMeta,
+    rows: &Rows<'_>,
+) -> Result<ParquetAccessPlan, DataFusionError> {
+    let (store, _) = table.store();
+    let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+    let metadata = DFParquetMetadata::new(store.as_ref(), file)
+        .with_file_metadata_cache(Some(cache))
+        .fetch_metadata()
+        .await?;
+    let groups = metadata.row_groups().iter();
+    let groups = groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0));
+    Ok(ParquetAccessPlan::new(access_of(groups, rows)))
+}
+
+fn access_of(groups: impl Iterator<Item = u64>, rows: &Rows<'_>) -> Vec<RowGroupAccess> {
+    let (named, selects) = match rows {
+        Rows::Only(rows) => (rows, true),
+        Rows::Without(rows) => (rows, false),
+    };
+    let mut named = named.iter().peekable();
+    let mut start = 0;
+    groups
+        .map(|count| {
+            let end = start + count;
+            let mut here = Vec::new();
+            while let Some(row) = named.next_if(|row| *row < end) {
+                here.push(to_usize(row - start));
+            }
+            start = end;
+            let (count, rows) = (to_usize(count), here.len());
+            match (rows == 0, rows == count) {
+                (true, _) if selects => RowGroupAccess::Skip,
+                (true, _) => RowGroupAccess::Scan,
+                (_, true) if selects => RowGroupAccess::Scan,
+                (_, true) => RowGroupAccess::Skip,
+                _ if rows as u64 * RUN_ROWS_MIN < count as u64 => {
+                    RowGroupAccess::Selection(runs(&here, count, selects))
+                }
+                _ => {
+                    let mut bits = BooleanBufferBuilder::new(count);
+                    bits.append_n(count, !selects);
+                    for row in here {
+                        bits.set_bit(row, selects);
+                    }
+                    RowGroupAccess::Selection(RowSelection::from_boolean_buffer(bits.finish()))
+                }
+            }
+        })
+        .collect()
+}
+
+fn runs(named: &[usize], count: usize, selects: bool) -> RowSelection {
+    let run = |rows, selects| match selects {
+        true => RowSelector::select(rows),
+        false => RowSelector::skip(rows),
+    };
+    let mut selectors = Vec::with_capacity(named.len() * 2 + 1);
+    let mut next = 0;
+    for row in named {
+        if *row > next {
+            selectors.push(run(row - next, !selects));
+        }
+        selectors.push(run(1, selects));
+        next = row + 1;
+    }
+    if next < count {
+        selectors.push(run(count - next, !selects));
+    }
+    RowSelection::from(selectors)
+}
+
 /// Scans files of a table with DataFusion's own Parquet source.
 pub(super) fn parquet_scan(
     table: &LakeTable,
     state: &dyn Session,
     table_schema: TableSchema,
-    predicate: Option<Arc<dyn PhysicalExpr>>,
     (files, statistics): (Vec<PartitionedFile>, Statistics),
     projection: Vec<usize>,
     limit: Option<usize>,
@@ -378,15 +416,13 @@ pub(super) fn parquet_scan(
         global: state.config_options().execution.parquet.clone(),
         ..TableParquetOptions::default()
     };
-    let mut source = ParquetSource::new(table_schema)
+    // The filter comes from the FilterExec above, with the dynamic ones.
+    let source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
             store,
             metadata_cache,
         )));
-    if let Some(predicate) = predicate {
-        source = source.with_predicate(predicate);
-    }
     let groups = FileGroup::new(files).split_files(state.config().target_partitions().max(1));
     let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
         .with_file_groups(groups)
@@ -546,5 +582,54 @@ impl PruningStatistics for FileStatistics<'_> {
         _values: &std::collections::HashSet<ScalarValue>,
     ) -> Option<BooleanArray> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows that the plan reads, by their position in the file.
+    fn read(access: &[RowGroupAccess], groups: &[u64]) -> Vec<u64> {
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for (access, count) in access.iter().zip(groups) {
+            match access {
+                RowGroupAccess::Skip => {}
+                RowGroupAccess::Scan => rows.extend(start..start + count),
+                RowGroupAccess::Selection(selection) => {
+                    let mut at = start;
+                    for run in selection.iter() {
+                        let end = at + run.row_count as u64;
+                        if !run.skip {
+                            rows.extend(at..end);
+                        }
+                        at = end;
+                    }
+                    assert_eq!(at, start + count);
+                }
+            }
+            start += count;
+        }
+        rows
+    }
+
+    #[test]
+    fn every_row_group_is_read_without_its_deleted_rows() {
+        let groups = [1000, 1, 50, 300];
+        let total: u64 = groups.iter().sum();
+        for step in [1, 2, 7, 40, 333, 999, 5000] {
+            let named: RoaringTreemap = (0..total).filter(|row| row % step == step / 2).collect();
+            let without = access_of(groups.into_iter(), &Rows::Without(&named));
+            let expected: Vec<u64> = (0..total).filter(|row| !named.contains(*row)).collect();
+            assert_eq!(read(&without, &groups), expected, "every {step}th deleted");
+            let only = access_of(groups.into_iter(), &Rows::Only(&named));
+            let expected: Vec<u64> = named.iter().collect();
+            assert_eq!(read(&only, &groups), expected, "every {step}th read");
+        }
+        let none = RoaringTreemap::new();
+        let all = access_of(groups.into_iter(), &Rows::Without(&none));
+        assert!(all.iter().all(|access| *access == RowGroupAccess::Scan));
+        let nothing = access_of(groups.into_iter(), &Rows::Only(&none));
+        assert!(nothing.iter().all(|access| *access == RowGroupAccess::Skip));
     }
 }

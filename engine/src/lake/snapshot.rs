@@ -393,7 +393,7 @@ impl TableSnapshot {
         });
         let rows_stored = view.num_records().map(|rows| rows as u64);
         let size = u64::try_from(view.size()).unwrap_or_default();
-        let statistics = self.statistics_of(view, rows_stored, rows_deleted, size, &partition);
+        let statistics = self.statistics_of(view, rows_stored, rows_deleted, &partition);
         Ok(DataFile {
             path,
             size,
@@ -436,7 +436,6 @@ impl TableSnapshot {
         view: &LogicalFileView,
         rows_stored: Option<u64>,
         rows_deleted: u64,
-        size: u64,
         partition: &[ScalarValue],
     ) -> Statistics {
         let rows =
@@ -494,7 +493,9 @@ impl TableSnapshot {
         }
         Statistics {
             num_rows: rows.map_or(Precision::Absent, Precision::Exact),
-            total_byte_size: usize::try_from(size).map_or(Precision::Absent, Precision::Inexact),
+            // The size of a file says nothing of the size of the columns a query reads. Without it the
+            // optimizer reckons with rows.
+            total_byte_size: Precision::Absent,
             column_statistics: columns,
         }
     }
