@@ -121,14 +121,25 @@ impl Subject {
         key: &[String],
         keys: &[ArrayRef],
     ) -> Result<QueryContext, SqlError> {
+        let located = self.located_context(context, key, keys).await?;
+        Ok(located.unwrap_or_else(|| self.context(context)))
+    }
+
+    /// The same, if the index knows them.
+    pub async fn located_context(
+        &self,
+        context: &QueryContext,
+        key: &[String],
+        keys: &[ArrayRef],
+    ) -> Result<Option<QueryContext>, SqlError> {
         if keys.first().is_none_or(|column| column.is_empty()) {
-            return Ok(self.context(context));
+            return Ok(None);
         }
         let session = query::session_state(context);
         let (committed, seen) = (&self.committed, &self.snapshot);
         let located = self.table.locate(key, keys, committed, seen, &session);
         let Some(located) = located.await? else {
-            return Ok(self.context(context));
+            return Ok(None);
         };
         let uncommitted = context.uncommitted.get(&self.definition.id);
         let new: HashSet<&str> = uncommitted
@@ -138,7 +149,7 @@ impl Subject {
         let provider = self.table.located_provider(seen, located, &new);
         let mut context = context.clone();
         context.extra_relations.push((TARGET.into(), provider));
-        Ok(context)
+        Ok(Some(context))
     }
 
     /// A query over the target, of `items` after the address.

@@ -31,6 +31,7 @@ use futures::StreamExt;
 use super::changes::{self, ADDRESS_COLUMNS, FoundRows, Subject, Successors};
 use super::done;
 use super::insert::{is_default, target, target_columns};
+use super::narrow;
 use super::write::schema_of;
 use crate::error::{SqlError, SqlState};
 use crate::lake::FILE_COLUMN;
@@ -108,6 +109,7 @@ async fn plan(
     context: &QueryContext,
     merge: &Merge,
     types: &[Option<ColumnType>],
+    parameters: Option<&[ScalarValue]>,
 ) -> Result<Planned, SqlError> {
     check_reachable(merge)?;
     let subject = open(session, context, merge).await?;
@@ -130,8 +132,20 @@ async fn plan(
         source_name,
         merge,
     };
+    let (context, source) = match parameters {
+        // Which rows of the target no row of the source has cannot be told by the source's keys.
+        Some(parameters) if !clauses.has(MergeKind::NotMatchedBySource) => {
+            let join = narrow::Join {
+                source,
+                source_name: &clauses.source_name,
+                with: merge.with.as_ref(),
+                on: &merge.on,
+            };
+            narrow::join(context, &subject, join, types, parameters).await?
+        }
+        _ => (subject.context(context), source),
+    };
     let (query, steps) = clauses.query(source)?;
-    let context = subject.context(context);
     let rows = match query::plan_query(&context, &query, types).await {
         Ok(rows) => rows,
         Err(error) => {
@@ -377,14 +391,14 @@ impl Clauses<'_> {
         let mut items = self
             .subject
             .addressed(vec![SelectItem::UnnamedExpr(applying.clone())]);
-        let old: Vec<usize> = (items.len()..).take(definition.columns.len()).collect();
-        let wants_old = |action: &MergeAction| match action {
-            MergeAction::Update(_) => true,
-            MergeAction::Delete => self.merge.returning.is_some(),
-            MergeAction::DoNothing | MergeAction::Insert { .. } => false,
-        };
-        if self.merge.clauses.iter().any(|one| wants_old(&one.action)) {
-            items.extend(self.subject.assigned(&[])?);
+        // Only the old values that some action keeps or gives: the others need not be read.
+        let mut old = vec![0; definition.columns.len()];
+        let columns = definition.columns.iter().zip(self.subject.assigned(&[])?);
+        for (at, (column, value)) in old.iter_mut().zip(columns) {
+            if self.wants_old(&column.name)? {
+                *at = items.len();
+                items.push(value);
+            }
         }
         let mut steps = Vec::new();
         for (number, clause) in self.merge.clauses.iter().enumerate() {
@@ -411,6 +425,21 @@ impl Clauses<'_> {
             steps.push(Step { action, values });
         }
         Ok((items, steps))
+    }
+
+    /// Whether an action keeps or gives a column's old value.
+    fn wants_old(&self, column: &str) -> Result<bool, SqlError> {
+        for clause in &self.merge.clauses {
+            let wants = match &clause.action {
+                MergeAction::Update(_) => !self.given(&clause.action)?.contains_key(column),
+                MergeAction::Delete => self.merge.returning.is_some(),
+                MergeAction::DoNothing | MergeAction::Insert { .. } => false,
+            };
+            if wants {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The values an action gives to columns: INSERT to all of them, UPDATE to those assigned.
@@ -681,7 +710,7 @@ pub(super) async fn describe(
     merge: &Merge,
     types: &[Option<ColumnType>],
 ) -> Result<Description, SqlError> {
-    let planned = plan(session, context, merge, types).await?;
+    let planned = plan(session, context, merge, types, None).await?;
     let returning = match &planned.returning {
         None => None,
         Some(items) => {
@@ -704,7 +733,7 @@ pub(super) async fn execute(
     session.check_writable("MERGE")?;
     let context = session.state.query_context(&session.engine);
     let types = changes::described(prepared);
-    let planned = plan(session, &context, merge, &types).await?;
+    let planned = plan(session, &context, merge, &types, Some(parameters)).await?;
     let subject = &planned.subject;
     let own = changes::own(parameters, &planned.rows);
     let mut stream = query::execute_query(&planned.context, &planned.rows, own).await?;

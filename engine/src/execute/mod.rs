@@ -25,6 +25,7 @@ mod grant;
 mod insert;
 mod maintain;
 mod merge;
+mod narrow;
 mod open;
 mod pipeline;
 mod planning;
