@@ -32,7 +32,7 @@ use super::insert::{is_default, target};
 use super::rows;
 use super::write::{TableWrite, schema_of};
 use crate::error::{SqlError, SqlState};
-use crate::lake::{FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot, WrittenFile};
+use crate::lake::{Asked, FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot, WrittenFile};
 use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext, Target};
@@ -108,7 +108,9 @@ impl Subject {
     /// The context in which the target can be named.
     pub fn context(&self, context: &QueryContext) -> QueryContext {
         let mut context = context.clone();
-        let provider: Arc<dyn TableProvider> = self.table.addressed_provider(&self.snapshot);
+        let key = self.definition.primary_key.as_ref();
+        let key = key.map_or(&[][..], |key| &key.columns);
+        let provider: Arc<dyn TableProvider> = self.table.addressed_provider(&self.snapshot, key);
         context.extra_relations.push((TARGET.into(), provider));
         context
     }
@@ -137,7 +139,12 @@ impl Subject {
         }
         let session = query::session_state(context);
         let (committed, seen) = (&self.committed, &self.snapshot);
-        let located = self.table.locate(key, keys, committed, seen, &session);
+        let asked = Asked {
+            key,
+            keys,
+            builds: true,
+        };
+        let located = self.table.locate(asked, committed, seen, &session);
         let Some(located) = located.await? else {
             return Ok(None);
         };

@@ -169,6 +169,17 @@ struct Step {
     changed: Vec<Arc<DataFile>>,
 }
 
+/// Keys to be found.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The columns of the key.
+    pub key: &'a [String],
+    /// Their values, in the types of the table.
+    pub keys: &'a [ArrayRef],
+    /// Whether the table is worth an index, should it have none.
+    pub builds: bool,
+}
+
 /// The rows that have one of the keys asked for.
 #[derive(Debug, Clone)]
 pub struct Located {
@@ -385,13 +396,11 @@ fn places_of(batch: &KeyBatch, first: u32) -> impl Iterator<Item = (usize, u32)>
 }
 
 impl LakeTable {
-    /// Finds the rows of `seen` that have one of the keys. `keys` are the columns of `key` in the
-    /// types of the table; `committed` is the version `seen` builds on. `None` when there is no index
-    /// to ask: the table has to be searched.
+    /// Finds the rows of `seen` that have one of the keys; `committed` is the version `seen` builds
+    /// on. `None` when there is no index to ask: the table has to be searched.
     pub async fn locate(
         self: &Arc<Self>,
-        key: &[String],
-        keys: &[ArrayRef],
+        Asked { key, keys, builds }: Asked<'_>,
         committed: &Arc<TableSnapshot>,
         seen: &Arc<TableSnapshot>,
         session: &Arc<SessionState>,
@@ -401,6 +410,9 @@ impl LakeTable {
         };
         self.budget.used(&index);
         let mut state = index.turn.lock().await;
+        if !builds && state.is_none() {
+            return Ok(None);
+        }
         if !self
             .bring_to(&index, &mut state, committed, session)
             .await?
@@ -707,7 +719,7 @@ impl LakeTable {
             reason: error.to_string(),
         };
         let part = Arc::new(snapshot.with_files(files.to_vec()));
-        let provider = self.addressed_provider(&part);
+        let provider = self.addressed_provider(&part, &[]);
         let schema = provider.schema();
         let names = index.fields.iter().map(|field| field.name().as_str());
         let projection = names

@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use roaring::RoaringTreemap;
 
 use super::tests::{Fixture, fixture};
-use super::{AsOf, CommitRequest, LakeTable};
+use super::{AsOf, Asked, CommitRequest, LakeTable};
 
 /// Repeatable, and random enough.
 struct Draw(u64);
@@ -60,8 +60,11 @@ impl Keyed {
         let snapshot = table.snapshot(None).await.unwrap();
         let located = table
             .locate(
-                &self.key,
-                &[self.keys(keys)],
+                Asked {
+                    key: &self.key,
+                    keys: &[self.keys(keys)],
+                    builds: true,
+                },
                 &snapshot,
                 &snapshot,
                 &self.session,

@@ -52,7 +52,7 @@ pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use copy_on_write::Replacement;
 pub use error::LakeError;
 pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
-pub use key_index::Located;
+pub use key_index::{Asked, Located};
 pub use maintenance::Compaction;
 pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};
 pub use snapshot::{DataFile, TableSnapshot, Uncommitted};

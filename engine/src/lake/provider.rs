@@ -27,9 +27,10 @@ use datafusion::datasource::physical_plan::parquet::{
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
@@ -40,7 +41,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use super::snapshot::{DataFile, TableSnapshot};
-use super::{LakeError, LakeTable, Located};
+use super::{Asked, LakeError, LakeTable, Located};
 
 /// One snapshot of a table as a relation of a query plan.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct DeltaProvider {
     addressed: bool,
     /// The only files to be read, each with the only rows of it; `None` for all rows.
     only: Option<BTreeMap<String, Option<Arc<RoaringTreemap>>>>,
+    /// The columns of the primary key; empty when there is none.
+    key: Vec<String>,
 }
 
 /// The columns that say where a row is: the file's index in the snapshot, the row's position in the
@@ -68,7 +71,20 @@ impl LakeTable {
             schema: Arc::clone(snapshot.schema()),
             addressed: false,
             only: None,
+            key: Vec::new(),
         })
+    }
+
+    /// The same; a filter that says what the columns of `key` are equal to is answered by the index, where
+    /// there is one.
+    pub fn keyed_provider(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+        key: &[String],
+    ) -> Arc<DeltaProvider> {
+        let mut provider = DeltaProvider::clone(&self.provider(snapshot));
+        provider.key = key.to_vec();
+        Arc::new(provider)
     }
 
     /// The relation that reads a snapshot and says of every row where it is: [`FILE_COLUMN`] (int4)
@@ -76,6 +92,7 @@ impl LakeTable {
     pub fn addressed_provider(
         self: &Arc<Self>,
         snapshot: &Arc<TableSnapshot>,
+        key: &[String],
     ) -> Arc<DeltaProvider> {
         let mut fields = snapshot.schema().fields().to_vec();
         fields.extend(address_fields());
@@ -85,6 +102,7 @@ impl LakeTable {
             schema: Arc::new(Schema::new(fields)),
             addressed: true,
             only: None,
+            key: key.to_vec(),
         })
     }
 
@@ -95,7 +113,7 @@ impl LakeTable {
         located: Located,
         new: &HashSet<&str>,
     ) -> Arc<LocatedProvider> {
-        let mut provider = DeltaProvider::clone(&self.addressed_provider(snapshot));
+        let mut provider = DeltaProvider::clone(&self.addressed_provider(snapshot, &[]));
         let mut only: BTreeMap<_, _> = located
             .by_file
             .into_iter()
@@ -169,6 +187,34 @@ impl DeltaProvider {
         }
     }
 
+    /// The rows that have the keys a filter asks for, when the index knows them.
+    async fn located(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<Option<Located>, DataFusionError> {
+        let small = self.snapshot.row_count().unwrap_or(0) < INDEXED_ROWS_MIN;
+        if self.key.is_empty() || small || !self.snapshot.is_committed {
+            return Ok(None);
+        }
+        let Some(keys) = keys_of(filters, &self.key, &self.schema) else {
+            return Ok(None);
+        };
+        let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+            return Ok(None);
+        };
+        let asked = Asked {
+            key: &self.key,
+            keys: &keys,
+            // Who only reads does not have the table indexed.
+            builds: self.addressed,
+        };
+        let (table, snapshot) = (&self.table, &self.snapshot);
+        let state = Arc::new(state.clone());
+        let located = table.locate(asked, snapshot, snapshot, &state);
+        located.await.map_err(external)
+    }
+
     async fn partitioned_file(
         &self,
         state: &dyn Session,
@@ -201,6 +247,70 @@ impl DeltaProvider {
             partitioned = partitioned.with_extension(access);
         }
         Ok(partitioned)
+    }
+}
+
+/// Rows of a table below which it is as soon read as its index asked.
+const INDEXED_ROWS_MIN: u64 = 10_000;
+
+/// Keys that a filter may name before the table is searched instead.
+const FILTER_KEYS_MAX: usize = 10_000;
+
+/// The keys that rows must have for the filters to hold, by column.
+fn keys_of(filters: &[Expr], key: &[String], schema: &Schema) -> Option<Vec<ArrayRef>> {
+    let mut terms: Vec<&Expr> = Vec::new();
+    let mut open: Vec<&Expr> = filters.iter().collect();
+    while let Some(filter) = open.pop() {
+        match filter {
+            Expr::BinaryExpr(binary) if binary.op == Operator::And => {
+                open.extend([binary.left.as_ref(), binary.right.as_ref()]);
+            }
+            other => terms.push(other),
+        }
+    }
+    let mut keys = Vec::with_capacity(key.len());
+    for name in key {
+        let data_type = schema.field_with_name(name).ok()?.data_type();
+        let values = terms
+            .iter()
+            .find_map(|term| values_of(term, name, data_type))?;
+        // Of a key of several columns each must be one value.
+        if values.len() > FILTER_KEYS_MAX || (key.len() > 1 && values.len() != 1) {
+            return None;
+        }
+        keys.push(ScalarValue::iter_to_array(values).ok()?);
+    }
+    Some(keys)
+}
+
+/// The values one of which a term demands of a column.
+fn values_of(term: &Expr, column: &str, data_type: &DataType) -> Option<Vec<ScalarValue>> {
+    let names = |expr: &Expr| matches!(expr, Expr::Column(named) if named.name == column);
+    let value = |expr: &Expr| match expr {
+        Expr::Literal(value, _) if value.data_type() == *data_type && !value.is_null() => {
+            Some(value.clone())
+        }
+        _ => None,
+    };
+    match term {
+        Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
+            let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
+            let other = if names(left) { right } else { left };
+            (names(left) || names(right))
+                .then(|| value(other))
+                .flatten()
+                .map(|value| vec![value])
+        }
+        // `x = 1 OR x = 2`, as short lists are written.
+        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+            let mut values = values_of(&binary.left, column, data_type)?;
+            values.extend(values_of(&binary.right, column, data_type)?);
+            Some(values)
+        }
+        Expr::InList(list) if !list.negated && names(&list.expr) && !list.list.is_empty() => {
+            list.list.iter().map(value).collect()
+        }
+        _ => None,
     }
 }
 
@@ -267,6 +377,13 @@ impl TableProvider for DeltaProvider {
         .map(|index| scan_schema.index_of(logical.field(index).name()))
         .collect::<Result<_, _>>()?;
 
+        if let Some(located) = self.located(state, filters).await? {
+            let mut narrowed = self.clone();
+            narrowed.key.clear();
+            let rows = located.by_file.into_iter();
+            narrowed.only = Some(rows.map(|(path, rows)| (path, Some(rows))).collect());
+            return narrowed.scan(state, projection, filters, limit).await;
+        }
         let predicate = match conjunction(filters.to_vec()) {
             Some(filter) => {
                 let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
@@ -297,6 +414,10 @@ impl TableProvider for DeltaProvider {
             for (file, partitioned) in files.iter().zip(&mut partitioned) {
                 let index = index.get(file.path.as_str()).copied();
                 partitioned.partition_values.push(ScalarValue::Int32(index));
+            }
+        }
+        if self.addressed || self.only.is_some() {
+            for partitioned in &mut partitioned {
                 partitioned.statistics = None;
             }
             statistics = Statistics::new_unknown(&scan_schema);

@@ -152,6 +152,8 @@ pub struct TableSnapshot {
     files: Vec<Arc<DataFile>>,
     pub(super) delta: EagerSnapshot,
     pub(super) log_store: LogStoreRef,
+    /// Whether it is what the log says, with all files and nothing of a transaction.
+    pub(super) is_committed: bool,
 }
 
 impl std::fmt::Debug for TableSnapshot {
@@ -216,6 +218,7 @@ impl TableSnapshot {
             files: Vec::new(),
             delta,
             log_store,
+            is_committed: true,
         };
         snapshot.files = snapshot.read_files(before, &location)?;
         Ok(snapshot)
@@ -300,6 +303,7 @@ impl TableSnapshot {
             files,
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
+            is_committed: false,
         })
     }
 
@@ -314,6 +318,7 @@ impl TableSnapshot {
             files,
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
+            is_committed: false,
         }
     }
 
@@ -366,6 +371,7 @@ impl TableSnapshot {
             files,
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
+            is_committed: false,
         })
     }
 

@@ -620,7 +620,9 @@ async fn find_named(
             if let Some(rows) = context.uncommitted.get(&definition.id).filter(|_| !pinned) {
                 at = Arc::new(at.with_uncommitted(rows)?);
             }
-            let provider: Arc<dyn TableProvider> = table.provider(&at);
+            let key = definition.primary_key.as_ref();
+            let key = key.map_or(&[][..], |key| &key.columns);
+            let provider: Arc<dyn TableProvider> = table.keyed_provider(&at, key);
             Ok(provider_as_source(provider))
         }
         Relation::View(view) => {
