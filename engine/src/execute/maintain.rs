@@ -11,8 +11,9 @@ use boathouse_sql::statement::{Optimize, Vacuum};
 
 use super::pipeline::leave_block;
 use super::rows::{self, Column};
-use super::{done, rows::fields};
+use super::{done, rows::fields, upkeep};
 use crate::error::{SqlError, SqlState};
+use crate::lake::Upkeep;
 use crate::outcome::{Outcome, RowsTag};
 use crate::query;
 use crate::session::Session;
@@ -47,7 +48,16 @@ pub(super) async fn optimize(
     let definition = owned(session, &optimize.table)?;
     let table = session.engine.lake.table(&definition).await?;
     let context = session.state.query_context(&session.engine);
-    let made = table.optimize(&query::session_state(&context)).await?;
+    let upkeep = Upkeep {
+        cluster_by: match optimize.zorder_by.as_slice() {
+            [] => upkeep::cluster_by(&definition)?,
+            columns => upkeep::checked(&definition, columns.to_vec())?,
+        },
+        unasked: false,
+    };
+    let made = table
+        .optimize(&query::session_state(&context), &upkeep)
+        .await?;
     let number = |value: u64| Column::Integer(vec![i64::try_from(value).ok()]);
     rows::outcome(
         optimize_fields(),

@@ -45,6 +45,7 @@ mod tests;
 mod transaction;
 mod truncate;
 mod update;
+pub mod upkeep;
 mod view;
 mod work;
 mod write;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::physical_plan::execute_stream;
 use deltalake_core::kernel::DeletionVectorDescriptor;
 use futures::StreamExt;
@@ -103,18 +103,35 @@ impl LakeTable {
             .scan(&state, None, &[], None)
             .await
             .map_err(failed)?;
-        let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        let stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        self.write_rows(snapshot, stream, &tags).await
+    }
+
+    /// Writes a stream of a table's rows into new files with marks.
+    pub(super) async fn write_rows(
+        &self,
+        snapshot: &TableSnapshot,
+        mut stream: SendableRecordBatchStream,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Vec<WrittenFile>, LakeError> {
+        let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
         let mut writer = self.writer(
             Arc::clone(snapshot.schema()),
             snapshot.partition_by(),
             WriterOptions::default(),
         )?;
         while let Some(batch) = stream.next().await {
-            writer.write(&batch.map_err(failed)?).await?;
+            let batch = batch.map_err(failed)?;
+            let batch = batch
+                .with_schema(Arc::clone(snapshot.schema()))
+                .map_err(|error| LakeError::Encode {
+                    reason: error.to_string(),
+                })?;
+            writer.write(&batch).await?;
         }
         let mut written = writer.finish().await?;
         for file in &mut written {
-            for (name, value) in &tags {
+            for (name, value) in tags {
                 file.set_tag(name, value);
             }
         }

@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use roaring::RoaringTreemap;
 
 use super::tests::{Fixture, fixture};
-use super::{AsOf, Asked, CommitRequest, LakeTable};
+use super::{AsOf, Asked, CommitRequest, LakeTable, Upkeep};
 
 /// Repeatable, and random enough.
 struct Draw(u64);
@@ -124,7 +124,12 @@ async fn follows_a_model(key_type: ColumnType, seed: u64) {
     for step in 0..60 {
         match draw.below(10) {
             0 => {
-                keyed.fixture.table.optimize(&keyed.session).await.unwrap();
+                keyed
+                    .fixture
+                    .table
+                    .optimize(&keyed.session, &Upkeep::default())
+                    .await
+                    .unwrap();
                 let found = keyed.locate(&other, &all).await.unwrap();
                 let keys: Vec<i64> = found.values().copied().collect();
                 let mut sorted = keys.clone();

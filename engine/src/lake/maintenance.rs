@@ -1,6 +1,9 @@
 //! Keeps a table fast and small: rewrites small files and files with many deleted rows into full ones,
 //! and deletes files that no version within the retention needs.
 //!
+//! Which files are worth it without being asked is decided so that a row is written about five times
+//! in all, whatever the table's size.
+//!
 //! A rewrite changes no data. It is refused when a row of its files was deleted meanwhile, and begins
 //! anew. Files are put together only when their partition and marks are the same.
 
@@ -15,6 +18,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
+use super::cluster::CLUSTER_TAG;
 use super::snapshot::DataFile;
 use super::table::version_of;
 use super::{CommitRequest, LakeError, LakeTable, WriterOptions, deletion};
@@ -25,6 +29,16 @@ const SMALL_PERCENT: u64 = 75;
 /// A file with this share of its rows deleted is rewritten.
 const DELETED_PERCENT: u64 = 10;
 
+/// The same in the background: the file is then written once for half as many changed rows.
+const DELETED_PERCENT_UNASKED: u64 = 33;
+
+/// Files of about one size that are put together in the background. Sizes within a factor of as much
+/// are about the same, so a row is rewritten about twice on its way to a full file.
+const FILES_UNASKED: usize = 16;
+
+/// Bytes of unsorted files that are sorted in the background.
+const UNSORTED_BYTES_UNASKED: u64 = 32 << 20;
+
 /// Bytes rewritten in one commit, so that a conflict costs little.
 const ROUND_BYTES: u64 = 1 << 30;
 
@@ -33,6 +47,15 @@ const ROUND_ATTEMPTS_MAX: u32 = 5;
 
 /// Versions read at once.
 const LOG_READS_MAX: usize = 8;
+
+/// How a table is to be kept.
+#[derive(Debug, Clone, Default)]
+pub struct Upkeep {
+    /// The columns its files are sorted by.
+    pub cluster_by: Vec<String>,
+    /// Nobody asked: only what is worth it.
+    pub unasked: bool,
+}
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,14 +68,18 @@ pub struct Compaction {
 
 impl LakeTable {
     /// Rewrites what is worth it. `state` runs the reading.
-    pub async fn optimize(self: &Arc<Self>, state: &SessionState) -> Result<Compaction, LakeError> {
+    pub async fn optimize(
+        self: &Arc<Self>,
+        state: &SessionState,
+        upkeep: &Upkeep,
+    ) -> Result<Compaction, LakeError> {
         let mut total = Compaction::default();
         let mut done: HashSet<String> = HashSet::new();
         let mut attempt = 1;
         loop {
             let snapshot = self.snapshot(None).await?;
             let target = WriterOptions::default().file_bytes;
-            let bins = bins(snapshot.files(), target, &done);
+            let bins = upkeep.bins(snapshot.files(), target, &done);
             let mut round = Vec::new();
             let mut bytes = 0;
             for bin in bins {
@@ -66,7 +93,7 @@ impl LakeTable {
             if round.is_empty() {
                 return Ok(total);
             }
-            match self.rewrite(state, &snapshot, &round).await {
+            match self.rewrite(state, upkeep, &snapshot, &round).await {
                 Ok((made, written)) => {
                     total.files_removed += made.files_removed;
                     total.files_added += made.files_added;
@@ -85,6 +112,7 @@ impl LakeTable {
     async fn rewrite(
         self: &Arc<Self>,
         state: &SessionState,
+        upkeep: &Upkeep,
         snapshot: &Arc<super::TableSnapshot>,
         round: &[Vec<Arc<DataFile>>],
     ) -> Result<(Compaction, Vec<String>), LakeError> {
@@ -92,7 +120,17 @@ impl LakeTable {
         let mut adds = Vec::new();
         let mut rewrites = BTreeMap::new();
         for bin in round {
-            for mut file in self.copy_rows(snapshot, bin.clone(), state).await? {
+            let written = match upkeep.cluster_by.as_slice() {
+                [] => self.copy_rows(snapshot, bin.clone(), state).await?,
+                columns => {
+                    let mut tags = bin.first().map(|file| file.tags()).unwrap_or_default();
+                    tags.insert(CLUSTER_TAG.into(), upkeep.cluster_mark());
+                    let files = bin.clone();
+                    let sorted = self.sorted(snapshot, files, columns, state).await?;
+                    self.write_rows(snapshot, sorted, &tags).await?
+                }
+            };
+            for mut file in written {
                 file.add.data_change = false;
                 made.files_added += 1;
                 made.bytes_added += file.bytes;
@@ -238,43 +276,86 @@ impl LakeTable {
     }
 }
 
-/// Groups of files to be put together, or to be rewritten each by itself.
-fn bins(files: &[Arc<DataFile>], target: u64, done: &HashSet<String>) -> Vec<Vec<Arc<DataFile>>> {
-    let mut groups: BTreeMap<_, Vec<Arc<DataFile>>> = BTreeMap::new();
-    for file in files {
-        if done.contains(&file.path) || !(is_small(file, target) || is_sparse(file)) {
-            continue;
-        }
-        let partition: BTreeMap<_, _> = file.partition_text.iter().collect();
-        let group = groups.entry((partition, file.tags())).or_default();
-        group.push(Arc::clone(file));
+impl Upkeep {
+    fn cluster_mark(&self) -> String {
+        self.cluster_by.join(",")
     }
-    let mut bins = Vec::new();
-    for group in groups.into_values() {
-        let mut bin: Vec<Arc<DataFile>> = Vec::new();
-        let mut bytes = 0;
-        for file in group {
-            if !bin.is_empty() && bytes + file.size > target {
-                bins.push(std::mem::take(&mut bin));
-                bytes = 0;
+
+    /// Whether a file is to be sorted, and is not.
+    fn is_unsorted(&self, file: &DataFile) -> bool {
+        !self.cluster_by.is_empty() && file.tag(CLUSTER_TAG) != Some(&self.cluster_mark())
+    }
+
+    fn is_sparse(&self, file: &DataFile) -> bool {
+        let percent = match self.unasked {
+            true => DELETED_PERCENT_UNASKED,
+            false => DELETED_PERCENT,
+        };
+        let stored = file.rows_stored.unwrap_or(u64::MAX);
+        let share = stored.saturating_mul(percent);
+        file.rows_deleted > 0 && file.rows_deleted.saturating_mul(100) >= share
+    }
+
+    /// Groups of files to be put together, or to be rewritten each by itself.
+    fn bins(
+        &self,
+        files: &[Arc<DataFile>],
+        target: u64,
+        done: &HashSet<String>,
+    ) -> Vec<Vec<Arc<DataFile>>> {
+        let mut groups: BTreeMap<_, Vec<Arc<DataFile>>> = BTreeMap::new();
+        for file in files {
+            let small = file.size * 100 < target * SMALL_PERCENT;
+            let worth = small || self.is_sparse(file) || self.is_unsorted(file);
+            if done.contains(&file.path) || !worth {
+                continue;
             }
-            bytes += file.size;
-            bin.push(file);
+            let partition: BTreeMap<_, _> = file.partition_text.iter().collect();
+            let mut tags = file.tags();
+            tags.remove(CLUSTER_TAG);
+            // In the background a small file is not written again and again with ever larger ones.
+            let tier = match self.unasked {
+                true => file.size.max(1).ilog2() / FILES_UNASKED.ilog2(),
+                false => 0,
+            };
+            let group = groups.entry((partition, tags, tier)).or_default();
+            group.push(Arc::clone(file));
         }
-        bins.push(bin);
+        let bin_bytes = match self.cluster_by.is_empty() {
+            true => target,
+            false => ROUND_BYTES,
+        };
+        let mut bins = Vec::new();
+        for group in groups.into_values() {
+            let mut bin: Vec<Arc<DataFile>> = Vec::new();
+            let mut bytes = 0;
+            for file in group {
+                if !bin.is_empty() && bytes + file.size > bin_bytes {
+                    bins.push(std::mem::take(&mut bin));
+                    bytes = 0;
+                }
+                bytes += file.size;
+                bin.push(file);
+            }
+            bins.push(bin);
+        }
+        bins.retain_mut(|bin| self.is_worth(bin));
+        bins
     }
-    bins.retain(|bin| bin.len() > 1 || bin.iter().any(|file| is_sparse(file)));
-    bins
-}
 
-fn is_small(file: &DataFile, target: u64) -> bool {
-    file.size * 100 < target * SMALL_PERCENT
-}
-
-fn is_sparse(file: &DataFile) -> bool {
-    let stored = file.rows_stored.unwrap_or(u64::MAX);
-    file.rows_deleted > 0
-        && file.rows_deleted.saturating_mul(100) >= stored.saturating_mul(DELETED_PERCENT)
+    /// Whether to write a group of files anew, or, after the others have been left out, some of it.
+    fn is_worth(&self, bin: &mut Vec<Arc<DataFile>>) -> bool {
+        let unsorted = bin.iter().filter(|file| self.is_unsorted(file));
+        let unsorted: u64 = unsorted.map(|file| file.size).sum();
+        if !self.unasked {
+            return bin.len() > 1 || unsorted > 0 || bin.iter().any(|file| self.is_sparse(file));
+        }
+        if bin.len() >= FILES_UNASKED || unsorted >= UNSORTED_BYTES_UNASKED {
+            return true;
+        }
+        bin.retain(|file| self.is_sparse(file));
+        !bin.is_empty()
+    }
 }
 
 /// Whether a file of the table's folder holds rows or deletion vectors. The rest is not ours to judge.

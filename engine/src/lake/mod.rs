@@ -11,6 +11,7 @@
 //! the catalog's tables. Which rows are right is decided by whoever writes them. Names, rights and
 //! pipelines are not known here.
 
+mod cluster;
 mod commit;
 mod copy_on_write;
 mod deletion;
@@ -53,7 +54,7 @@ pub use copy_on_write::Replacement;
 pub use error::LakeError;
 pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
 pub use key_index::{Asked, Located};
-pub use maintenance::Compaction;
+pub use maintenance::{Compaction, Upkeep};
 pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};
 pub use snapshot::{DataFile, TableSnapshot, Uncommitted};
 pub(crate) use store::StoreLocation;
@@ -259,6 +260,11 @@ impl Lake {
                 other => LakeError::storage("open the table", location, other.to_string()),
             },
         })
+    }
+
+    /// The table at a location, when this process has it open.
+    pub async fn opened(&self, location: &str) -> Option<Arc<LakeTable>> {
+        self.tables.get(location).await
     }
 
     /// A Delta table anywhere, with options of its own: `read_delta`.

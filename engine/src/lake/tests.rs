@@ -78,7 +78,7 @@ impl Fixture {
         writer.finish().await.unwrap()
     }
 
-    async fn append(&self, columns: Vec<ArrayRef>) -> Committed {
+    pub async fn append(&self, columns: Vec<ArrayRef>) -> Committed {
         let adds = self.write(columns).await;
         self.commit(adds, None).await.unwrap()
     }
@@ -763,10 +763,18 @@ async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
         )
         .await;
     let state = SessionContext::new().state();
-    let made = fixture.table.optimize(&state).await.unwrap();
+    let made = fixture
+        .table
+        .optimize(&state, &Upkeep::default())
+        .await
+        .unwrap();
     assert_eq!((made.files_removed, made.files_added), (2, 1));
     // Nothing more to do.
-    let again = fixture.table.optimize(&state).await.unwrap();
+    let again = fixture
+        .table
+        .optimize(&state, &Upkeep::default())
+        .await
+        .unwrap();
     assert_eq!(again, Compaction::default());
     // Whatever is younger than the retention stays, for those who still read the older version.
     let hour = std::time::Duration::from_secs(3600);

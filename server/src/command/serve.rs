@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use boathouse_catalog::Secret;
 use boathouse_engine::Engine;
+use boathouse_engine::execute::upkeep::{self, Keeper};
 use boathouse_engine::ingest::scheduler::{self, Scheduler};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +64,7 @@ pub struct Server {
     stop: CancellationToken,
     control: Option<std::thread::JoinHandle<()>>,
     scheduler: Option<Scheduler>,
+    keeper: Option<Keeper>,
 }
 
 impl Server {
@@ -117,6 +119,7 @@ impl Server {
                 });
             })?;
         tokio::spawn(http::serve(shared.clone(), http_listener, stop.clone()));
+        let keeper = config.maintenance.then(|| upkeep::start(&shared.engine));
         let scheduler = config.schedules.then(|| scheduler::start(&shared.engine));
         Ok(Self {
             address,
@@ -125,6 +128,7 @@ impl Server {
             stop,
             control: Some(control),
             scheduler,
+            keeper,
         })
     }
 
@@ -132,6 +136,7 @@ impl Server {
     pub async fn stop(mut self, grace: Duration) {
         self.stop.cancel();
         drop(self.scheduler.take());
+        drop(self.keeper.take());
         self.shared.registry.drain();
         let left = tokio::time::timeout(grace, self.shared.registry.until_empty()).await;
         if left.is_err() {

@@ -8,11 +8,12 @@ use figment::value::{Dict, Map, Value};
 use figment::{Error, Metadata, Profile, Provider};
 
 /// The keys of [`super::Config`] that are numbers or booleans.
-const NOT_TEXT: [&str; 5] = [
+const NOT_TEXT: [&str; 6] = [
     "require_tls",
     "connections_max",
     "shutdown_grace",
     "schedules",
+    "maintenance",
     "s3_allow_http",
 ];
 

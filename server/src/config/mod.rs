@@ -103,6 +103,10 @@ pub struct Flags {
     #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedules: Option<bool>,
+    /// Put small files of tables together in the background [default: true]
+    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<bool>,
     /// text or json [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +160,7 @@ pub struct Config {
     pub scratch: Option<PathBuf>,
     pub server_name: Option<String>,
     pub schedules: bool,
+    pub maintenance: bool,
     pub log_format: LogFormat,
     pub log_level: String,
     pub s3_endpoint: Option<String>,
@@ -191,6 +196,7 @@ struct Defaults {
     connections_max: usize,
     shutdown_grace: u64,
     schedules: bool,
+    maintenance: bool,
     log_format: &'static str,
     log_level: &'static str,
     s3_allow_http: bool,
@@ -203,6 +209,7 @@ const DEFAULTS: Defaults = Defaults {
     connections_max: 200,
     shutdown_grace: 10,
     schedules: true,
+    maintenance: true,
     log_format: "text",
     log_level: "info",
     s3_allow_http: false,
