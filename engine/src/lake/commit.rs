@@ -34,6 +34,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::deletion::WrittenVectors;
+use super::feed::Commit;
 use super::snapshot::{DataFile, TableSnapshot};
 use super::table::LakeTable;
 use super::writer::{self, WrittenFile};
@@ -230,7 +231,7 @@ impl LakeTable {
             })
         })?;
         if let Some(read) = &request.keys_read
-            && has_files_since(&snapshot, read)
+            && self.has_rows_since(&snapshot, read).await?
         {
             return Err(Attempt::Refused(self.conflict("rows were added".into())));
         }
@@ -293,6 +294,62 @@ impl LakeTable {
         }
     }
 
+    /// Whether a version has rows that an earlier one has not. A compaction adds none.
+    async fn has_rows_since(
+        &self,
+        snapshot: &TableSnapshot,
+        earlier: &TableSnapshot,
+    ) -> Result<bool, Attempt> {
+        if !has_files_since(snapshot, earlier) {
+            return Ok(false);
+        }
+        for version in earlier.version() + 1..=snapshot.version() {
+            let number = u64::try_from(version).unwrap_or_default();
+            let entry = self.log_store.read_commit_entry(number).await;
+            let entry = entry.map_err(|error| {
+                Attempt::Failed(LakeError::storage("read the log", self.location(), error))
+            })?;
+            // An entry that is gone may have added anything.
+            if entry.is_none_or(|entry| Commit::parse(version, &entry).adds_rows()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Rows to delete, by the files they are in now: a compaction may have moved them.
+    pub(super) fn moved(
+        &self,
+        deletes: &BTreeMap<String, Arc<RoaringTreemap>>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Arc<RoaringTreemap>>, LakeError> {
+        let mut settled: BTreeMap<String, Arc<RoaringTreemap>> = BTreeMap::new();
+        let mut open: Vec<(String, Arc<RoaringTreemap>)> = deletes
+            .iter()
+            .map(|(path, rows)| (path.clone(), Arc::clone(rows)))
+            .collect();
+        let moves = self
+            .moves
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        while let Some((path, rows)) = open.pop() {
+            if is_there(&path) {
+                match settled.get_mut(&path) {
+                    Some(known) => *Arc::make_mut(known) |= rows.as_ref(),
+                    None => {
+                        settled.insert(path, rows);
+                    }
+                }
+                continue;
+            }
+            let now = moves.of(&path, &rows).ok_or_else(|| {
+                self.conflict(format!("file \"{path}\" was removed or rewritten"))
+            })?;
+            open.extend(now.into_iter().map(|(path, rows)| (path, Arc::new(rows))));
+        }
+        Ok(settled)
+    }
+
     /// Settles what becomes of the files that rows are deleted from. A file that another writer took
     /// out, or a row another writer deleted, is a conflict; other rows of the same file are not.
     async fn deletions(
@@ -310,8 +367,11 @@ impl LakeTable {
             .map(|file| (file.path.as_str(), file))
             .collect();
         let mut vectors = BTreeMap::new();
-        for (path, rows) in &request.deletes {
-            let added = request.adds.iter().find(|file| file.path() == path);
+        let added = |path: &str| request.adds.iter().find(|file| file.path() == path);
+        let is_there = |path: &str| live.contains_key(path) || added(path).is_some();
+        let deletes = self.moved(&request.deletes, is_there);
+        for (path, rows) in &deletes.map_err(Attempt::Refused)? {
+            let added = added(path);
             let (gone, stored) = match (added, live.get(path.as_str())) {
                 (Some(added), _) => (Arc::default(), Some(added.rows)),
                 (None, Some(file)) => {
@@ -441,7 +501,7 @@ impl LakeTable {
         Ok(text.into())
     }
 
-    fn conflict(&self, reason: String) -> LakeError {
+    pub(super) fn conflict(&self, reason: String) -> LakeError {
         LakeError::Conflict {
             location: self.location(),
             reason,

@@ -48,19 +48,27 @@ impl LakeTable {
         state: &SessionState,
     ) -> Result<Replacement, LakeError> {
         let snapshot = self.snapshot(None).await?;
+        let is_there = |path: &str| {
+            let live = snapshot.files().iter().any(|file| file.path == path);
+            live || rows.files.iter().any(|file| file.path() == path)
+        };
+        let rows = &Uncommitted {
+            deleted: self.moved(&rows.deleted, is_there)?,
+            ..rows.clone()
+        };
         for file in snapshot.files() {
             let deletes = rows.deleted.get(&file.path);
             if let Some(deletes) = deletes
                 && !self.deleted_rows(file).await?.is_disjoint(deletes)
             {
-                return Err(self.changed(&file.path));
+                return Err(self.conflict(format!("rows of file \"{}\" were changed", file.path)));
             }
         }
         let seen = snapshot.with_uncommitted(rows)?;
         let mut made = Replacement::default();
         for (path, deletes) in &rows.deleted {
             let Some(file) = seen.files().iter().find(|file| file.path == *path) else {
-                return Err(self.changed(path));
+                return Err(self.conflict(format!("file \"{path}\" was removed")));
             };
             match rows.files.iter().find(|file| file.path() == path) {
                 Some(new) => made.unneeded.push(new.clone()),
@@ -75,13 +83,6 @@ impl LakeTable {
             }
         }
         Ok(made)
-    }
-
-    fn changed(&self, path: &str) -> LakeError {
-        LakeError::Conflict {
-            location: self.location(),
-            reason: format!("rows of file \"{path}\" were changed or deleted"),
-        }
     }
 
     /// Writes the live rows of files into new files, in their order, with the marks of the first.

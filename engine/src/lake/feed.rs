@@ -277,7 +277,7 @@ impl Known {
 }
 
 /// The files of a log entry, by their path below the table's folder.
-struct Commit {
+pub(super) struct Commit {
     version: i64,
     timestamp: Option<i64>,
     adds: BTreeMap<String, Add>,
@@ -285,7 +285,7 @@ struct Commit {
 }
 
 impl Commit {
-    fn parse(version: i64, entry: &[u8]) -> Self {
+    pub fn parse(version: i64, entry: &[u8]) -> Self {
         let mut commit = Self {
             version,
             timestamp: None,
@@ -305,6 +305,13 @@ impl Commit {
             }
         }
         commit
+    }
+
+    /// Whether it has rows that were not there before.
+    pub fn adds_rows(&self) -> bool {
+        let new =
+            |(path, add): (&String, &Add)| add.data_change && !self.removes.contains_key(path);
+        self.adds.iter().any(new)
     }
 
     /// Whether files were written anew: whole ones went, and others came.

@@ -8,7 +8,7 @@
 //! anew. Files are put together only when their partition and marks are the same.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
@@ -19,9 +19,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use super::cluster::CLUSTER_TAG;
+use super::moves::Move;
 use super::snapshot::DataFile;
 use super::table::version_of;
-use super::{CommitRequest, LakeError, LakeTable, WriterOptions, deletion};
+use super::{CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
 
 /// Files below this share of the target size are put together.
 const SMALL_PERCENT: u64 = 75;
@@ -119,6 +120,7 @@ impl LakeTable {
         let mut made = Compaction::default();
         let mut adds = Vec::new();
         let mut rewrites = BTreeMap::new();
+        let mut moves = Vec::new();
         for bin in round {
             let written = match upkeep.cluster_by.as_slice() {
                 [] => self.copy_rows(snapshot, bin.clone(), state).await?,
@@ -130,6 +132,9 @@ impl LakeTable {
                     self.write_rows(snapshot, sorted, &tags).await?
                 }
             };
+            if upkeep.cluster_by.is_empty() {
+                moves.push(self.move_of(bin, &written).await?);
+            }
             for mut file in written {
                 file.add.data_change = false;
                 made.files_added += 1;
@@ -149,6 +154,12 @@ impl LakeTable {
             rewrites,
             ..CommitRequest::default()
         };
+        // Before the commit, since the next one may follow at once and need it. Where the rows are still in
+        // their old files nobody asks.
+        {
+            let mut known = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+            moves.into_iter().for_each(|moved| known.note(moved));
+        }
         match self.commit(request).await {
             Ok(_) => Ok((made, written)),
             Err(error) => {
@@ -158,6 +169,26 @@ impl LakeTable {
                 Err(error)
             }
         }
+    }
+
+    /// Where the living rows of files are, which were written in their order.
+    async fn move_of(
+        &self,
+        files: &[Arc<DataFile>],
+        written: &[WrittenFile],
+    ) -> Result<Move, LakeError> {
+        let mut moved = Move::default();
+        let mut living = 0;
+        for file in files {
+            let gone = self.deleted_rows(file).await?;
+            moved.from.insert(file.path.clone(), (living, gone));
+            living += file.rows().unwrap_or(0);
+        }
+        let written = written.iter();
+        moved.to = written
+            .map(|file| (file.path().to_owned(), file.rows))
+            .collect();
+        Ok(moved)
     }
 
     /// Deletes the files that neither the newest version nor one that was the newest within

@@ -26,6 +26,7 @@ mod key_index;
 mod key_index_tests;
 mod maintenance;
 mod metadata;
+mod moves;
 mod partition;
 mod places;
 mod provider;

@@ -544,7 +544,11 @@ pub(super) fn parquet_scan(
             store,
             metadata_cache,
         )));
-    let groups = FileGroup::new(files).split_files(state.config().target_partitions().max(1));
+    // `split_files` sorts them by their paths; a compaction needs them one after the other as they are.
+    let groups = match state.config().target_partitions() {
+        0 | 1 => vec![FileGroup::new(files)],
+        partitions => FileGroup::new(files).split_files(partitions),
+    };
     let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
         .with_file_groups(groups)
         .with_statistics(statistics)

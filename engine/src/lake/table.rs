@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::deletion::{self, VectorCache};
 use super::key_index::{IndexBudget, KeyIndex};
+use super::moves::Moves;
 use super::snapshot::TableSnapshot;
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
@@ -63,6 +64,7 @@ pub struct LakeTable {
     refreshing: tokio::sync::Mutex<()>,
     pub(super) commit_queue: tokio::sync::Mutex<()>,
     pub(super) vectors: VectorCache,
+    pub(super) moves: Mutex<Moves>,
     /// By the columns of the key.
     pub(super) indexes: Mutex<HashMap<Vec<String>, Arc<KeyIndex>>>,
     pub(super) budget: Arc<IndexBudget>,
@@ -105,6 +107,7 @@ impl LakeTable {
             refreshing: tokio::sync::Mutex::default(),
             commit_queue: tokio::sync::Mutex::default(),
             vectors: shared.vectors,
+            moves: Mutex::default(),
             indexes: Mutex::default(),
             budget: shared.budget,
         }))

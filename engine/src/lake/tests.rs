@@ -854,3 +854,57 @@ async fn a_rewrite_never_brings_a_deleted_row_back() {
     delete(&fixture, 0, &[6]).await.unwrap();
     assert_eq!(fixture.table.cached().row_count(), Some(8));
 }
+
+#[tokio::test]
+async fn rows_found_before_a_compaction_are_deleted_after_it() {
+    let fixture = fixture(&[("n", ColumnType::Integer)], &[]).await;
+    for start in (0..80).step_by(10) {
+        fixture.append(vec![integers(start..start + 10)]).await;
+    }
+    delete(&fixture, 2, &[0, 4]).await.unwrap();
+    // The rows 13, 15, 25 and 79, as somebody found them before the compaction.
+    let found = fixture.table.snapshot(None).await.unwrap();
+    let mut deletes = BTreeMap::new();
+    for (row, value) in [(3, 13), (5, 15), (5, 25), (9, 79)] {
+        let holds = |file: &&Arc<DataFile>| {
+            let least = file.statistics.column_statistics[0].min_value.get_value();
+            least == Some(&datafusion::common::ScalarValue::Int32(Some(value / 10 * 10)))
+        };
+        let file = found.files().iter().find(holds).unwrap();
+        let rows: &mut roaring::RoaringTreemap = deletes.entry(file.path.clone()).or_default();
+        rows.insert(row);
+    }
+    let deletes: BTreeMap<_, _> = deletes
+        .into_iter()
+        .map(|(path, rows)| (path, Arc::new(rows)))
+        .collect();
+    let state = SessionContext::new().state();
+    fixture
+        .table
+        .optimize(&state, &Upkeep::default())
+        .await
+        .unwrap();
+    assert_eq!(fixture.table.cached().files().len(), 1);
+    let request = CommitRequest {
+        operation: "DELETE".into(),
+        deletes,
+        keys_read: Some(Arc::clone(&found)),
+        ..CommitRequest::default()
+    };
+    fixture.table.commit(request.clone()).await.unwrap();
+    fixture
+        .query(
+            "select count(*) as rows, sum(n) as sum, \
+             count(*) filter (where n in (13, 15, 20, 24, 25, 79)) as gone from t",
+            expect![[r#"
+                +------+------+------+
+                | rows | sum  | gone |
+                +------+------+------+
+                | 74   | 2984 | 0    |
+                +------+------+------+"#]],
+        )
+        .await;
+    // Once only.
+    let refused = fixture.table.commit(request).await.unwrap_err();
+    assert!(matches!(refused, LakeError::Conflict { .. }), "{refused}");
+}
