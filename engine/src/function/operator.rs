@@ -480,7 +480,7 @@ fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
             "<=" => order.is_le(),
             ">" => order.is_gt(),
             ">=" => order.is_ge(),
-            "~~" | "LIKE" => like(cells[0].as_text(), element.as_text()),
+            "~~" | "LIKE" => super::regexp::like(cells[0].as_text(), element.as_text())?,
             other => {
                 return Err(SqlError::unsupported(format!(
                     "operator {other} with ANY or ALL"
@@ -496,18 +496,4 @@ fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
     } else {
         Value::Bool(all)
     })
-}
-
-/// LIKE without an escape.
-fn like(text: &str, pattern: &str) -> bool {
-    let mut regex = String::from("(?s)^");
-    for c in pattern.chars() {
-        match c {
-            '%' => regex.push_str(".*"),
-            '_' => regex.push('.'),
-            other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    regex.push('$');
-    regex::Regex::new(&regex).is_ok_and(|regex| regex.is_match(text))
 }
