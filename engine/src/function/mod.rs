@@ -14,6 +14,7 @@ pub mod datetime;
 pub mod format_text;
 pub mod interval;
 pub mod json;
+pub mod not_empty;
 pub mod number;
 pub mod operator;
 pub mod regexp;
