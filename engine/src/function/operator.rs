@@ -78,7 +78,12 @@ fn apply(
     let [left, right] = arguments else {
         return Err(SqlError::internal("an operator takes two operands"));
     };
-    let failed = |error: ArrowError| from_datafusion(error.into());
+    let failed = |error: ArrowError| match error {
+        ArrowError::ArithmeticOverflow(_) if data_type.is_integer() => {
+            super::value::out_of_range(data_type)
+        }
+        other => from_datafusion(other.into()),
+    };
     let scalar = |value: &ScalarValue| value.to_scalar().map_err(from_datafusion);
     let array = match (left, right) {
         (ColumnarValue::Array(left), ColumnarValue::Array(right)) => kernel(left, right),
@@ -265,6 +270,14 @@ pub fn register(functions: &mut Builder) {
     functions.columns("integer*(any, any) $0", None, |arguments, data_type, _| {
         apply(arguments, data_type, numeric::mul)
     });
+    functions.columns(
+        "int8(smallint) bigint",
+        None,
+        |arguments, data_type, _| match arguments {
+            [value] => value.cast_to(data_type, None).map_err(from_datafusion),
+            _ => Err(SqlError::internal("int8 takes one argument")),
+        },
+    );
     functions.columns("float+(any, any) $0", None, |arguments, data_type, _| {
         apply(arguments, data_type, numeric::add)
     });

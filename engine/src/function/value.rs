@@ -315,7 +315,8 @@ impl Reader {
     }
 }
 
-fn out_of_range(data_type: &DataType) -> SqlError {
+/// 22003, in PostgreSQL's words.
+pub fn out_of_range(data_type: &DataType) -> SqlError {
     let name = match data_type {
         DataType::Int16 => "smallint out of range",
         DataType::Int32 => "integer out of range",
