@@ -231,7 +231,7 @@ pub fn cast_value(
     })
 }
 
-fn day_of(micros: i64) -> i32 {
+pub fn day_of(micros: i64) -> i32 {
     i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX)
 }
 
@@ -287,6 +287,7 @@ pub fn overload(from: &ColumnType, to: &ColumnType, lenient: bool) -> Arc<Overlo
                 to: to.clone(),
                 lenient,
             },
+            shortcut: Some(super::shortcut::cast),
         })
     };
     match OVERLOADS.lock() {

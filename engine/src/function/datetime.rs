@@ -53,7 +53,7 @@ pub fn add_interval(micros: i64, interval: IntervalMonthDayNano) -> Result<i64, 
         .ok_or_else(out_of_range)
 }
 
-fn add_in_zone(
+pub fn add_in_zone(
     micros: i64,
     interval: IntervalMonthDayNano,
     zone: chrono_tz::Tz,
@@ -138,15 +138,15 @@ fn register_operators(functions: &mut Builder) {
         add_interval(cells[0].as_int(), negate(cells[1].as_interval())).map(Value::Timestamp)
     });
     functions.rows("+(timestamptz, interval) timestamptz", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         add_in_zone(cells[0].as_int(), cells[1].as_interval(), zone).map(Value::Timestamp)
     });
     functions.rows("+(interval, timestamptz) timestamptz", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         add_in_zone(cells[1].as_int(), cells[0].as_interval(), zone).map(Value::Timestamp)
     });
     functions.rows("-(timestamptz, interval) timestamptz", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         add_in_zone(cells[0].as_int(), negate(cells[1].as_interval()), zone).map(Value::Timestamp)
     });
     for signature in [
@@ -235,7 +235,7 @@ fn extract_type(_: &[ColumnType], constants: &[Option<ScalarValue>]) -> ColumnTy
 }
 
 /// A field as (value times 10^6).
-fn field_of(unit: &str, micros: i64, zone: Option<chrono_tz::Tz>) -> Option<i128> {
+pub fn field_of(unit: &str, micros: i64, zone: Option<chrono_tz::Tz>) -> Option<i128> {
     let local = zone.map_or(micros, |zone| utc_to_local(micros, zone));
     let days = i32::try_from(local.div_euclid(MICROS_PER_DAY)).ok()?;
     let time = local.rem_euclid(MICROS_PER_DAY);
@@ -289,6 +289,15 @@ fn field_of(unit: &str, micros: i64, zone: Option<chrono_tz::Tz>) -> Option<i128
         )),
         _ => None,
     }
+}
+
+/// Whether a date lacks the field.
+pub fn is_of_time(unit: &str) -> bool {
+    unit.starts_with("hour")
+        || unit.starts_with("minute")
+        || unit.starts_with("second")
+        || unit.starts_with("milli") && unit != "millennium"
+        || unit.starts_with("micro")
 }
 
 fn interval_field(unit: &str, interval: IntervalMonthDayNano) -> Option<i128> {
@@ -353,7 +362,7 @@ fn register_fields(functions: &mut Builder) {
         extract_type,
         |context, cells| {
             let unit = cells[0].as_text().to_ascii_lowercase();
-            let zone = Some(context.session.time_zone());
+            let zone = Some(context.zone);
             numeric_field(
                 field_of(&unit, cells[1].as_int(), zone),
                 &unit,
@@ -363,12 +372,7 @@ fn register_fields(functions: &mut Builder) {
     );
     functions.computed("extract(text, date) numeric", extract_type, |_, cells| {
         let unit = cells[0].as_text().to_ascii_lowercase();
-        let of_time = unit.starts_with("hour")
-            || unit.starts_with("minute")
-            || unit.starts_with("second")
-            || unit.starts_with("milli") && unit != "millennium"
-            || unit.starts_with("micro");
-        let found = if of_time {
+        let found = if is_of_time(&unit) {
             None
         } else {
             field_of(&unit, cells[1].as_int() * MICROS_PER_DAY, None)
@@ -407,7 +411,7 @@ fn register_fields(functions: &mut Builder) {
         "date_part(text, timestamptz) double precision",
         |context, cells| {
             let unit = cells[0].as_text().to_ascii_lowercase();
-            let found = field_of(&unit, cells[1].as_int(), Some(context.session.time_zone()));
+            let found = field_of(&unit, cells[1].as_int(), Some(context.zone));
             float(numeric_field(found, &unit, "timestamp with time zone"))
         },
     );
@@ -435,7 +439,11 @@ fn register_fields(functions: &mut Builder) {
 }
 
 /// Cuts a clock reading down to a unit.
-fn truncate(unit: &str, micros: i64) -> Option<i64> {
+pub fn truncate(unit: &str, micros: i64) -> Option<i64> {
+    if matches!(micros, i64::MIN | i64::MAX) {
+        // Infinity stays, by any unit there is.
+        return truncate(unit, 0).map(|_| micros);
+    }
     let step = match unit {
         "microsecond" | "microseconds" => 1,
         "millisecond" | "milliseconds" => 1_000,
@@ -556,7 +564,7 @@ fn bin<'a>(step: IntervalMonthDayNano, micros: i64, origin: i64) -> Cell<'a> {
 }
 
 fn today(context: &FunctionContext) -> i64 {
-    let zone = context.session.time_zone();
+    let zone = context.zone;
     let local = utc_to_local(context.session.transaction_timestamp, zone);
     local.div_euclid(MICROS_PER_DAY) * MICROS_PER_DAY
 }
@@ -574,12 +582,12 @@ pub fn register(functions: &mut Builder) {
     functions.rows(
         "date_trunc(text, timestamptz) timestamptz",
         |context, cells| {
-            let zone = Zone::Named(context.session.time_zone());
+            let zone = Zone::Named(context.zone);
             truncate_in(cells[0].as_text(), cells[1].as_int(), &zone).map(Value::Timestamp)
         },
     );
     functions.rows("date_trunc(text, date) timestamptz", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         let start = local_to_utc(cells[1].as_int() * MICROS_PER_DAY, zone);
         truncate_in(cells[0].as_text(), start, &Zone::Named(zone)).map(Value::Timestamp)
     });
@@ -634,7 +642,7 @@ pub fn register(functions: &mut Builder) {
     functions.rows(
         "age(timestamptz, timestamptz) interval",
         |context, cells| {
-            let zone = context.session.time_zone();
+            let zone = context.zone;
             let local = |cell: &Value<'_>| utc_to_local(cell.as_int(), zone);
             Ok(Value::Interval(age(local(&cells[0]), local(&cells[1]))))
         },
@@ -643,7 +651,7 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::Interval(age(today(context), cells[0].as_int())))
     });
     functions.stable("age(timestamptz) interval", |context, cells| {
-        let local = utc_to_local(cells[0].as_int(), context.session.time_zone());
+        let local = utc_to_local(cells[0].as_int(), context.zone);
         Ok(Value::Interval(age(today(context), local)))
     });
     functions.rows("timezone(text, timestamp) timestamptz", |_, cells| {
@@ -705,7 +713,7 @@ pub fn register(functions: &mut Builder) {
             let days = i64::from(days_from_date(make_date(cells)?));
             let zone = match cells.get(6) {
                 Some(name) => named_zone(name.as_text())?,
-                None => Zone::Named(context.session.time_zone()),
+                None => Zone::Named(context.zone),
             };
             Ok(Value::Timestamp(to_utc(days * MICROS_PER_DAY + clock(cells, 3), &zone)))
         },
@@ -786,10 +794,7 @@ fn register_clock(functions: &mut Builder) {
     });
     functions.stable("localtimestamp([integer]) timestamp", |context, _| {
         let now = context.session.transaction_timestamp;
-        Ok(Value::Timestamp(utc_to_local(
-            now,
-            context.session.time_zone(),
-        )))
+        Ok(Value::Timestamp(utc_to_local(now, context.zone)))
     });
     functions.stable("current_date() date", |context, _| {
         Ok(Value::Date((today(context) / MICROS_PER_DAY) as i32))
@@ -797,7 +802,7 @@ fn register_clock(functions: &mut Builder) {
     for signature in ["current_time([integer]) time", "localtime([integer]) time"] {
         functions.stable(signature, |context, _| {
             let now = context.session.transaction_timestamp;
-            let local = utc_to_local(now, context.session.time_zone());
+            let local = utc_to_local(now, context.zone);
             Ok(Value::Time(local.rem_euclid(MICROS_PER_DAY)))
         });
     }

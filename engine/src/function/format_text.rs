@@ -13,7 +13,7 @@ pub fn register(functions: &mut Builder) {
         if pattern.is_null() {
             return Ok(Value::Null);
         }
-        format(pattern.as_text(), arguments, context.session.time_zone()).map(Value::text)
+        format(pattern.as_text(), arguments, context.zone).map(Value::text)
     });
 }
 

@@ -179,7 +179,7 @@ fn elements_of(cell: &Value<'_>, function: &str) -> Result<Vec<Json>, SqlError> 
 }
 
 fn build_object<'a>(context: &FunctionContext, cells: &[Value<'a>], spaced: bool) -> Cell<'a> {
-    let zone = context.session.time_zone();
+    let zone = context.zone;
     if !cells.len().is_multiple_of(2) {
         return Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
@@ -392,7 +392,7 @@ pub fn register(functions: &mut Builder) {
     functions.rows("to_json(json) json", |_, cells| Ok(cells[0].clone()));
     functions.rows("to_json(jsonb) json", |_, cells| Ok(cells[0].clone()));
     functions.rows("to_json(timestamptz) json", |context, cells| {
-        Ok(instant(&cells[0], context.session.time_zone()))
+        Ok(instant(&cells[0], context.zone))
     });
     functions.rows_with_null("to_jsonb(any) jsonb", |context, cells| {
         Ok(json_of(&cells[0], context, true))
@@ -402,7 +402,7 @@ pub fn register(functions: &mut Builder) {
     });
     functions.rows("to_jsonb(jsonb) jsonb", |_, cells| Ok(cells[0].clone()));
     functions.rows("to_jsonb(timestamptz) jsonb", |context, cells| {
-        Ok(instant(&cells[0], context.session.time_zone()))
+        Ok(instant(&cells[0], context.zone))
     });
     functions.rows_with_null(
         "json_build_object_of([any], variadic any) json",
@@ -415,7 +415,7 @@ pub fn register(functions: &mut Builder) {
     functions.rows_with_null(
         "json_build_array_of([any], variadic any) json",
         |context, cells| {
-            let zone = context.session.time_zone();
+            let zone = context.zone;
             let items = cells
                 .iter()
                 .map(|cell| raw_or_json(cell, zone))
@@ -426,7 +426,7 @@ pub fn register(functions: &mut Builder) {
     functions.rows_with_null(
         "jsonb_build_array_of([any], variadic any) jsonb",
         |context, cells| {
-            let zone = context.session.time_zone();
+            let zone = context.zone;
             let items = cells
                 .iter()
                 .map(|cell| parse(&raw_or_json(cell, zone)))
@@ -603,7 +603,7 @@ fn json_of<'a>(cell: &Value<'a>, context: &FunctionContext, canonical: bool) -> 
     if cell.is_null() {
         return Value::Null;
     }
-    let json = to_json(cell, context.session.time_zone());
+    let json = to_json(cell, context.zone);
     Value::text(match json {
         Json::Array(_) if !canonical => json.to_string(),
         other => jsonb_text(&other),

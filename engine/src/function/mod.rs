@@ -6,20 +6,23 @@
 //! DataFusion sees the call, and an unknown call fails with 42883 and the types it was made with.
 //!
 //! A body is a row function over [`value::Value`]s, a function over whole columns, or a function of
-//! DataFusion's that behaves as PostgreSQL's does. A row function with a NULL argument gives NULL
-//! unless it says otherwise. Bodies never panic; they fail with a [`SqlError`](crate::SqlError).
+//! DataFusion's that behaves as PostgreSQL's does; what is called most has a [`shortcut`] beside its
+//! row function. A row function with a NULL argument gives NULL unless it says otherwise. Bodies
+//! never panic; they fail with a [`SqlError`](crate::SqlError).
 
 pub mod cast;
 pub mod datetime;
 pub mod format_text;
 pub mod interval;
 pub mod json;
+pub mod not_empty;
 pub mod number;
 pub mod operator;
 pub mod regexp;
 pub mod registry;
 pub mod scalar;
 pub mod set_returning;
+pub mod shortcut;
 pub mod sleep;
 pub mod system;
 pub mod text;

@@ -36,7 +36,7 @@ fn to_places(types: &[ColumnType], constants: &[Option<ScalarValue>]) -> ColumnT
     }
 }
 
-fn out_of_range() -> SqlError {
+pub fn out_of_range() -> SqlError {
     SqlError::new(
         SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
         "numeric field overflow",
@@ -272,27 +272,6 @@ pub fn register(functions: &mut Builder) {
             scale: 0,
         })
     });
-    functions.computed(
-        "average_of(numeric, bigint) numeric",
-        |types, _| {
-            let scale = match types.first() {
-                Some(ColumnType::Numeric { scale, .. }) => (*scale).max(QUOTIENT_SCALE),
-                _ => QUOTIENT_SCALE,
-            };
-            ColumnType::Numeric {
-                precision: Some(38),
-                scale,
-            }
-        },
-        |_, cells| {
-            let (sum, scale) = cells[0].as_numeric();
-            let count = i128::from(cells[1].as_int());
-            if count == 0 {
-                return Ok(Value::Null);
-            }
-            divide(sum, scale, count, 0, scale.max(QUOTIENT_SCALE))
-        },
-    );
 }
 
 fn modulo<'a>(

@@ -14,7 +14,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 
 use super::datetime::interval_micros;
-use super::number::{QUOTIENT_SCALE, divide};
+use super::number::{QUOTIENT_SCALE, divide, out_of_range};
 use super::registry::Builder;
 use super::value::{Reader, Value};
 use crate::error::SqlError;
@@ -78,7 +78,12 @@ fn apply(
     let [left, right] = arguments else {
         return Err(SqlError::internal("an operator takes two operands"));
     };
-    let failed = |error: ArrowError| from_datafusion(error.into());
+    let failed = |error: ArrowError| match error {
+        ArrowError::ArithmeticOverflow(_) if data_type.is_integer() => {
+            super::value::out_of_range(data_type)
+        }
+        other => from_datafusion(other.into()),
+    };
     let scalar = |value: &ScalarValue| value.to_scalar().map_err(from_datafusion);
     let array = match (left, right) {
         (ColumnarValue::Array(left), ColumnarValue::Array(right)) => kernel(left, right),
@@ -140,11 +145,13 @@ fn float_divide(
     apply(arguments, data_type, numeric::div)
 }
 
-/// Divides decimal columns; the common case needs no 256-bit step.
-fn numeric_divide(
+/// Divides decimal columns, rounding half away from zero; the common case needs no 256-bit step.
+/// A divisor of zero gives what `by_zero` says.
+fn decimal_divide(
     arguments: &[ColumnarValue],
     data_type: &DataType,
     row_count: usize,
+    by_zero: fn() -> Result<Option<i128>, SqlError>,
 ) -> Result<ColumnarValue, SqlError> {
     let DataType::Decimal128(precision, scale) = data_type else {
         return Err(SqlError::internal("a quotient is not numeric"));
@@ -170,42 +177,33 @@ fn numeric_divide(
     let factor = u32::try_from(shift)
         .ok()
         .and_then(|shift| 10i128.checked_pow(shift));
-    let mut cells = Vec::with_capacity(rows);
-    for row in 0..rows {
-        if top.is_null(row) || bottom.is_null(row) {
-            cells.push(None);
-            continue;
-        }
-        let (dividend, divisor) = (top.value(row), bottom.value(row));
+    let limit = 10u128.pow(u32::from(*precision).min(38));
+    let quotient = |dividend: i128, divisor: i128| {
         if divisor == 0 {
-            return Err(division_by_zero());
+            return by_zero();
         }
-        let quick = factor
-            .and_then(|factor| dividend.checked_mul(factor))
-            .map(|scaled| {
-                let quotient = scaled / divisor;
-                let remainder = (scaled % divisor).unsigned_abs();
-                if remainder.saturating_mul(2) >= divisor.unsigned_abs() {
-                    quotient
-                        + if (dividend < 0) == (divisor < 0) {
-                            1
-                        } else {
-                            -1
-                        }
-                } else {
-                    quotient
-                }
-            });
-        cells.push(Some(match quick {
-            Some(quotient) => quotient,
+        let quotient = match factor.and_then(|factor| dividend.checked_mul(factor)) {
+            Some(scaled) => rounded_quotient(scaled, divisor),
             None => {
                 divide(dividend, *top_scale, divisor, *bottom_scale, *scale)?
                     .as_numeric()
                     .0
             }
-        }));
-    }
-    let array = Decimal128Array::from(cells)
+        };
+        if quotient.unsigned_abs() >= limit {
+            return Err(out_of_range());
+        }
+        Ok(Some(quotient))
+    };
+    let quotients = top
+        .iter()
+        .zip(bottom)
+        .map(|(dividend, divisor)| match (dividend, divisor) {
+            (Some(dividend), Some(divisor)) => quotient(dividend, divisor),
+            _ => Ok(None),
+        })
+        .collect::<Result<Decimal128Array, SqlError>>()?;
+    let array = quotients
         .with_precision_and_scale(*precision, *scale)
         .map_err(|error| from_datafusion(error.into()))?;
     let array: ArrayRef = Arc::new(array);
@@ -214,6 +212,36 @@ fn numeric_divide(
         return Ok(ColumnarValue::Scalar(value));
     }
     Ok(ColumnarValue::Array(array))
+}
+
+/// Neither is zero divided by, nor is the dividend the least of all: it is a decimal.
+fn rounded_quotient(dividend: i128, divisor: i128) -> i128 {
+    let quotient = dividend.wrapping_div(divisor);
+    let remainder = dividend.wrapping_rem(divisor);
+    if remainder.unsigned_abs().saturating_mul(2) < divisor.unsigned_abs() {
+        quotient
+    } else if (dividend < 0) == (divisor < 0) {
+        quotient + 1
+    } else {
+        quotient - 1
+    }
+}
+
+fn numeric_divide(
+    arguments: &[ColumnarValue],
+    data_type: &DataType,
+    row_count: usize,
+) -> Result<ColumnarValue, SqlError> {
+    decimal_divide(arguments, data_type, row_count, || Err(division_by_zero()))
+}
+
+/// The average of a sum over a count; that of nothing is NULL.
+fn average_of(
+    arguments: &[ColumnarValue],
+    data_type: &DataType,
+    row_count: usize,
+) -> Result<ColumnarValue, SqlError> {
+    decimal_divide(arguments, data_type, row_count, || Ok(None))
 }
 
 fn numeric_multiply(
@@ -242,6 +270,14 @@ pub fn register(functions: &mut Builder) {
     functions.columns("integer*(any, any) $0", None, |arguments, data_type, _| {
         apply(arguments, data_type, numeric::mul)
     });
+    functions.columns(
+        "int8(smallint) bigint",
+        None,
+        |arguments, data_type, _| match arguments {
+            [value] => value.cast_to(data_type, None).map_err(from_datafusion),
+            _ => Err(SqlError::internal("int8 takes one argument")),
+        },
+    );
     functions.columns("float+(any, any) $0", None, |arguments, data_type, _| {
         apply(arguments, data_type, numeric::add)
     });
@@ -274,6 +310,11 @@ pub fn register(functions: &mut Builder) {
         "numeric/(numeric, numeric) numeric",
         Some(quotient_type),
         numeric_divide,
+    );
+    functions.columns(
+        "average_of(numeric, numeric) numeric",
+        Some(quotient_type),
+        average_of,
     );
     functions.columns(
         "numeric%(numeric, numeric) numeric",
@@ -433,7 +474,7 @@ fn elements(
         return Ok(Vec::new());
     };
     let reader = Reader::new(list)?;
-    let zone = context.session.time_zone();
+    let zone = context.zone;
     Ok((0..list.len())
         .map(|row| match reader.value(row) {
             Value::Null => None,
@@ -480,7 +521,7 @@ fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
             "<=" => order.is_le(),
             ">" => order.is_gt(),
             ">=" => order.is_ge(),
-            "~~" | "LIKE" => like(cells[0].as_text(), element.as_text()),
+            "~~" | "LIKE" => super::regexp::like(cells[0].as_text(), element.as_text())?,
             other => {
                 return Err(SqlError::unsupported(format!(
                     "operator {other} with ANY or ALL"
@@ -498,16 +539,79 @@ fn of_array<'a>(cells: &[Value<'a>], all: bool) -> Result<Value<'a>, SqlError> {
     })
 }
 
-/// LIKE without an escape.
-fn like(text: &str, pattern: &str) -> bool {
-    let mut regex = String::from("(?s)^");
-    for c in pattern.chars() {
-        match c {
-            '%' => regex.push_str(".*"),
-            '_' => regex.push('.'),
-            other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimals(values: &[Option<i128>], precision: u8, scale: i8) -> ColumnarValue {
+        let array = Decimal128Array::from(values.to_vec())
+            .with_precision_and_scale(precision, scale)
+            .unwrap();
+        ColumnarValue::Array(Arc::new(array))
+    }
+
+    /// The quick way, and the slow way row by row.
+    fn check(sums: &[Option<i128>], sum_scale: i8, counts: &[Option<i128>]) {
+        let scale = sum_scale.max(QUOTIENT_SCALE);
+        let arguments = [decimals(sums, 38, sum_scale), decimals(counts, 20, 0)];
+        let averages = average_of(&arguments, &DataType::Decimal128(38, scale), sums.len())
+            .unwrap()
+            .into_array(sums.len())
+            .unwrap();
+        let averages = averages.as_primitive::<Decimal128Type>();
+        let expected = sums
+            .iter()
+            .zip(counts)
+            .map(|(sum, count)| match (sum, count) {
+                (Some(sum), Some(count)) if *count != 0 => Some(
+                    divide(*sum, sum_scale, *count, 0, scale)
+                        .unwrap()
+                        .as_numeric()
+                        .0,
+                ),
+                _ => None,
+            })
+            .collect::<Vec<_>>();
+        assert_eq!(averages.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn an_average_is_rounded_as_a_quotient_is() {
+        let sums = [
+            1,
+            2,
+            -2,
+            0,
+            5,
+            i128::from(i64::MAX),
+            i128::from(i64::MIN),
+            7,
+        ]
+        .map(Some)
+        .to_vec();
+        let counts = [3, 3, 3, 3, 0, 7, 6, i128::from(i64::MAX)].map(Some);
+        check(&sums, 0, &counts);
+        check(&sums, 4, &counts);
+        check(&sums, 20, &counts);
+        check(&[None, Some(1), None], 2, &[Some(1), None, None]);
+        // A sum that 10^16 takes out of 128 bits.
+        check(&[Some(10i128.pow(37) + 7)], 0, &[Some(10i128.pow(18))]);
+        check(&[], 0, &[]);
+    }
+
+    #[test]
+    fn a_quotient_rounds_half_away_from_zero() {
+        for (dividend, divisor, quotient) in [
+            (5, 2, 3),
+            (-5, 2, -3),
+            (5, -2, -3),
+            (-5, -2, 3),
+            (1, 3, 0),
+            (-2, 3, -1),
+            (i128::MAX, 1, i128::MAX),
+            (1, i128::MIN, 0),
+        ] {
+            assert_eq!(rounded_quotient(dividend, divisor), quotient);
         }
     }
-    regex.push('$');
-    regex::Regex::new(&regex).is_ok_and(|regex| regex.is_match(text))
 }

@@ -7,7 +7,7 @@ use boathouse_catalog::types::ColumnType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Volatility;
 
-use super::scalar::{Body, ColumnBody, Overload, Parameter, Returns, RowBody};
+use super::scalar::{Body, ColumnBody, Overload, Parameter, Returns, RowBody, Shortcut};
 use crate::error::{SqlError, SqlState};
 
 /// The functions of all families. Built once; a signature that does not parse is a defect and is
@@ -26,6 +26,7 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Vec<Arc<Overload>>>> = LazyLock
     super::set_returning::register(&mut builder);
     super::sleep::register(&mut builder);
     super::operator::register(&mut builder);
+    super::shortcut::register(&mut builder);
     builder.functions
 });
 
@@ -151,7 +152,24 @@ impl Builder {
                 strict,
                 volatility,
                 body,
+                shortcut: None,
             }));
+    }
+
+    /// Adds a way over whole columns to a row function.
+    pub fn shortcut(&mut self, signature: &'static str, shortcut: Shortcut) {
+        let overload = parse_signature(signature)
+            .and_then(|(name, parameters, ..)| {
+                self.functions
+                    .get_mut(name)?
+                    .iter_mut()
+                    .find(|overload| overload.parameters == parameters)
+            })
+            .and_then(Arc::get_mut);
+        debug_assert!(overload.is_some(), "no function \"{signature}\"");
+        if let Some(overload) = overload {
+            overload.shortcut = Some(shortcut);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use boathouse_catalog::Snapshot;
 use boathouse_catalog::types::ColumnType;
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::{
@@ -24,14 +25,61 @@ use crate::query::SessionInfo;
 /// What a function may look at beside its arguments.
 pub struct FunctionContext {
     pub session: Arc<SessionInfo>,
+    /// The session's time zone, looked up once.
+    pub zone: chrono_tz::Tz,
     pub snapshot: Arc<Snapshot>,
     pub engine: Option<Arc<Engine>>,
+}
+
+impl FunctionContext {
+    pub fn new(
+        session: Arc<SessionInfo>,
+        snapshot: Arc<Snapshot>,
+        engine: Option<Arc<Engine>>,
+    ) -> Self {
+        Self {
+            zone: session.time_zone(),
+            session,
+            snapshot,
+            engine,
+        }
+    }
+}
+
+#[cfg(test)]
+impl FunctionContext {
+    /// A context that knows no more than a time zone.
+    pub fn of_zone(zone: &str) -> Self {
+        let setting = ("timezone".to_owned(), zone.to_owned());
+        let session = SessionInfo {
+            database: String::new(),
+            session_user: String::new(),
+            role: Default::default(),
+            role_name: String::new(),
+            superuser: false,
+            search_path: Vec::new(),
+            settings: Arc::new([setting].into()),
+            process_id: 0,
+            client_address: None,
+            server_address: None,
+            transaction_timestamp: 0,
+            statement_timestamp: 0,
+            server_started_at: 0,
+            in_transaction: false,
+            requested_settings: Default::default(),
+        };
+        Self::new(Arc::new(session), Arc::default(), None)
+    }
 }
 
 /// A row function.
 pub type RowBody = for<'a> fn(&FunctionContext, &[Value<'a>]) -> Result<Value<'a>, SqlError>;
 /// A function over whole columns; gets the result's Arrow type and the number of rows.
 pub type ColumnBody = fn(&[ColumnarValue], &DataType, usize) -> Result<ColumnarValue, SqlError>;
+
+/// A way over whole columns: what the row function gives, or `None` where the row function has to
+/// say. Gets the session's time zone and the result's Arrow type.
+pub type Shortcut = fn(chrono_tz::Tz, &[ColumnarValue], &DataType) -> Option<ArrayRef>;
 
 #[derive(Clone)]
 pub enum Body {
@@ -87,6 +135,8 @@ pub struct Overload {
     pub strict: bool,
     pub volatility: Volatility,
     pub body: Body,
+    /// For a body of rows that is called often.
+    pub shortcut: Option<Shortcut>,
 }
 
 /// A chosen overload with its result type.
@@ -167,13 +217,18 @@ impl ScalarUDFImpl for PgScalar {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
         let data_type = arguments.return_field.data_type().clone();
+        if let Some(shortcut) = self.overload.shortcut
+            && let Some(array) = shortcut(self.context.zone, &arguments.args, &data_type)
+        {
+            return Ok(ColumnarValue::Array(array));
+        }
         match &self.overload.body {
             Body::Native(function) => function.invoke_with_args(arguments),
             Body::Columns(body) => {
                 body(&arguments.args, &data_type, arguments.number_rows).map_err(external)
             }
             Body::Cast { from, to, lenient } => {
-                let zone = self.context.session.time_zone();
+                let zone = self.context.zone;
                 run_rows(
                     |values| {
                         let value = values.first().unwrap_or(&Value::Null);

@@ -309,7 +309,7 @@ fn series<'a>(
     cells: &[Value<'a>],
     element: ColumnType,
 ) -> Result<Value<'a>, SqlError> {
-    Series::new(cells, &element, context.session.time_zone())?.whole()
+    Series::new(cells, &element, context.zone)?.whole()
 }
 
 pub fn register(functions: &mut Builder) {

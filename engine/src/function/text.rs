@@ -74,40 +74,27 @@ pub fn register(functions: &mut Builder) {
         Ok(Value::text(text))
     });
     functions.rows("left(text, integer) text", |_, cells| {
-        let text = cells[0].as_text();
-        Ok(Value::text(take(text, cells[1].as_int(), false)))
+        let count = cells[1].as_int();
+        Ok(cells[0].part(|text| split_at(text, count).0))
     });
     functions.rows("right(text, integer) text", |_, cells| {
-        let text = cells[0].as_text();
-        Ok(Value::text(take(text, cells[1].as_int(), true)))
+        let count = cells[1].as_int();
+        Ok(cells[0].part(|text| match count {
+            0 => "",
+            _ => split_at(text, count.saturating_neg()).1,
+        }))
     });
     functions.rows("substring(text, bigint, [bigint]) text", substring);
     functions.rows("substr(text, bigint, [bigint]) text", substring);
     functions.rows("split_part(text, text, integer) text", |_, cells| {
-        let (text, separator, field) = (cells[0].as_text(), cells[1].as_text(), cells[2].as_int());
+        let (separator, field) = (cells[1].as_text(), cells[2].as_int());
         if field == 0 {
             return Err(SqlError::new(
                 SqlState::INVALID_PARAMETER_VALUE,
                 "field position must not be zero",
             ));
         }
-        let parts = if separator.is_empty() {
-            vec![text]
-        } else {
-            text.split(separator).collect()
-        };
-        let index = if field > 0 {
-            usize::try_from(field - 1).ok()
-        } else {
-            usize::try_from(-field)
-                .ok()
-                .and_then(|back| parts.len().checked_sub(back))
-        };
-        let part = index
-            .and_then(|index| parts.get(index))
-            .copied()
-            .unwrap_or_default();
-        Ok(Value::text(part.to_owned()))
+        Ok(cells[0].part(|text| split_part(text, separator, field).unwrap_or_default()))
     });
     functions.rows("chr(integer) text", |_, cells| {
         match u32::try_from(cells[0].as_int())
@@ -142,16 +129,17 @@ pub fn register(functions: &mut Builder) {
         },
     );
     functions.rows_with_null("concat(variadic any) text", |context, cells| {
-        let zone = context.session.time_zone();
-        Ok(Value::text(
-            cells
-                .iter()
-                .map(|cell| plain(cell, zone))
-                .collect::<String>(),
-        ))
+        let mut text = String::new();
+        for cell in cells {
+            match cell {
+                Value::Text(cell) => text.push_str(cell),
+                other => text.push_str(&plain(other, context.zone)),
+            }
+        }
+        Ok(Value::text(text))
     });
     functions.rows_with_null("concat_ws(text, variadic any) text", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         let Some((separator, rest)) = cells.split_first() else {
             return Ok(Value::Null);
         };
@@ -212,7 +200,7 @@ pub fn register(functions: &mut Builder) {
     functions.rows(
         "array_to_string(anyarray, text, [text]) text",
         |context, cells| {
-            let zone = context.session.time_zone();
+            let zone = context.zone;
             let Some(list) = cells[0].as_list() else {
                 return Ok(Value::Null);
             };
@@ -227,7 +215,7 @@ pub fn register(functions: &mut Builder) {
         },
     );
     functions.rows("array_to_string_of(anyarray) text", |context, cells| {
-        Ok(Value::text(plain(&cells[0], context.session.time_zone())))
+        Ok(Value::text(plain(&cells[0], context.zone)))
     });
 }
 
@@ -240,20 +228,36 @@ pub fn plain(cell: &Value<'_>, zone: chrono_tz::Tz) -> String {
     }
 }
 
-fn take(text: &str, count: i64, from_end: bool) -> String {
-    let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
-    let count = if count < 0 {
-        (length + count).max(0)
+/// Where the character after the first `count` begins.
+fn place(text: &str, count: usize) -> usize {
+    text.char_indices()
+        .nth(count)
+        .map_or(text.len(), |(place, _)| place)
+}
+
+/// Splits after the first `count` characters, or before the last when it is negative.
+fn split_at(text: &str, count: i64) -> (&str, &str) {
+    let characters = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    text.split_at(if count >= 0 {
+        place(text, characters)
     } else {
-        count.min(length)
-    };
-    let count = usize::try_from(count).unwrap_or(0);
-    if from_end {
-        let skip = usize::try_from(length).unwrap_or(0).saturating_sub(count);
-        text.chars().skip(skip).collect()
-    } else {
-        text.chars().take(count).collect()
+        text.char_indices()
+            .nth_back(characters - 1)
+            .map_or(0, |(place, _)| place)
+    })
+}
+
+/// The part numbered `field` from 1, or from -1 at the end.
+fn split_part<'t>(text: &'t str, separator: &str, field: i64) -> Option<&'t str> {
+    let index = usize::try_from(field.unsigned_abs()).ok()?.checked_sub(1)?;
+    if separator.is_empty() {
+        return (index == 0).then_some(text);
     }
+    if field > 0 {
+        return text.split(separator).nth(index);
+    }
+    let last = text.split(separator).count() - 1;
+    text.split(separator).nth(last.checked_sub(index)?)
 }
 
 fn substring<'a>(
@@ -274,14 +278,10 @@ fn substring<'a>(
     let first = start.max(1);
     let skip = usize::try_from(first - 1).unwrap_or(usize::MAX);
     let count = usize::try_from(end.saturating_sub(first).max(0)).unwrap_or(usize::MAX);
-    Ok(Value::text(
-        cells[0]
-            .as_text()
-            .chars()
-            .skip(skip)
-            .take(count)
-            .collect::<String>(),
-    ))
+    Ok(cells[0].part(|text| {
+        let text = &text[place(text, skip)..];
+        &text[..place(text, count)]
+    }))
 }
 
 /// Quotes an identifier where it needs it.
@@ -409,4 +409,37 @@ fn similar_pattern(pattern: &str) -> String {
     }
     regex.push_str(")$");
     regex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_split_between_characters() {
+        for (count, parts) in [
+            (0, ("", "añ√z")),
+            (1, ("a", "ñ√z")),
+            (3, ("añ√", "z")),
+            (4, ("añ√z", "")),
+            (i64::MAX, ("añ√z", "")),
+            (-1, ("añ√", "z")),
+            (-3, ("a", "ñ√z")),
+            (-4, ("", "añ√z")),
+            (i64::MIN, ("", "añ√z")),
+        ] {
+            assert_eq!(split_at("añ√z", count), parts);
+        }
+    }
+
+    #[test]
+    fn parts_are_numbered_from_either_end() {
+        let parts = |text, separator| {
+            [1, 2, 3, -1, -2, -3].map(|field| split_part(text, separator, field).unwrap_or("-"))
+        };
+        assert_eq!(parts("a,b", ","), ["a", "b", "-", "b", "a", "-"]);
+        assert_eq!(parts("aaa", "aa"), ["", "a", "-", "a", "", "-"]);
+        assert_eq!(parts("a", ""), ["a", "-", "-", "a", "-", "-"]);
+        assert_eq!(parts("", ","), ["", "-", "-", "", "-", "-"]);
+    }
 }

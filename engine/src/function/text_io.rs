@@ -587,6 +587,9 @@ pub fn parse_zone(name: &str) -> Option<Zone> {
 
 /// The instant at which a zone's clocks show `local`; the later reading of PostgreSQL in a gap.
 pub fn local_to_utc(local: i64, zone: chrono_tz::Tz) -> i64 {
+    if zone == chrono_tz::UTC {
+        return local;
+    }
     let Some(naive) = chrono::DateTime::from_timestamp_micros(local).map(|time| time.naive_utc())
     else {
         return local;
@@ -611,6 +614,9 @@ pub fn utc_to_local(utc: i64, zone: chrono_tz::Tz) -> i64 {
 }
 
 pub fn offset_seconds(utc: i64, zone: chrono_tz::Tz) -> i32 {
+    if zone == chrono_tz::UTC {
+        return 0;
+    }
     chrono::DateTime::from_timestamp_micros(utc).map_or(0, |time| {
         zone.offset_from_utc_datetime(&time.naive_utc())
             .fix()

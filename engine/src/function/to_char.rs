@@ -50,9 +50,11 @@ const PATTERNS: &[&str] = &[
 ];
 
 fn next_pattern(rest: &str) -> Option<&'static str> {
+    let first = rest.as_bytes().first();
     PATTERNS
         .iter()
         .copied()
+        .filter(|pattern| pattern.as_bytes().first() == first)
         .find(|pattern| rest.starts_with(pattern))
 }
 
@@ -639,7 +641,7 @@ pub fn register(functions: &mut Builder) {
         )))
     });
     functions.rows("to_char(timestamptz, text) text", |context, cells| {
-        let zone = context.session.time_zone();
+        let zone = context.zone;
         let utc = cells[0].as_int();
         let offset = offset_seconds(utc, zone);
         let name = if zone == chrono_tz::UTC {
@@ -693,7 +695,7 @@ pub fn register(functions: &mut Builder) {
         let (micros, offset) = parse_moment(cells[0].as_text(), cells[1].as_text())?;
         Ok(Value::Timestamp(match offset {
             Some(seconds) => micros - i64::from(seconds) * 1_000_000,
-            None => local_to_utc(micros, context.session.time_zone()),
+            None => local_to_utc(micros, context.zone),
         }))
     });
     functions.computed(

@@ -57,6 +57,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A part of a text cell; not copied where the column holds it.
+    pub fn part(&self, cut: impl Fn(&str) -> &str) -> Self {
+        match self {
+            Self::Text(Cow::Borrowed(text)) => Self::Text(Cow::Borrowed(cut(text))),
+            other => Self::text(cut(other.as_text()).to_owned()),
+        }
+    }
+
     pub fn as_int(&self) -> i64 {
         match self {
             Self::Int(value) => *value,
@@ -168,23 +176,33 @@ impl From<Vec<String>> for Value<'_> {
     }
 }
 
+/// The powers of ten that 128 bits hold.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
 /// Brings a decimal to another scale, rounding half away from zero. `None` when it does not fit.
 pub fn rescale(unscaled: i128, from: i8, to: i8) -> Option<i128> {
+    let factor = POWERS.get(usize::from(from.abs_diff(to)));
     if to >= from {
-        let factor = 10i128.checked_pow(u32::from((to - from) as u8))?;
-        unscaled.checked_mul(factor)
-    } else {
-        let Some(factor) = 10i128.checked_pow(u32::from((from - to) as u8)) else {
-            return Some(0);
-        };
-        let quotient = unscaled / factor;
-        let remainder = unscaled % factor;
-        Some(if remainder.abs() * 2 >= factor {
-            quotient + unscaled.signum()
-        } else {
-            quotient
-        })
+        return unscaled.checked_mul(*factor?);
     }
+    let Some(factor) = factor else {
+        return Some(0);
+    };
+    let quotient = unscaled / factor;
+    let remainder = (unscaled - quotient * factor).unsigned_abs();
+    Some(if remainder.saturating_mul(2) >= factor.unsigned_abs() {
+        quotient + unscaled.signum()
+    } else {
+        quotient
+    })
 }
 
 /// Reads the cells of one column.
@@ -315,7 +333,8 @@ impl Reader {
     }
 }
 
-fn out_of_range(data_type: &DataType) -> SqlError {
+/// 22003, in PostgreSQL's words.
+pub fn out_of_range(data_type: &DataType) -> SqlError {
     let name = match data_type {
         DataType::Int16 => "smallint out of range",
         DataType::Int32 => "integer out of range",
@@ -478,5 +497,8 @@ mod tests {
         assert_eq!(rescale(124, 2, 1), Some(12));
         assert_eq!(rescale(1, 0, 38), Some(10i128.pow(38)));
         assert_eq!(rescale(1000, 0, 38), None);
+        assert_eq!(rescale(10i128.pow(38) - 1, 38, 0), Some(1));
+        assert_eq!(rescale(-(10i128.pow(38) / 2), 38, 0), Some(-1));
+        assert_eq!(rescale(i128::MAX, 19, -20), Some(0));
     }
 }

@@ -287,6 +287,7 @@ impl Binder {
                         schema,
                     ),
                     Some(ColumnType::Interval) => self.interval_argument(value, schema),
+                    Some(ColumnType::Integer) => self.widened(value, schema),
                     Some(number) if is_number(&number) => Ok(value),
                     other => Err(registry::undefined("sum", &[other])),
                 }
@@ -652,6 +653,50 @@ impl Binder {
             }
         }
         Ok((values, common))
+    }
+
+    /// `smallint + constant`, to be summed, as an addition of DataFusion's over 8 bytes, of which the
+    /// optimizer makes one sum and one count for any number of constants. Such an addition overflows
+    /// in no row, so that no error is lost; the sum of 4 bytes has 8 anyway.
+    fn widened(&self, value: Expr, schema: &DFSchema) -> Result<Expr, SqlError> {
+        let Expr::ScalarFunction(call) = &value else {
+            return Ok(value);
+        };
+        let (operand, constant) = match (call.func.name(), call.args.as_slice()) {
+            (
+                "integer+",
+                [
+                    operand,
+                    Expr::Literal(ScalarValue::Int32(Some(constant)), _),
+                ]
+                | [
+                    Expr::Literal(ScalarValue::Int32(Some(constant)), _),
+                    operand,
+                ],
+            ) => (operand, i64::from(*constant)),
+            (
+                "integer-",
+                [
+                    operand,
+                    Expr::Literal(ScalarValue::Int32(Some(constant)), _),
+                ],
+            ) => (operand, -i64::from(*constant)),
+            _ => return Ok(value),
+        };
+        let Expr::Cast(cast) = operand else {
+            return Ok(value);
+        };
+        let typist = self.typist();
+        let fits = [i16::MIN, i16::MAX]
+            .into_iter()
+            .all(|operand| i32::try_from(i64::from(operand) + constant).is_ok());
+        if !fits || typist.type_of(&cast.expr, schema)? != Some(ColumnType::SmallInt) {
+            return Ok(value);
+        }
+        // A cast would leave its operand's name, which another sum or count of it has already.
+        let operand = self.call("int8", vec![(*cast.expr).clone()], 0, schema)?;
+        let constant = Expr::Literal(ScalarValue::Int64(Some(constant)), None);
+        Ok(binary_expr(operand, Operator::Plus, constant))
     }
 
     /// What intervals are compared by.

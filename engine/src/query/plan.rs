@@ -49,11 +49,11 @@ pub struct Bound {
 
 fn binder(context: &QueryContext, parameters: BTreeMap<usize, ColumnType>) -> Arc<Binder> {
     Arc::new(Binder {
-        context: Arc::new(FunctionContext {
-            session: Arc::clone(&context.session),
-            snapshot: Arc::clone(&context.snapshot),
-            engine: Some(Arc::clone(&context.engine)),
-        }),
+        context: Arc::new(FunctionContext::new(
+            Arc::clone(&context.session),
+            Arc::clone(&context.snapshot),
+            Some(Arc::clone(&context.engine)),
+        )),
         parameters: Mutex::new(parameters),
         holds_time: AtomicBool::new(false),
         native: Arc::clone(&BUILT_IN.scalars),
@@ -372,11 +372,11 @@ pub fn as_pg(function: &datafusion::logical_expr::expr::ScalarFunction) -> Optio
 
 /// Puts another session into a plan's functions.
 pub fn rebind(plan: LogicalPlan, context: &QueryContext) -> Result<LogicalPlan, SqlError> {
-    let function_context = Arc::new(FunctionContext {
-        session: Arc::clone(&context.session),
-        snapshot: Arc::clone(&context.snapshot),
-        engine: Some(Arc::clone(&context.engine)),
-    });
+    let function_context = Arc::new(FunctionContext::new(
+        Arc::clone(&context.session),
+        Arc::clone(&context.snapshot),
+        Some(Arc::clone(&context.engine)),
+    ));
     plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {

@@ -167,9 +167,10 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(SeriesPlanner)])
+        let plan = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(SeriesPlanner)])
             .create_physical_plan(plan, session)
-            .await
+            .await?;
+        crate::function::not_empty::rewrite(plan)
     }
 }
 
