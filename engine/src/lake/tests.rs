@@ -861,16 +861,21 @@ async fn rows_found_before_a_compaction_are_deleted_after_it() {
     for start in (0..80).step_by(10) {
         fixture.append(vec![integers(start..start + 10)]).await;
     }
-    delete(&fixture, 2, &[0, 4]).await.unwrap();
+    let holding = |snapshot: &TableSnapshot, value: i32| {
+        let least = datafusion::common::ScalarValue::Int32(Some(value / 10 * 10));
+        let mut files = snapshot.files().iter();
+        let found = files.position(|file| {
+            file.statistics.column_statistics[0].min_value.get_value() == Some(&least)
+        });
+        found.unwrap()
+    };
+    let file = holding(&fixture.table.cached(), 20);
+    delete(&fixture, file, &[0, 4]).await.unwrap();
     // The rows 13, 15, 25 and 79, as somebody found them before the compaction.
     let found = fixture.table.snapshot(None).await.unwrap();
     let mut deletes = BTreeMap::new();
     for (row, value) in [(3, 13), (5, 15), (5, 25), (9, 79)] {
-        let holds = |file: &&Arc<DataFile>| {
-            let least = file.statistics.column_statistics[0].min_value.get_value();
-            least == Some(&datafusion::common::ScalarValue::Int32(Some(value / 10 * 10)))
-        };
-        let file = found.files().iter().find(holds).unwrap();
+        let file = &found.files()[holding(&found, value)];
         let rows: &mut roaring::RoaringTreemap = deletes.entry(file.path.clone()).or_default();
         rows.insert(row);
     }
