@@ -163,7 +163,12 @@ impl Session {
         let CopyIn {
             receiver, alone, ..
         } = copy;
-        let received = receiver.finish(self).await;
+        let mut received = receiver.finish(self).await;
+        if received.is_ok()
+            && let Err(error) = crate::execute::keys::check_written(self).await
+        {
+            received = Err(error);
+        }
         if alone {
             self.end_implicit(received.is_ok()).await?;
         } else if received.is_err() {

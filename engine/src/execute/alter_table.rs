@@ -6,7 +6,7 @@ use boathouse_catalog::definitions::{ObjectKind, ObjectRef, Privilege, TableDefi
 use boathouse_sql::statement::{AlterTable, AlterTableAction};
 
 use super::resolve::Found;
-use super::{done, table};
+use super::{done, keys, table};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -35,6 +35,12 @@ pub(super) async fn execute(
         return done("ALTER TABLE");
     }
     table::check_definition(session, &definition)?;
+    let newly = !keys::enforces(&original)
+        || (&definition.primary_key, &definition.unique_keys)
+            != (&original.primary_key, &original.unique_keys);
+    if keys::enforces(&definition) && newly {
+        keys::check_all(session, &Arc::new(definition.clone())).await?;
+    }
     let schema = snapshot
         .schema_by_id(definition.schema)
         .map(|schema| schema.name.clone())

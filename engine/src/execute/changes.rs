@@ -32,7 +32,9 @@ use super::insert::{is_default, target};
 use super::rows;
 use super::write::{TableWrite, schema_of};
 use crate::error::{SqlError, SqlState};
-use crate::lake::{Asked, FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot, WrittenFile};
+use crate::lake::{
+    Asked, DeltaProvider, FILE_COLUMN, LakeTable, ROW_COLUMN, TableSnapshot, WrittenFile,
+};
 use crate::outcome::{Description, Outcome, RowsTag};
 use crate::query::failure::from_datafusion;
 use crate::query::{self, PlannedQuery, QueryContext, Target};
@@ -76,10 +78,21 @@ impl Subject {
                 .state
                 .require(snapshot, object, privilege, "table", name)?;
         }
-        let schema_name = snapshot
-            .schema_by_id(definition.schema)
-            .map(|schema| schema.name.clone())
-            .unwrap_or_default();
+        let mut subject = Self::of(context, &definition).await?;
+        if let Some(alias) = alias {
+            subject.alias.clone_from(alias);
+        }
+        Ok(subject)
+    }
+
+    /// The table as the transaction sees it, whoever asks.
+    pub async fn of(
+        context: &QueryContext,
+        definition: &Arc<TableDefinition>,
+    ) -> Result<Self, SqlError> {
+        let definition = Arc::clone(definition);
+        let schema = context.snapshot.schema_by_id(definition.schema);
+        let schema_name = schema.map(|schema| schema.name.clone()).unwrap_or_default();
         let table = context.engine.lake.table(&definition).await?;
         let mut at = context.table_snapshot(definition.id, &table).await?;
         let committed = Arc::clone(&at);
@@ -91,7 +104,7 @@ impl Subject {
         }
         Ok(Self {
             schema_name,
-            alias: alias.unwrap_or(&definition.name).clone(),
+            alias: definition.name.clone(),
             definition,
             table,
             snapshot: at,
@@ -103,6 +116,46 @@ impl Subject {
     pub fn note_keys_read(&self, session: &mut Session) -> Result<(), SqlError> {
         let work = session.work()?;
         work.keys_read(&self.schema_name, &self.definition, &self.committed)
+    }
+
+    /// The relation that reads it.
+    pub fn provider(&self) -> Arc<DeltaProvider> {
+        self.table.provider(&self.snapshot)
+    }
+
+    /// The relation that reads some of its files.
+    pub fn provider_of(&self, paths: &HashSet<String>) -> Arc<DeltaProvider> {
+        let part = self.snapshot.with_paths(paths);
+        self.table.provider(&Arc::new(part))
+    }
+
+    /// The relation that reads the rows with one of `keys`, when the index knows them.
+    pub async fn located(
+        &self,
+        context: &QueryContext,
+        key: &[String],
+        keys: &[ArrayRef],
+    ) -> Result<Option<Arc<dyn TableProvider>>, SqlError> {
+        if keys.first().is_none_or(|column| column.is_empty()) {
+            return Ok(None);
+        }
+        let session = query::session_state(context);
+        let (committed, seen) = (&self.committed, &self.snapshot);
+        let asked = Asked {
+            key,
+            keys,
+            builds: true,
+        };
+        let located = self.table.locate(asked, committed, seen, &session);
+        let Some(located) = located.await? else {
+            return Ok(None);
+        };
+        let uncommitted = context.uncommitted.get(&self.definition.id);
+        let new: HashSet<&str> = uncommitted
+            .iter()
+            .flat_map(|rows| rows.files.iter().map(WrittenFile::path))
+            .collect();
+        Ok(Some(self.table.located_provider(seen, located, &new)))
     }
 
     /// The context in which the target can be named.
@@ -134,26 +187,9 @@ impl Subject {
         key: &[String],
         keys: &[ArrayRef],
     ) -> Result<Option<QueryContext>, SqlError> {
-        if keys.first().is_none_or(|column| column.is_empty()) {
-            return Ok(None);
-        }
-        let session = query::session_state(context);
-        let (committed, seen) = (&self.committed, &self.snapshot);
-        let asked = Asked {
-            key,
-            keys,
-            builds: true,
-        };
-        let located = self.table.locate(asked, committed, seen, &session);
-        let Some(located) = located.await? else {
+        let Some(provider) = self.located(context, key, keys).await? else {
             return Ok(None);
         };
-        let uncommitted = context.uncommitted.get(&self.definition.id);
-        let new: HashSet<&str> = uncommitted
-            .iter()
-            .flat_map(|rows| rows.files.iter().map(WrittenFile::path))
-            .collect();
-        let provider = self.table.located_provider(seen, located, &new);
         let mut context = context.clone();
         context.extra_relations.push((TARGET.into(), provider));
         Ok(Some(context))

@@ -23,6 +23,7 @@ mod delete;
 mod explain;
 mod grant;
 mod insert;
+pub(crate) mod keys;
 mod maintain;
 mod merge;
 mod narrow;
@@ -294,7 +295,7 @@ pub(crate) async fn execute(
     if own {
         session.state.begin_implicit();
     }
-    let outcome = dispatch(session, statement, prepared, parameters).await;
+    let outcome = dispatch_checked(session, statement, prepared, parameters).await;
     let outcome = match outcome {
         // Its transaction stays open until the client has sent everything: `finish_copy` ends it.
         Ok(Outcome::CopyIn(copy)) => {
@@ -315,6 +316,18 @@ pub(crate) async fn execute(
     outcome
 }
 
+/// Runs a statement, and checks the keys of what it wrote.
+async fn dispatch_checked(
+    session: &mut Session,
+    statement: &ParsedStatement,
+    prepared: &Prepared,
+    parameters: &[ScalarValue],
+) -> Result<Outcome, SqlError> {
+    let outcome = dispatch(session, statement, prepared, parameters).await?;
+    keys::check_written(session).await?;
+    Ok(outcome)
+}
+
 /// Runs a statement that changes rows in a transaction of its own. When another writer changed them
 /// or rewrote their file meanwhile, it runs again on what is there now.
 async fn change_rows(
@@ -326,7 +339,7 @@ async fn change_rows(
     let mut attempt = 1;
     loop {
         session.state.begin_implicit();
-        let outcome = dispatch(session, statement, prepared, parameters).await;
+        let outcome = dispatch_checked(session, statement, prepared, parameters).await;
         let committed = end_implicit(session, outcome.is_ok()).await;
         let error = match (outcome, committed) {
             (Ok(outcome), Ok(())) => return Ok(outcome),

@@ -403,6 +403,7 @@ pub(super) fn check_definition(
         ));
     }
     super::upkeep::cluster_by(definition)?;
+    super::keys::check_property(definition)?;
     write::plan_constraints(session, definition)?;
     write::plan_defaults(session, definition)?;
     Ok(())

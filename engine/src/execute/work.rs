@@ -24,6 +24,7 @@ use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::{CatalogError, Snapshot, Transaction};
 use roaring::RoaringTreemap;
 
+use super::keys;
 use super::settings::Settings;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -49,6 +50,8 @@ pub(crate) struct TableWork {
     pub created: bool,
     pub rows: Uncommitted,
     pub metadata_changed: bool,
+    /// Files whose keys are still to be checked.
+    unchecked: HashSet<String>,
     pub operation: &'static str,
 }
 
@@ -125,6 +128,7 @@ impl Work {
                 created: true,
                 rows: Uncommitted::default(),
                 metadata_changed: false,
+                unchecked: HashSet::new(),
                 operation: "WRITE",
             },
         );
@@ -149,6 +153,7 @@ impl Work {
                 created: false,
                 rows: Uncommitted::default(),
                 metadata_changed: false,
+                unchecked: HashSet::new(),
                 operation: "ALTER TABLE",
             });
         schema_name.clone_into(&mut work.schema_name);
@@ -175,8 +180,24 @@ impl Work {
         operation: &'static str,
     ) -> Result<(), SqlError> {
         let table = self.table_rows(schema_name, definition, operation)?;
+        if keys::enforces(definition) {
+            let paths = files.iter().map(|file| file.path().to_owned());
+            table.unchecked.extend(paths);
+        }
         Arc::make_mut(&mut table.rows.files).extend(files);
         Ok(())
+    }
+
+    /// The files whose keys are still to be checked, which the caller does.
+    pub fn take_unchecked(&mut self) -> Vec<(Arc<TableDefinition>, HashSet<String>)> {
+        let tables = self.tables.values_mut();
+        tables
+            .filter(|table| !table.unchecked.is_empty())
+            .map(|table| {
+                let files = std::mem::take(&mut table.unchecked);
+                (Arc::clone(&table.definition), files)
+            })
+            .collect()
     }
 
     /// Notes rows to delete at COMMIT, by the path of their file and their position in it.
@@ -251,6 +272,7 @@ impl Work {
             created: false,
             rows: Uncommitted::default(),
             metadata_changed: false,
+            unchecked: HashSet::new(),
             operation,
         });
         table.operation = operation;

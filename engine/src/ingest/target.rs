@@ -54,6 +54,13 @@ impl Target {
             Privilege::Insert,
             &format!("table {}", definition.name),
         )?;
+        if crate::execute::keys::enforces(definition) {
+            return Err(SqlError::unsupported(format!(
+                "loading into table \"{}\", whose keys are enforced,",
+                definition.name
+            ))
+            .hint("load into another table, and MERGE from there"));
+        }
         let definition = definition.as_ref().clone();
         let table = plan.engine().lake.table(&definition).await?;
         let mut target = Self {

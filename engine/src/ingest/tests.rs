@@ -245,6 +245,30 @@ async fn each_file_is_loaded_once() {
 }
 
 #[tokio::test]
+async fn a_table_whose_keys_are_enforced_is_not_loaded_into() {
+    let fixture = fixture().await;
+    fixture.put("a.csv", "sku,qty\nA1,5\n", 60);
+    let stock = fixture.create(STOCK).await;
+    run_pipeline(&fixture.engine, &stock, Trigger::Manual)
+        .await
+        .unwrap();
+    let mut transaction = fixture.engine.catalog.begin();
+    let table = transaction.snapshot().table("bronze", "stock").unwrap();
+    let mut definition = table.as_ref().clone();
+    let property = ("enforce_keys".to_owned(), "true".to_owned());
+    definition.properties.extend([property]);
+    transaction.replace_table(definition).unwrap();
+    fixture.engine.catalog.commit(transaction).await.unwrap();
+    fixture.put("b.csv", "sku,qty\nB1,7\n", 60);
+    let refused = run_pipeline(&fixture.engine, &stock, Trigger::Manual).await;
+    let message = refused.map_or_else(|error| error.message, |_| "it was loaded".into());
+    assert_eq!(
+        message,
+        "loading into table \"stock\", whose keys are enforced, is not supported"
+    );
+}
+
+#[tokio::test]
 async fn a_changed_file_replaces_its_own_rows() {
     let fixture = fixture().await;
     fixture.put("a.csv", "sku,qty\nA1,5\n", 60);

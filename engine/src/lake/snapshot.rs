@@ -3,7 +3,7 @@
 //! A snapshot never changes. The files of the next version are mostly those of the one before, so
 //! their parsed statistics are shared between snapshots.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -320,6 +320,12 @@ impl TableSnapshot {
             log_store: Arc::clone(&self.log_store),
             is_committed: false,
         }
+    }
+
+    /// The table with some of its files only, by their paths.
+    pub fn with_paths(&self, paths: &HashSet<String>) -> Self {
+        let files = self.files.iter().filter(|file| paths.contains(&file.path));
+        self.with_files(files.cloned().collect())
     }
 
     /// The table with the columns its transaction has added to it, NULL in every row.
