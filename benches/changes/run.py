@@ -1,6 +1,6 @@
-"""Upserts by primary key into a table of many rows, beside delta-rs's MERGE of the same batches.
+"""Changes by primary key to a table of many rows, beside delta-rs's MERGE of the same batches.
 
-    python3 benches/changes/run.py --boathouse target/release/boathouse [--rows 1500000]
+    python3 benches/changes/run.py --boathouse target/release/boathouse [--rows 1500000] [--columns 20]
 
 The peer is Python deltalake, which tests/services/python.sh installs; psql comes from Debian. Both
 sides begin with the same rows, apply the same batches in turn, and must end with the same rows.
@@ -18,7 +18,6 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COLUMNS = 6
 
 
 def interpreter():
@@ -37,7 +36,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--boathouse", required=True)
     parser.add_argument("--rows", type=int, default=1_500_000)
-    parser.add_argument("--batches", type=int, default=5)
+    parser.add_argument("--columns", type=int, default=20)
+    parser.add_argument("--batches", type=int, default=7)
     arguments = parser.parse_args()
     import deltalake
     import psycopg
@@ -69,64 +69,75 @@ def connect(psycopg, port):
 
 
 def measure(arguments, folder, port, deltalake, psycopg, pa):
-    rows = arguments.rows
+    rows, width = arguments.rows, arguments.columns
     connection = connect(psycopg, port)
     run = connection.execute
-    run("CREATE TABLE item (id bigint PRIMARY KEY, a bigint, b bigint, c bigint, d bigint, e text)")
-    run(f"INSERT INTO item SELECT g, g, g * 7 % 1000, g % 13, 0, 'n' || g FROM generate_series(1, {rows}) t(g)")
-    run("CREATE TABLE batch (id bigint, a bigint, b bigint, c bigint, d bigint, e text)")
-    schema = pa.schema([(name, pa.int64()) for name in ["id", "a", "b", "c", "d"]] + [("e", pa.string())])
-    ids = range(1, rows + 1)
+    names = [f"c{number}" for number in range(1, width)]
+    columns = ", ".join(f"{name} bigint" for name in names)
+    values = ", ".join(f"g * {number + 3} % 100003" for number in range(1, width))
+    run(f"CREATE TABLE item (id bigint PRIMARY KEY, {columns})")
+    run(f"INSERT INTO item SELECT g, {values} FROM generate_series(1, {rows}) t(g)")
+    run(f"CREATE TABLE batch (op text, id bigint, {columns})")
     peer = f"{folder}/peer"
-    deltalake.write_deltalake(peer, pa.table([
-        pa.array(ids), pa.array(ids), pa.array([g * 7 % 1000 for g in ids]),
-        pa.array([g % 13 for g in ids]), pa.array([0] * rows),
-        pa.array([f"n{g}" for g in ids])], schema=schema))
+    peer_rows = deltalake.DeltaTable(f"{folder}/lake/public/item").to_pyarrow_table()
+    deltalake.write_deltalake(peer, peer_rows)
+    del peer_rows
     draw = random.Random(7)
+    next_id = rows + 1
 
-    def one_row():
+    def timed(statement, *parameters):
         begin = time.perf_counter()
-        run("UPDATE item SET d = d WHERE id = %s", [draw.randrange(1, rows)])
-        return time.perf_counter() - begin
+        run(statement, parameters)
+        return (time.perf_counter() - begin) * 1000
 
-    def insert_row(number):
-        begin = time.perf_counter()
-        run("INSERT INTO item VALUES (%s, 0, 0, 0, 0, 'x')", [number])
-        took = time.perf_counter() - begin
-        run("DELETE FROM item WHERE id = %s", [number])
-        return took
+    inserts = [timed(f"INSERT INTO item (id) VALUES ({rows * 10 + n})") for n in range(20)]
+    run(f"DELETE FROM item WHERE id >= {rows * 10}")
+    updates = [timed("UPDATE item SET c1 = c1 WHERE id = %s", draw.randrange(1, rows)) for _ in range(20)]
+    reads = [timed("SELECT * FROM item WHERE id = %s", draw.randrange(1, rows)) for _ in range(20)]
+    print(f"insert of 1 row: {statistics.median(inserts):.1f} ms, update by key {statistics.median(updates):.1f} ms, "
+          f"read by key {statistics.median(reads):.1f} ms, of {rows} rows")
 
-    print(f"insert of 1 row: {statistics.median(insert_row(rows * 10 + n) for n in range(20)) * 1000:.1f} ms")
-    print(f"update of 1 row of {rows}: {statistics.median(one_row() for _ in range(10)) * 1000:.1f} ms")
-
+    sets = ", ".join(f"{name} = s.{name}" for name in names)
+    merge = (f"MERGE INTO item t USING batch s ON t.id = s.id WHEN MATCHED AND s.op = 'd' THEN DELETE "
+             f"WHEN MATCHED THEN UPDATE SET {sets} WHEN NOT MATCHED AND s.op <> 'd' THEN "
+             f"INSERT (id, {', '.join(names)}) VALUES (s.id, {', '.join(f's.{name}' for name in names)})")
     for size in [100, 10_000]:
         ours, theirs = [], []
         for batch in range(arguments.batches):
-            changed = draw.sample(range(1, rows + 1), size)
-            table = pa.table([
-                pa.array(changed), pa.array([batch] * size), pa.array([1] * size), pa.array([2] * size),
-                pa.array([3] * size), pa.array(["new"] * size)], schema=schema)
+            # 90 % updates, 5 % inserts, 5 % deletes, of keys drawn evenly.
+            chosen = draw.sample(range(1, rows + 1), size - size // 20)
+            deletes = set(chosen[: size // 20])
+            new = range(next_id, next_id + size // 20)
+            next_id += size // 20
+            ids = [*chosen, *new]
+            ops = ["d" if id in deletes else "u" for id in ids]
+            text = "".join(f"{op}\t{id}" + f"\t{batch}" * (width - 1) + "\n" for op, id in zip(ops, ids))
+            table = pa.table({"op": pa.array(ops), "id": pa.array(ids, pa.int64())}
+                             | {name: pa.array([batch] * size, pa.int64()) for name in names})
+            # The batch comes by COPY, which is part of the time: a table of its own, then the MERGE.
             begin = time.perf_counter()
-            # The batch comes by COPY, which is part of the time: a table of its own, then the upsert.
             run("TRUNCATE batch")
             with connection.cursor() as cursor, cursor.copy("COPY batch FROM STDIN") as copy:
-                copy.write("".join(f"{id}\t{batch}\t1\t2\t3\tnew\n" for id in changed))
-            run("INSERT INTO item SELECT * FROM batch ON CONFLICT (id) DO UPDATE SET "
-                "a = excluded.a, b = excluded.b, c = excluded.c, d = excluded.d, e = excluded.e")
+                copy.write(text)
+            run(merge)
             ours.append(time.perf_counter() - begin)
             begin = time.perf_counter()
             (deltalake.DeltaTable(peer)
                 .merge(table, "t.id = s.id", source_alias="s", target_alias="t")
-                .when_matched_update_all().when_not_matched_insert_all().execute())
+                .when_matched_delete("s.op = 'd'")
+                .when_matched_update({name: f"s.{name}" for name in names})
+                .when_not_matched_insert({name: f"s.{name}" for name in ["id", *names]}, "s.op <> 'd'")
+                .execute())
             theirs.append(time.perf_counter() - begin)
         ours, theirs = statistics.median(ours), statistics.median(theirs)
-        print(f"{size} rows: {ours * 1000:.0f} ms, delta-rs MERGE {theirs * 1000:.0f} ms, "
+        print(f"{size} changes: {ours * 1000:.0f} ms, delta-rs MERGE {theirs * 1000:.0f} ms, "
               f"{theirs / ours:.1f} times as fast, {size / ours:,.0f} changes/s")
-    ((count, total),) = run("SELECT count(*), sum(a) FROM item").fetchall()
+    ((count, total),) = run("SELECT count(*), sum(c1) FROM item").fetchall()
     table = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(peer)).execute(
-        "select count(*) c, sum(a) s from t").read_all()
+        "select count(*) c, sum(c1) s from t").read_all()
     table = pa.table(table)
     assert (count, int(total)) == (table["c"][0].as_py(), table["s"][0].as_py()), (count, total)
+    print(f"both sides end with {count} rows")
 
 
 if __name__ == "__main__":

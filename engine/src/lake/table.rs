@@ -2,8 +2,8 @@
 //!
 //! The newest snapshot is cached and brought up to date before use with one request: is there an
 //! entry for the next version? Only when there is one is the log read further. A checkpoint is
-//! written every [`CHECKPOINT_EVERY`] versions by whoever made that version; losing one costs time,
-//! never rows.
+//! written every [`CHECKPOINT_EVERY`] versions by whoever made that version, who also deletes log entries
+//! that are too old; losing one costs time, never rows.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::EagerSnapshot;
 use deltalake_core::logstore::{LogStoreRef, commit_uri_from_version};
+use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::table::state::DeltaTableState;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -27,6 +28,7 @@ use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
 use super::{CommitRequest, Committed, LakeError, MetadataChange};
 
 const CHECKPOINT_EVERY: i64 = 100;
+const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
 
 /// Log entries read at once for the history.
 const HISTORY_READS_MAX: usize = 8;
@@ -277,7 +279,7 @@ impl LakeTable {
         if let Err(error) = self.refresh().await {
             tracing::warn!(table = %self.location(), %error, "could not read back a commit");
         }
-        if version % CHECKPOINT_EVERY == 0
+        if version % self.checkpoint_interval() == 0
             && version > 0
             && let Err(error) = self.checkpoint(version).await
         {
@@ -285,6 +287,22 @@ impl LakeTable {
         }
     }
 
+    /// Versions from one checkpoint to the next: Delta's property, or [`CHECKPOINT_EVERY`].
+    fn checkpoint_interval(&self) -> i64 {
+        let newest = self.newest();
+        let property = newest
+            .delta
+            .metadata()
+            .configuration()
+            .get(CHECKPOINT_INTERVAL);
+        let versions = property.and_then(|value| value.parse().ok());
+        versions
+            .filter(|versions| *versions > 0)
+            .unwrap_or(CHECKPOINT_EVERY)
+    }
+
+    /// Writes a checkpoint, and deletes the log entries before the one that the table's retention of its
+    /// log (30 days unless its properties say otherwise) still needs.
     async fn checkpoint(&self, version: i64) -> Result<(), LakeError> {
         let failed = |error: deltalake_core::DeltaTableError| {
             LakeError::storage("write a checkpoint", self.location(), error)
@@ -296,7 +314,14 @@ impl LakeTable {
             .map_err(failed)?;
         deltalake_core::checkpoints::create_checkpoint(&table, None)
             .await
-            .map_err(failed)
+            .map_err(failed)?;
+        let state = table.snapshot().map_err(failed)?;
+        if state.table_config().enable_expired_log_cleanup() {
+            deltalake_core::checkpoints::cleanup_metadata(&table, None)
+                .await
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The versions of the table whose log entries still exist, newest first.

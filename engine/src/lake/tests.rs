@@ -913,3 +913,46 @@ async fn rows_found_before_a_compaction_are_deleted_after_it() {
     let refused = fixture.table.commit(request).await.unwrap_err();
     assert!(matches!(refused, LakeError::Conflict { .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn old_log_entries_go_once_a_checkpoint_stands_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path().to_str().unwrap(), &BTreeMap::new())
+        .await
+        .unwrap();
+    let mut definition = definition(&[("n", ColumnType::Integer)], &[]);
+    definition.properties = [
+        ("delta.checkpointInterval", "5"),
+        ("delta.logRetentionDuration", "interval 1 millisecond"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    definition.location = lake.create_table(&definition, "public").await.unwrap();
+    let table = lake.table(&definition).await.unwrap();
+    let fixture = Fixture {
+        _folder: folder,
+        lake,
+        definition,
+        table,
+    };
+    for number in 0..11 {
+        fixture.append(vec![integers([number])]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let log: Vec<i64> = fixture
+        .table
+        .history(None)
+        .await
+        .unwrap()
+        .iter()
+        .map(|entry| entry.version)
+        .collect();
+    assert_eq!(log, [11, 10]);
+    let again = fixture.reopen().await.snapshot(None).await.unwrap();
+    assert_eq!((again.version(), again.row_count()), (11, Some(11)));
+    let gone = fixture.table.snapshot(Some(AsOf::Version(3))).await;
+    assert!(
+        matches!(gone, Err(LakeError::NoSuchVersion { .. })),
+        "{gone:?}"
+    );
+}
