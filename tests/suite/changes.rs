@@ -396,6 +396,69 @@ const WRITERS: usize = 4;
 const INCREMENTS: usize = 15;
 const COUNTERS: i32 = 3;
 
+const FOREIGN_ROWS: i32 = 25;
+
+/// delta-rs appends while rows are changed and files are put together: whatever either side was told is
+/// done is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_program_appends_meanwhile() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute(
+            "CREATE TABLE counter (k int PRIMARY KEY, n bigint);
+             INSERT INTO counter VALUES (0, 0), (1, 0), (2, 0)",
+        )
+        .await?;
+    let mut other = Command::new(service::python()?)
+        .arg(repository().join("tests/interop/append_rows.py"))
+        .arg(lake.join("public/counter"))
+        .args(["1000", &FOREIGN_ROWS.to_string()])
+        .spawn()?;
+    let mut made = 0_i64;
+    let mut round = 0;
+    let status = loop {
+        let counter = round % 3;
+        let sql = match round % 4 {
+            0 => format!("UPDATE counter SET n = n + 1 WHERE k = {counter}"),
+            1 => format!(
+                "INSERT INTO counter VALUES ({counter}, 1) \
+                 ON CONFLICT (k) DO UPDATE SET n = counter.n + excluded.n"
+            ),
+            2 => format!(
+                "MERGE INTO counter c USING (VALUES ({counter})) AS s (k) ON c.k = s.k \
+                 WHEN MATCHED THEN UPDATE SET n = c.n + 1"
+            ),
+            _ => "OPTIMIZE counter".to_owned(),
+        };
+        round += 1;
+        match client.execute(&sql, &[]).await {
+            Ok(_) if sql.starts_with("OPTIMIZE") => {}
+            Ok(count) => {
+                assert_eq!(count, 1, "{sql}");
+                made += 1;
+            }
+            Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+            Err(error) => panic!("{sql}: {error:?}"),
+        }
+        if let Some(status) = other.try_wait()? {
+            break status;
+        }
+    };
+    assert!(status.success(), "the other program failed");
+    assert!(made > 0);
+    let found = rows(
+        &client,
+        "SELECT sum(n) FILTER (WHERE k < 3), count(*) FILTER (WHERE k >= 1000), \
+         count(DISTINCT k), count(*) FROM counter",
+    )
+    .await?;
+    let all = FOREIGN_ROWS + 3;
+    assert_eq!(found, [format!("{made}|{FOREIGN_ROWS}|{all}|{all}")]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_increment_of_racing_writers_is_lost() -> Result<(), Failure> {
     let (_folder, lake) = lake_folder()?;
