@@ -169,3 +169,82 @@ async fn wait_for_rows(client: &Client, sql: &str, expected: &[&str]) -> Result<
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+const INCREMENTS: usize = 40;
+
+/// Both change the same rows, put files together, and one is stopped in the middle and wakes up later:
+/// no increment is lost and none is made twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_change_one_table() -> Result<(), Failure> {
+    let catalog = catalog().await?;
+    let (folder, lake) = lake_folder()?;
+    let key = folder.path().join("master.key");
+    let mut servers = Vec::new();
+    for name in ["first.log", "second.log"] {
+        let options = ServerOptions {
+            log: Some(folder.path().join(name)),
+            environment: vec![
+                ("BOATHOUSE_CATALOG".to_owned(), catalog.clone()),
+                (
+                    "BOATHOUSE_MASTER_KEY_FILE".to_owned(),
+                    key.display().to_string(),
+                ),
+            ],
+            ..ServerOptions::default()
+        };
+        servers.push(Server::start_with(&lake, options).await?);
+    }
+    let first = servers[0].connect().await?;
+    first
+        .batch_execute(
+            "CREATE TABLE counter (k int PRIMARY KEY, n bigint);
+             INSERT INTO counter VALUES (0, 0), (1, 0)",
+        )
+        .await?;
+    let mut writers = Vec::new();
+    for (number, server) in servers.iter().enumerate() {
+        let client = server.connect().await?;
+        writers.push(tokio::spawn(async move {
+            let mut made = 0_i64;
+            for round in 0..INCREMENTS {
+                let counter = (round + number) % 2;
+                let sql = match round % 5 {
+                    4 => "OPTIMIZE counter".to_owned(),
+                    0 | 2 => format!("UPDATE counter SET n = n + 1 WHERE k = {counter}"),
+                    _ => format!(
+                        "INSERT INTO counter VALUES ({counter}, 1) \
+                         ON CONFLICT (k) DO UPDATE SET n = counter.n + excluded.n"
+                    ),
+                };
+                match client.execute(&sql, &[]).await {
+                    Ok(_) if sql.starts_with("OPTIMIZE") => {}
+                    Ok(count) => {
+                        assert_eq!(count, 1, "{sql}");
+                        made += 1;
+                    }
+                    Err(error)
+                        if error.code()
+                            == Some(
+                                &tokio_postgres::error::SqlState::T_R_SERIALIZATION_FAILURE,
+                            ) => {}
+                    Err(error) => panic!("{sql}: {error:?}"),
+                }
+            }
+            made
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    signal(&servers[1], "STOP")?;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    signal(&servers[1], "CONT")?;
+    let mut made = 0;
+    for writer in writers {
+        made += writer.await?;
+    }
+    for server in &servers {
+        let client = server.connect().await?;
+        let found = rows(&client, "SELECT count(*), sum(n) FROM counter").await?;
+        assert_eq!(found, [format!("2|{made}")]);
+    }
+    Ok(())
+}
