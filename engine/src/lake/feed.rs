@@ -389,7 +389,7 @@ impl TableProvider for FeedProvider {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let mut partition_fields = self.snapshot.partition_fields.clone();
@@ -419,7 +419,7 @@ impl TableProvider for FeedProvider {
             table_schema,
             (files, statistics),
             indices,
-            limit,
+            (filters, limit),
         )
     }
 }

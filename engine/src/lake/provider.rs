@@ -428,7 +428,7 @@ impl TableProvider for DeltaProvider {
             table_schema,
             (partitioned, statistics),
             indices,
-            limit,
+            (filters, limit),
         )
     }
 }
@@ -518,6 +518,28 @@ fn runs(named: &[usize], count: usize, selects: bool) -> RowSelection {
     RowSelection::from(selectors)
 }
 
+/// Columns of a query from which on those outside its filter are read late.
+const LATE_COLUMNS_MIN: usize = 24;
+
+/// Whether a filter only compares what is stored with constants.
+fn cannot_fail(filter: &Expr) -> bool {
+    match filter {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::BinaryExpr(binary) => {
+            let logic = matches!(binary.op, Operator::And | Operator::Or);
+            let compares = binary.op.supports_propagation() || logic;
+            compares && cannot_fail(&binary.left) && cannot_fail(&binary.right)
+        }
+        Expr::Not(inner) | Expr::IsNull(inner) | Expr::IsNotNull(inner) => cannot_fail(inner),
+        Expr::Like(like) => cannot_fail(&like.expr) && cannot_fail(&like.pattern),
+        Expr::Between(between) => [&between.expr, &between.low, &between.high]
+            .into_iter()
+            .all(|part| cannot_fail(part)),
+        Expr::InList(list) => cannot_fail(&list.expr) && list.list.iter().all(cannot_fail),
+        _ => false,
+    }
+}
+
 /// Scans files of a table with DataFusion's own Parquet source.
 pub(super) fn parquet_scan(
     table: &LakeTable,
@@ -525,7 +547,7 @@ pub(super) fn parquet_scan(
     table_schema: TableSchema,
     (files, statistics): (Vec<PartitionedFile>, Statistics),
     projection: Vec<usize>,
-    limit: Option<usize>,
+    (filters, limit): (&[Expr], Option<usize>),
 ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
     let (store, _) = table.store();
     let store_url = store_url(&table.place.url)?;
@@ -533,10 +555,15 @@ pub(super) fn parquet_scan(
         .runtime_env()
         .register_object_store(store_url.as_ref(), Arc::clone(&store));
     let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-    let options = TableParquetOptions {
+    let mut options = TableParquetOptions {
         global: state.config_options().execution.parquet.clone(),
         ..TableParquetOptions::default()
     };
+    // Decoding the filter's columns first, and of the others only the rows that pass, is worth it where the
+    // others are many. Of an error met there only the words are left, so a filter that can fail stays above.
+    let late = projection.len() >= LATE_COLUMNS_MIN && filters.iter().all(cannot_fail);
+    options.global.pushdown_filters = late;
+    options.global.reorder_filters = late;
     // The filter comes from the FilterExec above, with the dynamic ones.
     let source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)

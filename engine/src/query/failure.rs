@@ -6,6 +6,7 @@
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::parquet::errors::ParquetError;
 
 use crate::error::{SqlError, SqlState};
 
@@ -58,10 +59,17 @@ pub fn from_datafusion(error: DataFusionError) -> SqlError {
             };
             SqlError::new(state, "could not read or write a file").caused_by(error)
         }
-        DataFusionError::ParquetError(error) => {
-            SqlError::new(SqlState::DATA_CORRUPTED, "a Parquet file cannot be read")
-                .caused_by(error)
-        }
+        // A filter that is evaluated while its file is read.
+        DataFusionError::ParquetError(error) => match *error {
+            ParquetError::External(cause) if cause.is::<ArrowError>() => {
+                match cause.downcast::<ArrowError>() {
+                    Ok(error) => from_arrow(*error),
+                    Err(cause) => from_words(&cause.to_string()),
+                }
+            }
+            error => SqlError::new(SqlState::DATA_CORRUPTED, "a Parquet file cannot be read")
+                .caused_by(error),
+        },
         DataFusionError::SQL(error, _) => SqlError::new(SqlState::SYNTAX_ERROR, error.to_string()),
         DataFusionError::Plan(message) => from_plan(&message),
         DataFusionError::Execution(message) => from_words(&message),
