@@ -265,7 +265,7 @@ fn identifiers_do_not_fit_a_column_found_to_be_numbers() {
 
 #[test]
 fn old_and_open_kinds_of_workbook() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixtures = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures");
     let xls = read(&fixtures.join("stock.xls"), &[("footer", "total")]).unwrap();
     expect![[r#"
         sku Utf8, qty Int64, price Float64, counted Date32

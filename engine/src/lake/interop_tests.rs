@@ -18,7 +18,7 @@ use expect_test::expect;
 use super::*;
 
 fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("..")
 }
 
 /// Runs a script of tests/services and gives what it prints.
