@@ -61,6 +61,10 @@ async fn run(engine: Weak<Engine>) {
                 }
                 Err(error) => {
                     tracing::warn!(table = definition.name, %error, "could not keep a table's files");
+                    // Not again before the table has changed.
+                    if let Some(table) = engine.lake.opened(&definition.location).await {
+                        seen.insert(definition.id, table.cached().version());
+                    }
                 }
             }
         }
