@@ -269,6 +269,10 @@ pub struct TableDefinition {
     pub properties: BTreeMap<String, String>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// What data files call the columns that were dropped: their values stay there, so no other column
+    /// may be called so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_columns: Vec<String>,
 }
 
 impl TableDefinition {
@@ -293,11 +297,45 @@ impl TableDefinition {
             checks: Vec::new(),
             properties: BTreeMap::new(),
             comment: None,
+            dropped_columns: Vec::new(),
         }
     }
 
     pub fn column(&self, name: &str) -> Option<&ColumnDefinition> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Adds a column after the others. One whose name data files use for another gets a name of its own
+    /// there.
+    pub fn add_column(&mut self, mut column: ColumnDefinition) {
+        let taken = |name: &str| {
+            self.dropped_columns.iter().any(|dropped| dropped == name)
+                || self
+                    .columns
+                    .iter()
+                    .any(|other| other.name_in_files() == name)
+        };
+        if taken(column.name_in_files()) {
+            column.name_in_files = Some(format!("col-{}", uuid::Uuid::new_v4()));
+        }
+        self.columns.push(column);
+    }
+
+    /// Takes a column out. Data files keep its values.
+    pub fn drop_column(&mut self, name: &str) -> Option<ColumnDefinition> {
+        let at = self.columns.iter().position(|column| column.name == name)?;
+        let column = self.columns.remove(at);
+        self.dropped_columns.push(column.name_in_files().to_owned());
+        Some(column)
+    }
+
+    /// Whether columns may be called otherwise in data files.
+    pub fn maps_columns(&self) -> bool {
+        !self.dropped_columns.is_empty()
+            || self
+                .columns
+                .iter()
+                .any(|column| column.name_in_files.is_some())
     }
 }
 
@@ -312,6 +350,9 @@ pub struct ColumnDefinition {
     pub default: Option<String>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// What data files call it, when that is another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_in_files: Option<String>,
 }
 
 impl ColumnDefinition {
@@ -322,7 +363,20 @@ impl ColumnDefinition {
             nullable,
             default: None,
             comment: None,
+            name_in_files: None,
         }
+    }
+
+    /// What data files call it. Stays the same for as long as the column lives.
+    pub fn name_in_files(&self) -> &str {
+        self.name_in_files.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Gives it another name. Data files keep the old one.
+    pub fn rename(&mut self, to: &str) {
+        let in_files = self.name_in_files().to_owned();
+        to.clone_into(&mut self.name);
+        self.name_in_files = Some(in_files);
     }
 }
 

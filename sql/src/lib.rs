@@ -29,7 +29,7 @@ pub use display::{expression_text, query_text};
 pub use error::ParseError;
 pub use name::QualifiedName;
 pub use option::{OptionValue, SqlOption};
-pub use parse::{ParsedStatement, parse, parse_expression, parse_query};
+pub use parse::{ParsedStatement, parse, parse_expression, parse_query, words};
 pub use redact::redact_unparsed;
 pub use source::STACK_BYTES_MIN;
 pub use statement::Statement;

@@ -1,5 +1,7 @@
 //! From text to statements.
 
+use sqlparser::tokenizer::Token;
+
 use crate::ast;
 use crate::error::ParseError;
 use crate::input::Input;
@@ -50,6 +52,18 @@ pub fn parse_expression(text: &str) -> Result<ast::Expr, ParseError> {
 /// Parses one query, such as a view's.
 pub fn parse_query(text: &str) -> Result<Box<ast::Query>, ParseError> {
     parse_whole(text, |input| input.query())
+}
+
+/// The words of a text, names and keywords alike, as they are after folding. Empty when it has no tokens.
+pub fn words(text: &str) -> Vec<String> {
+    let tokens = Source::new(text).tokens().unwrap_or_default();
+    tokens
+        .into_iter()
+        .filter_map(|token| match token.token {
+            Token::Word(word) => Some(word.value),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Reads the whole text as one thing.

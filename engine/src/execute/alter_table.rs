@@ -6,7 +6,7 @@ use boathouse_catalog::definitions::{ObjectKind, ObjectRef, Privilege, TableDefi
 use boathouse_sql::statement::{AlterTable, AlterTableAction};
 
 use super::resolve::Found;
-use super::{done, keys, table};
+use super::{alter_column, done, keys, table};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::Outcome;
 use crate::session::Session;
@@ -89,14 +89,23 @@ async fn apply(
                 }
                 return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message));
             }
-            if column.not_null || column.default.is_some() {
-                require_empty(
-                    session,
-                    definition,
-                    "adding a column with NOT NULL or DEFAULT to a table that has rows",
-                    "add the column without them, then ALTER COLUMN ... SET DEFAULT for rows to come",
+            let fills = column.not_null || column.default.is_some();
+            if fills && !is_empty(session, definition).await? {
+                if column.default.is_none() {
+                    return Err(SqlError::new(
+                        SqlState::NOT_NULL_VIOLATION,
+                        format!(
+                            "column \"{}\" of relation \"{}\" contains null values",
+                            column.name, definition.name
+                        ),
+                    ));
+                }
+                return Err(SqlError::unsupported(
+                    "adding a column with DEFAULT to a table that has rows",
                 )
-                .await?;
+                .hint(
+                    "add the column without it, UPDATE the rows, then ALTER COLUMN ... SET DEFAULT",
+                ));
             }
             table::add_column(definition, column)?;
             let schema = schema_of(&snapshot, definition)?;
@@ -104,24 +113,36 @@ async fn apply(
                 table::add_constraint(session, &snapshot, &schema, definition, constraint)?;
             }
         }
-        AlterTableAction::DropColumn { .. } | AlterTableAction::RenameColumn { .. } => {
-            return Err(SqlError::unsupported("dropping or renaming a column")
-                .hint("leave the column out in a view over the table"));
+        AlterTableAction::DropColumn {
+            if_exists,
+            name,
+            cascade,
+        } => {
+            if definition.column(name).is_none() {
+                let message = format!(
+                    "column \"{name}\" of relation \"{}\" does not exist",
+                    definition.name
+                );
+                if !*if_exists {
+                    return Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message));
+                }
+                let message = format!("{message}, skipping");
+                let state = SqlState::SUCCESSFUL_COMPLETION;
+                session.state.notice("NOTICE", state, message);
+                return Ok(());
+            }
+            alter_column::drop(session, definition, name, *cascade)?;
+        }
+        AlterTableAction::RenameColumn { from, to } => {
+            alter_column::rename(session, definition, (from, to))?;
         }
         AlterTableAction::SetType {
             column,
             column_type,
-            ..
+            using,
         } => {
-            let current = column_mut(definition, column)?;
-            if current.column_type != *column_type {
-                return Err(SqlError::unsupported(format!(
-                    "changing the type of column \"{column}\" from {} to {}",
-                    current.column_type.sql_name(),
-                    column_type.sql_name()
-                ))
-                .hint("make a new table with CREATE TABLE ... AS SELECT and a cast"));
-            }
+            let to = (column.as_str(), column_type, using.as_ref());
+            alter_column::set_type(session, definition, to).await?;
         }
         AlterTableAction::RenameConstraint { from, to } => {
             let renamed = definition
@@ -179,13 +200,7 @@ async fn apply(
         }
         AlterTableAction::SetNotNull { column } => {
             column_mut(definition, column)?;
-            require_empty(
-                session,
-                definition,
-                "SET NOT NULL on a table that has rows",
-                "add a CHECK with EXPECT in the pipeline that fills it",
-            )
-            .await?;
+            alter_column::require_not_null(session, definition, column).await?;
             column_mut(definition, column)?.nullable = false;
         }
         AlterTableAction::DropNotNull { column } => {
@@ -203,19 +218,12 @@ async fn apply(
         }
         AlterTableAction::AddConstraint(constraint) => {
             let schema = schema_of(&snapshot, definition)?;
-            if matches!(
-                constraint.kind,
-                boathouse_sql::statement::TableConstraintKind::Check(_)
-            ) {
-                require_empty(
-                    session,
-                    definition,
-                    "adding a CHECK to a table that has rows",
-                    "declare it when the table is made",
-                )
-                .await?;
-            }
+            let before = definition.checks.len();
             table::add_constraint(session, &snapshot, &schema, definition, constraint)?;
+            for check in &definition.checks[before..] {
+                let (name, expression) = (&check.name, &check.expression);
+                alter_column::require_check(session, definition, name, expression).await?;
+            }
         }
         AlterTableAction::DropConstraint {
             if_exists, name, ..
@@ -263,7 +271,7 @@ fn schema_of(
         .ok_or_else(|| SqlError::internal("a table's schema is not in the catalog"))
 }
 
-fn column_mut<'a>(
+pub(super) fn column_mut<'a>(
     definition: &'a mut TableDefinition,
     name: &str,
 ) -> Result<&'a mut boathouse_catalog::definitions::ColumnDefinition, SqlError> {
@@ -290,21 +298,15 @@ fn no_constraint(definition: &TableDefinition, name: &str) -> SqlError {
     )
 }
 
-/// Fails unless the table has no rows, for changes that would have to look at or rewrite them.
-async fn require_empty(
+/// Whether the table has no rows, as the transaction sees it.
+pub(super) async fn is_empty(
     session: &mut Session,
     definition: &TableDefinition,
-    what: &str,
-    instead: &str,
-) -> Result<(), SqlError> {
-    let waiting = session
-        .state
-        .work()
-        .is_some_and(|work| work.has_rows(definition.id));
-    let table = session.engine.lake.table(definition).await?;
-    let rows = table.snapshot(None).await?.row_count();
-    if rows == Some(0) && !waiting {
-        return Ok(());
+) -> Result<bool, SqlError> {
+    let work = session.state.work();
+    if work.is_some_and(|work| work.has_rows(definition.id)) {
+        return Ok(false);
     }
-    Err(SqlError::unsupported(what).hint(instead))
+    let table = session.engine.lake.table(definition).await?;
+    Ok(table.snapshot(None).await?.row_count() == Some(0))
 }

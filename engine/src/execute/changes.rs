@@ -96,7 +96,7 @@ impl Subject {
         let table = context.engine.lake.table(&definition).await?;
         let mut at = context.table_snapshot(definition.id, &table).await?;
         let committed = Arc::clone(&at);
-        if let Some(extended) = at.with_columns(&definition) {
+        if let Some(extended) = at.as_defined(&definition) {
             at = Arc::new(extended);
         }
         if let Some(rows) = context.uncommitted.get(&definition.id) {

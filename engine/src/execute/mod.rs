@@ -10,6 +10,7 @@
 //! it belongs to commits; a statement outside BEGIN commits itself. A plan is checked against the
 //! catalog's version before it runs and made anew when the catalog has moved on.
 
+mod alter_column;
 mod alter_table;
 mod changes;
 mod comment;

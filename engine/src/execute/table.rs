@@ -186,7 +186,10 @@ pub(super) fn add_column(
     push_column(definition, made)
 }
 
-fn push_column(definition: &mut TableDefinition, column: ColumnDefinition) -> Result<(), SqlError> {
+pub(super) fn push_column(
+    definition: &mut TableDefinition,
+    column: ColumnDefinition,
+) -> Result<(), SqlError> {
     if definition.column(&column.name).is_some() {
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
@@ -201,7 +204,7 @@ fn push_column(definition: &mut TableDefinition, column: ColumnDefinition) -> Re
         ))
         .hint("Delta has no such type; keep it as text or as a number of seconds"));
     }
-    definition.columns.push(column);
+    definition.add_column(column);
     Ok(())
 }
 

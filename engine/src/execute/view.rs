@@ -199,7 +199,7 @@ fn change(
     })
 }
 
-fn qualified(snapshot: &Snapshot, schema: ObjectId, name: &str) -> (String, String) {
+pub(super) fn qualified(snapshot: &Snapshot, schema: ObjectId, name: &str) -> (String, String) {
     let schema = snapshot.schema_by_id(schema);
     let schema = schema.map(|schema| schema.name.clone()).unwrap_or_default();
     (schema, name.to_owned())
@@ -273,6 +273,23 @@ pub(super) fn drop_dependents(
             format!("drop cascades to view {}", view.name),
         );
     }
+    Ok(())
+}
+
+/// Drops a view and those that read it.
+pub(super) fn drop_with_dependents(
+    session: &mut Session,
+    command: &str,
+    view: &ViewDefinition,
+) -> Result<(), SqlError> {
+    let what = ("view", view.schema, view.name.as_str());
+    drop_dependents(session, command, what, &[view.id], true)?;
+    session.catalog(command)?.drop_view(view.id)?;
+    session.state.notice(
+        "NOTICE",
+        SqlState::SUCCESSFUL_COMPLETION,
+        format!("drop cascades to view {}", view.name),
+    );
     Ok(())
 }
 

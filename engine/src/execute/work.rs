@@ -591,9 +591,13 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
 
 /// Whether the log has not followed the catalog yet.
 fn lacks_columns(snapshot: &TableSnapshot, definition: &TableDefinition) -> bool {
-    let schema = snapshot.schema();
-    let mut columns = definition.columns.iter();
-    columns.any(|column| schema.field_with_name(&column.name).is_err())
+    let columns = definition.columns.iter().map(|column| {
+        let field = snapshot.schema().field_with_name(&column.name).ok()?;
+        let in_files = snapshot.names().of_column(&column.name);
+        let same = field.data_type() == &column.column_type.arrow();
+        (same && in_files == column.name_in_files()).then_some(())
+    });
+    columns.into_iter().any(|found| found.is_none())
 }
 
 /// Brings the metadata of a table's log to what the newest catalog says. Whoever changed the catalog

@@ -23,7 +23,7 @@ use futures::StreamExt;
 
 use super::planning::physical_expression;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, WriterOptions};
+use crate::lake::{AppendWriter, FileNames, WriterOptions};
 use crate::query;
 use crate::query::failure::from_datafusion;
 use crate::session::Session;
@@ -148,7 +148,7 @@ impl TableWrite {
         let table = session.engine.lake.table(&definition).await?;
         let writer = table.writer(
             Arc::clone(&schema),
-            &definition.partition_by,
+            (&definition.partition_by, &FileNames::of(&definition)),
             WriterOptions::default(),
         )?;
         Ok(Self {

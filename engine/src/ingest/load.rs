@@ -28,7 +28,7 @@ use super::schema::SourceSchema;
 use super::target::{Misfit, Target};
 use super::transform::{Transform, adds_columns};
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, WriterOptions, WrittenFile};
+use crate::lake::{AppendWriter, FileNames, WriterOptions, WrittenFile};
 
 /// The pipeline's id on a data file.
 pub(super) const PIPELINE_TAG: &str = "boathouse.pipeline";
@@ -468,9 +468,10 @@ impl<'a> Loader<'a> {
 
 impl Ready {
     pub fn writer(&self) -> Result<AppendWriter, SqlError> {
+        let definition = &self.target.definition;
         Ok(self.target.table.writer(
             Arc::clone(&self.schema),
-            &self.target.definition.partition_by,
+            (&definition.partition_by, &FileNames::of(definition)),
             WriterOptions::default(),
         )?)
     }

@@ -80,8 +80,20 @@ impl Target {
             .schema()
             .fields()
             .iter()
-            .filter(|field| self.definition.column(field.name()).is_none())
-            .map(|field| ColumnDefinition::new(field.name(), ColumnType::from_field(field), true))
+            .filter(|field| {
+                let in_files = snapshot.names().of_column(field.name());
+                let mut columns = self.definition.columns.iter();
+                let mut dropped = self.definition.dropped_columns.iter();
+                !columns.any(|column| column.name_in_files() == in_files)
+                    && !dropped.any(|name| name == in_files)
+            })
+            .map(|field| {
+                let column_type = ColumnType::from_field(field);
+                let mut column = ColumnDefinition::new(field.name(), column_type, true);
+                let in_files = snapshot.names().of_column(field.name());
+                column.name_in_files = (in_files != field.name()).then(|| in_files.to_owned());
+                column
+            })
             .collect();
         if missing.is_empty() {
             return Ok(());
@@ -136,7 +148,7 @@ impl Target {
                 None => {
                     let column_type = ColumnType::from_field(field);
                     storable(field.name(), &column_type)?;
-                    self.definition.columns.push(ColumnDefinition::new(
+                    self.definition.add_column(ColumnDefinition::new(
                         field.name(),
                         column_type,
                         true,

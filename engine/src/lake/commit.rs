@@ -25,7 +25,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use boathouse_catalog::definitions::TableDefinition;
 use bytes::Bytes;
-use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
+use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{Action, DeletionVectorDescriptor, Transaction};
 use deltalake_core::logstore::CommitOrBytes;
 use object_store::path::Path;
@@ -38,7 +38,7 @@ use super::feed::Commit;
 use super::snapshot::{DataFile, TableSnapshot};
 use super::table::LakeTable;
 use super::writer::{self, WrittenFile};
-use super::{LakeError, metadata, statistics};
+use super::{LakeError, features, metadata, statistics};
 use crate::ingest::failpoint;
 
 /// Turns taken before a commit gives up. With the pauses between them about half a minute.
@@ -89,6 +89,14 @@ pub struct CommitRequest {
     pub info: Map<String, Value>,
 }
 
+impl CommitRequest {
+    /// Whether rows go that were there.
+    fn takes_rows(&self) -> bool {
+        self.removes_all
+            || !(self.removes.is_empty() && self.deletes.is_empty() && self.replaces.is_empty())
+    }
+}
+
 /// A commit that has taken place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
@@ -115,21 +123,11 @@ impl LakeTable {
                 location: self.location(),
             });
         }
-        let base_fields = base.schema().clone();
-        let base_partitions = base.partition_by().to_vec();
-        drop(base);
         let mut tried = None;
         let mut vectors = None;
         loop {
             let outcome = self
-                .try_commit(
-                    &request,
-                    commit_id,
-                    &base_fields,
-                    &base_partitions,
-                    &mut tried,
-                    &mut vectors,
-                )
+                .try_commit(&request, commit_id, &base, &mut tried, &mut vectors)
                 .await;
             // Vectors of a commit that certainly did not take place. Those of an unknown one stay.
             if let (Err(Attempt::Refused(_) | Attempt::Overtaken), Some(unused)) =
@@ -170,20 +168,14 @@ impl LakeTable {
                 location: self.location(),
             });
         }
-        PROTOCOL
-            .can_write_to(&snapshot.delta)
-            .map_err(|error| LakeError::Unsupported {
-                location: self.location(),
-                feature: error.to_string(),
-            })
+        features::check_writable(&snapshot.delta, &self.location(), false)
     }
 
     async fn try_commit(
         &self,
         request: &CommitRequest,
         commit_id: Uuid,
-        base_fields: &arrow::datatypes::SchemaRef,
-        base_partitions: &[String],
+        base: &TableSnapshot,
         tried: &mut Option<i64>,
         vectors: &mut Option<Path>,
     ) -> Result<Committed, Attempt> {
@@ -219,17 +211,16 @@ impl LakeTable {
                 ))));
             }
         }
-        if snapshot.schema() != base_fields || snapshot.partition_by() != base_partitions {
+        if snapshot.schema() != base.schema()
+            || snapshot.names() != base.names()
+            || snapshot.partition_by() != base.partition_by()
+        {
             return Err(Attempt::Refused(
                 self.conflict("its columns were changed".into()),
             ));
         }
-        PROTOCOL.can_write_to(&snapshot.delta).map_err(|error| {
-            Attempt::Refused(LakeError::Unsupported {
-                location: self.location(),
-                feature: error.to_string(),
-            })
-        })?;
+        features::check_writable(&snapshot.delta, &self.location(), request.takes_rows())
+            .map_err(Attempt::Refused)?;
         if let Some(read) = &request.keys_read
             && self.has_rows_since(&snapshot, read).await?
         {
@@ -422,13 +413,12 @@ impl LakeTable {
             &request.info,
         )];
         if let Some(change) = &request.metadata {
-            let protocol =
-                metadata::protocol_action(&change.definition, Some(snapshot.delta.protocol()))?;
+            let protocol = metadata::protocol_action(&change.definition, Some(&snapshot.delta))?;
             lines.extend(protocol);
             lines.push(metadata::action(
                 &change.definition,
                 &change.schema_name,
-                Some(snapshot.delta.metadata()),
+                Some(&snapshot.delta),
             )?);
         }
         if deletions.vectors.is_some() {

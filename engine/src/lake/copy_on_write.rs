@@ -118,7 +118,7 @@ impl LakeTable {
         let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
         let mut writer = self.writer(
             Arc::clone(snapshot.schema()),
-            snapshot.partition_by(),
+            (snapshot.partition_by(), snapshot.names()),
             WriterOptions::default(),
         )?;
         while let Some(batch) = stream.next().await {

@@ -29,7 +29,7 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
-use super::provider::{Rows, parquet_scan, row_access};
+use super::provider::{Columns, Rows, parquet_scan, row_access};
 use super::{AsOf, LakeError, LakeTable, TableSnapshot, partition};
 
 /// What a change is: `insert`, `delete`.
@@ -398,15 +398,10 @@ impl TableProvider for FeedProvider {
             .with_table_partition_cols(partition_fields)
             .build();
         let scan_schema = Arc::clone(table_schema.table_schema());
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let indices = projection
-            .unwrap_or(&all)
-            .iter()
-            .map(|index| scan_schema.index_of(self.schema.field(*index).name()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let names = self.snapshot.names();
+        let columns = Columns::new(names, &self.schema, projection, &scan_schema)?;
         if self.files.is_empty() {
-            let projected = Arc::new(scan_schema.project(&indices)?);
-            return Ok(Arc::new(EmptyExec::new(projected)));
+            return Ok(Arc::new(EmptyExec::new(columns.projected)));
         }
         let mut files = Vec::with_capacity(self.files.len());
         for file in &self.files {
@@ -418,8 +413,8 @@ impl TableProvider for FeedProvider {
             state,
             table_schema,
             (files, statistics),
-            indices,
-            (filters, limit),
+            &columns,
+            (&columns.in_files(filters)?, limit),
         )
     }
 }

@@ -115,6 +115,8 @@ impl IndexBudget {
 /// The index over one key of one table.
 pub(super) struct KeyIndex {
     fields: Vec<FieldRef>,
+    /// What the files call them.
+    in_files: Vec<String>,
     codec: KeyCodec,
     /// Whoever asks or brings up to date holds it.
     turn: tokio::sync::Mutex<Option<State>>,
@@ -405,6 +407,14 @@ impl LakeTable {
         seen: &Arc<TableSnapshot>,
         session: &Arc<SessionState>,
     ) -> Result<Option<Located>, LakeError> {
+        let in_files = |snapshot: &TableSnapshot| {
+            let names = key.iter().map(|name| snapshot.names().of_column(name));
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        // A transaction may have renamed columns that the committed version has by their old names.
+        if in_files(committed) != in_files(seen) {
+            return Ok(None);
+        }
         let Some(index) = self.key_index(key, committed) else {
             return Ok(None);
         };
@@ -493,15 +503,18 @@ impl LakeTable {
             .map(|name| snapshot.schema().field_with_name(name).ok().cloned())
             .map(|field| field.map(Arc::new))
             .collect::<Option<Vec<FieldRef>>>()?;
+        let names = key.iter().map(|name| snapshot.names().of_column(name));
+        let in_files: Vec<String> = names.map(str::to_owned).collect();
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = indexes.get(key)
-            && index.fields == fields
+            && (&index.fields, &index.in_files) == (&fields, &in_files)
         {
             return (!index.is_refused()).then(|| Arc::clone(index));
         }
         let index = Arc::new(KeyIndex {
             codec: KeyCodec::of(&fields)?,
             fields,
+            in_files,
             turn: tokio::sync::Mutex::default(),
             building: AtomicBool::default(),
             refused: Mutex::default(),

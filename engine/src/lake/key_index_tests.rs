@@ -273,7 +273,11 @@ async fn the_room_goes_to_the_table_used_last() {
         )
         .unwrap();
         let mut writer = table
-            .writer(schema, &[], super::WriterOptions::default())
+            .writer(
+                schema,
+                (&[], &super::FileNames::default()),
+                super::WriterOptions::default(),
+            )
             .unwrap();
         writer.write(&batch).await.unwrap();
         let request = CommitRequest {

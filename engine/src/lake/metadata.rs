@@ -6,16 +6,26 @@
 //! rather than under `delta.constraints.*`: they are PostgreSQL expressions, which other writers
 //! could not evaluate and would then refuse to append.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use boathouse_catalog::definitions::TableDefinition;
+use delta_kernel::schema::{ColumnMetadataKey, MetadataValue, StructField};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::{EagerSnapshot, Metadata, Protocol, StructType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::LakeError;
+use super::names::name_in_files;
+use super::{LakeError, names};
+
+const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
+const COLUMN_ID: &str = "delta.columnMapping.id";
+const LAST_COLUMN_ID: &str = "delta.columnMapping.maxColumnId";
+const TYPE_CHANGES: &str = "delta.typeChanges";
+
+/// Delta's property for columns whose type was widened.
+const TYPE_WIDENING: &str = "delta.enableTypeWidening";
 
 /// The table property that holds the definition.
 pub(super) const DEFINITION: &str = "boathouse.table";
@@ -47,21 +57,115 @@ fn log_schema(definition: &TableDefinition) -> Result<Schema, LakeError> {
     Ok(Schema::new(fields))
 }
 
-fn kernel_schema(definition: &TableDefinition) -> Result<StructType, LakeError> {
+/// The columns as the log has them, and the highest of their ids where they have ids. What `current` says
+/// of a column stays: its id, and the types it had.
+fn kernel_schema(
+    definition: &TableDefinition,
+    current: Option<&EagerSnapshot>,
+) -> Result<(StructType, Option<i64>), LakeError> {
+    let failed = |reason: String| LakeError::Encode { reason };
     let schema = log_schema(definition)?;
-    (&schema)
+    let plain: StructType = (&schema)
         .try_into_kernel()
-        .map_err(|error| LakeError::Encode {
-            reason: error.to_string(),
-        })
+        .map_err(|error: arrow::error::ArrowError| failed(error.to_string()))?;
+    let known = current.map(EagerSnapshot::schema);
+    let known = known.iter().flat_map(|known| known.fields());
+    let known: HashMap<&str, &StructField> =
+        known.map(|field| (name_in_files(field), field)).collect();
+    let mut last = current.and_then(last_id).unwrap_or(0);
+    let mut fields = Vec::with_capacity(definition.columns.len());
+    for (field, column) in plain.fields().zip(&definition.columns) {
+        let mut field = field.clone();
+        let before = known.get(column.name_in_files());
+        let kept = |key: &ColumnMetadataKey| before.and_then(|field| field.get_config_value(key));
+        if let Some(changes) = type_changes(before.copied(), &field)? {
+            field.metadata.insert(TYPE_CHANGES.into(), changes);
+        }
+        if definition.maps_columns() {
+            let id = match kept(&ColumnMetadataKey::ColumnMappingId) {
+                Some(MetadataValue::Number(id)) => *id,
+                _ => {
+                    last += 1;
+                    last
+                }
+            };
+            let name = MetadataValue::String(column.name_in_files().to_owned());
+            let id = MetadataValue::Number(id);
+            for (key, value) in [(PHYSICAL_NAME, name), (COLUMN_ID, id)] {
+                field.metadata.insert(key.into(), value);
+            }
+        }
+        fields.push(field);
+    }
+    let schema = StructType::try_new(fields).map_err(|error| failed(error.to_string()))?;
+    Ok((schema, definition.maps_columns().then_some(last)))
+}
+
+/// The highest id a column of the table ever had.
+fn last_id(current: &EagerSnapshot) -> Option<i64> {
+    let said = current.metadata().configuration().get(LAST_COLUMN_ID);
+    let schema = current.schema();
+    let used = schema.fields().filter_map(StructField::column_mapping_id);
+    said.and_then(|said| said.parse().ok())
+        .into_iter()
+        .chain(used)
+        .max()
+}
+
+/// The types a column had before the one it has, as the log tells them.
+fn type_changes(
+    before: Option<&StructField>,
+    field: &StructField,
+) -> Result<Option<MetadataValue>, LakeError> {
+    let Some(before) = before else {
+        return Ok(None);
+    };
+    let known = before.get_config_value(&ColumnMetadataKey::TypeChanges);
+    if before.data_type() == field.data_type() {
+        return Ok(known.cloned());
+    }
+    let mut changes = match known.map(to_json).transpose()? {
+        Some(Value::Array(changes)) => changes,
+        _ => Vec::new(),
+    };
+    changes.push(json!({
+        "fromType": to_json(before.data_type())?,
+        "toType": to_json(field.data_type())?,
+    }));
+    Ok(Some(MetadataValue::Other(Value::Array(changes))))
+}
+
+/// Whether Delta lets a column of one stored type become one of another while files keep the old.
+pub fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType as T;
+    let room = |digits: u8, precision: u8, scale: i8| {
+        i16::from(precision) - i16::from(scale) >= i16::from(digits)
+    };
+    match (from, to) {
+        (T::Int8, T::Int16 | T::Int32 | T::Int64 | T::Float64)
+        | (T::Int16, T::Int32 | T::Int64 | T::Float64)
+        | (T::Int32, T::Int64 | T::Float64)
+        | (T::Float32, T::Float64)
+        | (T::Date32, T::Timestamp(TimeUnit::Microsecond, None)) => true,
+        (T::Int8 | T::Int16 | T::Int32, T::Decimal128(precision, scale)) => {
+            room(10, *precision, *scale)
+        }
+        (T::Int64, T::Decimal128(precision, scale)) => room(20, *precision, *scale),
+        (T::Decimal128(precision, scale), T::Decimal128(wider, finer)) => {
+            let (more, finer) = (i16::from(*wider) - i16::from(*precision), finer - scale);
+            finer >= 0 && more >= i16::from(finer)
+        }
+        _ => false,
+    }
 }
 
 /// The `metaData` action of a table. A changed table keeps the id and the birthday of `current`.
 pub(super) fn action(
     definition: &TableDefinition,
     schema_name: &str,
-    current: Option<&Metadata>,
+    snapshot: Option<&EagerSnapshot>,
 ) -> Result<Value, LakeError> {
+    let current = snapshot.map(EagerSnapshot::metadata);
     let failed = |error: serde_json::Error| LakeError::Encode {
         reason: error.to_string(),
     };
@@ -89,7 +193,14 @@ pub(super) fn action(
         DEFINITION.into(),
         serde_json::to_string(&stored).map_err(failed)?,
     );
-    let schema = kernel_schema(definition)?;
+    let (schema, last_id) = kernel_schema(definition, snapshot)?;
+    if let Some(last_id) = last_id {
+        configuration.insert(names::MODE.into(), "name".into());
+        configuration.insert(LAST_COLUMN_ID.into(), last_id.to_string());
+    }
+    if schema.fields().any(has_type_changes) {
+        configuration.insert(TYPE_WIDENING.into(), "true".into());
+    }
     Ok(json!({
         "metaData": {
             "id": current
@@ -116,28 +227,32 @@ pub(super) fn definition_of(metadata: &Metadata) -> Option<StoredDefinition> {
 /// `None` when `current` allows it already.
 pub(super) fn protocol_action(
     definition: &TableDefinition,
-    current: Option<&Protocol>,
+    current: Option<&EagerSnapshot>,
 ) -> Result<Option<Value>, LakeError> {
-    const TIMESTAMP_NTZ: &str = "timestampNtz";
     let schema = log_schema(definition)?;
-    let needs_feature = schema
-        .fields()
-        .iter()
-        .any(|field| has_timestamp_ntz(field.data_type()));
-    let Some(current) = current else {
-        return Ok(Some(if needs_feature {
-            json!({ "protocol": {
-                "minReaderVersion": 3, "minWriterVersion": 7,
-                "readerFeatures": [TIMESTAMP_NTZ], "writerFeatures": [TIMESTAMP_NTZ],
-            }})
-        } else {
-            json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } })
-        }));
+    let (columns, _) = kernel_schema(definition, current)?;
+    let mut stored = schema.fields().iter().map(|field| field.data_type());
+    let needed = [
+        ("timestampNtz", stored.any(has_timestamp_ntz)),
+        ("columnMapping", definition.maps_columns()),
+        ("typeWidening", columns.fields().any(has_type_changes)),
+    ];
+    let before = match current {
+        Some(current) => to_json(current.protocol())?,
+        None => json!({ "minReaderVersion": 1, "minWriterVersion": 2 }),
     };
-    if !needs_feature {
-        return Ok(None);
+    let mut protocol = before.clone();
+    for (feature, _) in needed.iter().filter(|(_, needed)| *needed) {
+        add_feature(&mut protocol, feature);
     }
-    with_feature(current, TIMESTAMP_NTZ)
+    let same = current.is_some() && protocol == before;
+    Ok((!same).then(|| json!({ "protocol": protocol })))
+}
+
+fn has_type_changes(field: &StructField) -> bool {
+    field
+        .get_config_value(&ColumnMetadataKey::TypeChanges)
+        .is_some()
 }
 
 /// The `protocol` action that adds a feature readers must know; `None` when it is there.
@@ -154,12 +269,16 @@ fn add_feature(protocol: &mut Value, feature: &str) {
     if protocol["minWriterVersion"].as_i64() < Some(7) {
         protocol["writerFeatures"] = json!(["appendOnly"]);
     }
+    let maps_columns = protocol["minReaderVersion"] == 2;
     protocol["minReaderVersion"] = json!(3);
     protocol["minWriterVersion"] = json!(7);
+    let implied = maps_columns.then_some("columnMapping");
     for list in ["readerFeatures", "writerFeatures"] {
         let mut features: Vec<Value> = protocol[list].as_array().cloned().unwrap_or_default();
-        if !features.iter().any(|known| known == feature) {
-            features.push(json!(feature));
+        for feature in implied.into_iter().chain([feature]) {
+            if !features.iter().any(|known| known == feature) {
+                features.push(json!(feature));
+            }
         }
         protocol[list] = Value::Array(features);
     }

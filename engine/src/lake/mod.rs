@@ -17,6 +17,9 @@ mod copy_on_write;
 mod deletion;
 mod encoder;
 mod error;
+mod features;
+#[cfg(test)]
+mod features_tests;
 mod feed;
 #[cfg(test)]
 mod interop_tests;
@@ -27,6 +30,7 @@ mod key_index_tests;
 mod maintenance;
 mod metadata;
 mod moves;
+mod names;
 mod partition;
 mod places;
 mod provider;
@@ -56,6 +60,8 @@ pub use error::LakeError;
 pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
 pub use key_index::{Asked, Located};
 pub use maintenance::{Compaction, Upkeep};
+pub use metadata::widens;
+pub use names::FileNames;
 pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};
 pub use snapshot::{DataFile, TableSnapshot, Uncommitted};
 pub(crate) use store::StoreLocation;

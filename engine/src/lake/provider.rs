@@ -17,6 +17,7 @@ use boathouse_catalog::types::ColumnType;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
@@ -24,7 +25,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::{
     CachedParquetFileReaderFactory, ParquetAccessPlan, RowGroupAccess, metadata::DFParquetMetadata,
 };
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::SessionState;
@@ -32,6 +35,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions as physical;
+use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -41,7 +46,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use super::snapshot::{DataFile, TableSnapshot};
-use super::{Asked, LakeError, LakeTable, Located};
+use super::{Asked, FileNames, LakeError, LakeTable, Located};
 
 /// One snapshot of a table as a relation of a query plan.
 #[derive(Debug, Clone)]
@@ -369,13 +374,7 @@ impl TableProvider for DeltaProvider {
             .with_virtual_columns(virtual_fields)
             .build();
         let scan_schema = Arc::clone(table_schema.table_schema());
-        let indices: Vec<usize> = match projection {
-            Some(projection) => projection.clone(),
-            None => (0..logical.fields().len()).collect(),
-        }
-        .into_iter()
-        .map(|index| scan_schema.index_of(logical.field(index).name()))
-        .collect::<Result<_, _>>()?;
+        let columns = Columns::new(self.snapshot.names(), logical, projection, &scan_schema)?;
 
         if let Some(located) = self.located(state, filters).await? {
             let mut narrowed = self.clone();
@@ -384,7 +383,8 @@ impl TableProvider for DeltaProvider {
             narrowed.only = Some(rows.map(|(path, rows)| (path, Some(rows))).collect());
             return narrowed.scan(state, projection, filters, limit).await;
         }
-        let predicate = match conjunction(filters.to_vec()) {
+        let filters = &columns.in_files(filters)?;
+        let predicate = match conjunction(filters.clone()) {
             Some(filter) => {
                 let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
                 Some(state.create_physical_expr(filter, &schema)?)
@@ -396,8 +396,7 @@ impl TableProvider for DeltaProvider {
             files = enough_for(files, limit);
         }
         if files.is_empty() {
-            let projected = Arc::new(scan_schema.project(&indices)?);
-            return Ok(Arc::new(EmptyExec::new(projected)));
+            return Ok(Arc::new(EmptyExec::new(columns.projected)));
         }
 
         let (_, root) = self.table.store();
@@ -427,7 +426,7 @@ impl TableProvider for DeltaProvider {
             state,
             table_schema,
             (partitioned, statistics),
-            indices,
+            &columns,
             (filters, limit),
         )
     }
@@ -540,13 +539,65 @@ fn cannot_fail(filter: &Expr) -> bool {
     }
 }
 
+/// The columns of a scan: what a plan calls them, where files have them.
+pub(super) struct Columns {
+    names: FileNames,
+    /// What comes out.
+    pub projected: SchemaRef,
+    projection: ProjectionExprs,
+}
+
+impl Columns {
+    /// The columns `projection` of `logical`, or all, found in `scanned` by what files call them.
+    pub fn new(
+        names: &FileNames,
+        logical: &SchemaRef,
+        projection: Option<&Vec<usize>>,
+        scanned: &SchemaRef,
+    ) -> Result<Self, DataFusionError> {
+        let projected = match projection {
+            Some(projection) => Arc::new(logical.project(projection)?),
+            None => Arc::clone(logical),
+        };
+        let columns = projected.fields().iter().map(|field| {
+            let in_files = names.of_column(field.name());
+            let column = physical::Column::new(in_files, scanned.index_of(in_files)?);
+            Ok(ProjectionExpr::new(Arc::new(column), field.name()))
+        });
+        let projection = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
+        Ok(Self {
+            names: names.clone(),
+            projected,
+            projection: ProjectionExprs::new(projection),
+        })
+    }
+
+    /// Filters by what files call the columns.
+    pub fn in_files(&self, filters: &[Expr]) -> Result<Vec<Expr>, DataFusionError> {
+        if !self.names.differ() {
+            return Ok(filters.to_vec());
+        }
+        let renamed = |expr: Expr| match expr {
+            Expr::Column(mut column) => {
+                column.name = self.names.of_column(&column.name).to_owned();
+                Ok(Transformed::yes(Expr::Column(column)))
+            }
+            other => Ok(Transformed::no(other)),
+        };
+        let filters = filters.iter().cloned();
+        filters
+            .map(|filter| filter.transform(renamed).data())
+            .collect()
+    }
+}
+
 /// Scans files of a table with DataFusion's own Parquet source.
 pub(super) fn parquet_scan(
     table: &LakeTable,
     state: &dyn Session,
     table_schema: TableSchema,
     (files, statistics): (Vec<PartitionedFile>, Statistics),
-    projection: Vec<usize>,
+    columns: &Columns,
     (filters, limit): (&[Expr], Option<usize>),
 ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
     let (store, _) = table.store();
@@ -561,7 +612,8 @@ pub(super) fn parquet_scan(
     };
     // Decoding the filter's columns first, and of the others only the rows that pass, is worth it where the
     // others are many. Of an error met there only the words are left, so a filter that can fail stays above.
-    let late = projection.len() >= LATE_COLUMNS_MIN && filters.iter().all(cannot_fail);
+    let late =
+        columns.projected.fields().len() >= LATE_COLUMNS_MIN && filters.iter().all(cannot_fail);
     options.global.pushdown_filters = late;
     options.global.reorder_filters = late;
     // The filter comes from the FilterExec above, with the dynamic ones.
@@ -576,10 +628,11 @@ pub(super) fn parquet_scan(
         0 | 1 => vec![FileGroup::new(files)],
         partitions => FileGroup::new(files).split_files(partitions),
     };
-    let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
+    let projected = source.try_pushdown_projection(&columns.projection)?;
+    let source = projected.unwrap_or_else(|| Arc::new(source));
+    let config = FileScanConfigBuilder::new(store_url, source)
         .with_file_groups(groups)
         .with_statistics(statistics)
-        .with_projection_indices(Some(projection))?
         .with_limit(limit)
         .build();
     Ok(DataSourceExec::from_data_source(config))

@@ -20,7 +20,7 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 
 use super::deletion::WrittenVectors;
-use super::{LakeError, WrittenFile, metadata, partition, statistics};
+use super::{FileNames, LakeError, WrittenFile, features, metadata, partition, statistics};
 
 /// One live data file.
 #[derive(Debug)]
@@ -71,17 +71,25 @@ impl DataFile {
             .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok())
             .map_or(Precision::Absent, Precision::Exact);
         Self {
+            rows_deleted,
+            deleted_here: Some(Arc::clone(rows)),
+            ..self.with_statistics(Arc::new(statistics))
+        }
+    }
+
+    fn with_statistics(&self, statistics: Arc<Statistics>) -> Self {
+        Self {
             path: self.path.clone(),
             size: self.size,
             modified_milliseconds: self.modified_milliseconds,
             rows_stored: self.rows_stored,
-            rows_deleted,
+            rows_deleted: self.rows_deleted,
             partition: self.partition.clone(),
             partition_text: self.partition_text.clone(),
             deletion_vector: self.deletion_vector.clone(),
-            deleted_here: Some(Arc::clone(rows)),
+            deleted_here: self.deleted_here.clone(),
             tags: self.tags.clone(),
-            statistics: Arc::new(statistics),
+            statistics,
         }
     }
 
@@ -140,15 +148,58 @@ impl Uncommitted {
     }
 }
 
+/// Where the columns of a table are found.
+struct Layout {
+    schema: SchemaRef,
+    file_schema: SchemaRef,
+    partition_fields: Vec<FieldRef>,
+}
+
+impl Layout {
+    /// Fails with the name of a partition column that is none of `columns`.
+    fn new(
+        columns: Vec<FieldRef>,
+        partition_by: &[String],
+        names: &FileNames,
+    ) -> Result<Self, String> {
+        let in_files = |field: &FieldRef| match names.of_column(field.name()) {
+            name if name == field.name() => Arc::clone(field),
+            name => Arc::new(Field::clone(field).with_name(name)),
+        };
+        let in_file = |field: &&FieldRef| !partition_by.contains(field.name());
+        let file_fields: Vec<FieldRef> = columns.iter().filter(in_file).map(in_files).collect();
+        let partition_fields = partition_by
+            .iter()
+            .map(|name| {
+                let mut columns = columns.iter();
+                let column = columns.find(|field| field.name() == name);
+                column.map(in_files).ok_or_else(|| name.clone())
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            schema: Arc::new(Schema::new(columns)),
+            file_schema: Arc::new(Schema::new(file_fields)),
+            partition_fields,
+        })
+    }
+
+    fn scanned(file_schema: &Schema, partition_fields: &[FieldRef]) -> Schema {
+        let fields = file_schema.fields().iter().chain(partition_fields);
+        Schema::new(fields.cloned().collect::<Vec<_>>())
+    }
+}
+
 /// A table as of one version.
 pub struct TableSnapshot {
     version: i64,
     /// Table column order, in-memory types; every column nullable, for other writers share files.
     schema: SchemaRef,
     partition_by: Vec<String>,
-    /// What files hold, then what partition values say: the order a scan works in.
+    /// What files hold, then what partition values say: the order a scan works in. Columns are called as
+    /// in the files.
     pub(super) file_schema: SchemaRef,
     pub(super) partition_fields: Vec<FieldRef>,
+    names: FileNames,
     files: Vec<Arc<DataFile>>,
     pub(super) delta: EagerSnapshot,
     pub(super) log_store: LogStoreRef,
@@ -173,48 +224,32 @@ impl TableSnapshot {
         before: Option<&TableSnapshot>,
     ) -> Result<Self, LakeError> {
         let location = log_store.root_url().to_string();
-        deltalake_core::kernel::transaction::PROTOCOL
-            .can_read_from_protocol(delta.protocol())
-            .map_err(|error| LakeError::Unsupported {
-                location: location.clone(),
-                feature: error.to_string(),
-            })?;
+        features::check_readable(delta.protocol(), &location)?;
         let columns: Vec<FieldRef> = delta
             .arrow_schema()
             .fields()
             .iter()
             .map(|field| Arc::new(logical_field(field)))
             .collect();
-        let schema = Arc::new(Schema::new(columns.clone()));
         let partition_by: Vec<String> = delta
             .metadata()
             .partition_columns()
             .iter()
             .map(ToString::to_string)
             .collect();
-        let file_fields: Vec<FieldRef> = columns
-            .iter()
-            .filter(|field| !partition_by.contains(field.name()))
-            .cloned()
-            .collect();
-        let partition_fields = partition_by
-            .iter()
-            .map(|name| {
-                schema
-                    .field_with_name(name)
-                    .map(|field| Arc::new(field.clone()))
-                    .map_err(|_| LakeError::Damaged {
-                        location: location.clone(),
-                        reason: format!("partition column \"{name}\" is not in its schema"),
-                    })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let names = FileNames::of_log(&delta, &location)?;
+        let layout =
+            Layout::new(columns, &partition_by, &names).map_err(|name| LakeError::Damaged {
+                location: location.clone(),
+                reason: format!("partition column \"{name}\" is not in its schema"),
+            })?;
         let mut snapshot = Self {
             version: i64::try_from(delta.version()).unwrap_or(i64::MAX),
-            schema,
+            schema: layout.schema,
             partition_by,
-            file_schema: Arc::new(Schema::new(file_fields)),
-            partition_fields,
+            file_schema: layout.file_schema,
+            partition_fields: layout.partition_fields,
+            names,
             files: Vec::new(),
             delta,
             log_store,
@@ -230,7 +265,7 @@ impl TableSnapshot {
         location: &str,
     ) -> Result<Vec<Arc<DataFile>>, LakeError> {
         let known: HashMap<&str, &Arc<DataFile>> = before
-            .filter(|before| before.schema == self.schema)
+            .filter(|before| before.schema == self.schema && before.names == self.names)
             .map(|before| {
                 before
                     .files
@@ -294,17 +329,7 @@ impl TableSnapshot {
                 *file = Arc::new(file.without(rows));
             }
         }
-        Ok(Self {
-            version: self.version,
-            schema: Arc::clone(&self.schema),
-            partition_by: self.partition_by.clone(),
-            file_schema: Arc::clone(&self.file_schema),
-            partition_fields: self.partition_fields.clone(),
-            files,
-            delta: self.delta.clone(),
-            log_store: Arc::clone(&self.log_store),
-            is_committed: false,
-        })
+        Ok(self.with_files(files))
     }
 
     /// The table with some of its files only.
@@ -315,6 +340,7 @@ impl TableSnapshot {
             partition_by: self.partition_by.clone(),
             file_schema: Arc::clone(&self.file_schema),
             partition_fields: self.partition_fields.clone(),
+            names: self.names.clone(),
             files,
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
@@ -328,53 +354,64 @@ impl TableSnapshot {
         self.with_files(files.cloned().collect())
     }
 
-    /// The table with the columns its transaction has added to it, NULL in every row.
-    pub fn with_columns(&self, definition: &TableDefinition) -> Option<Self> {
-        let added: Vec<FieldRef> = definition
-            .columns
-            .iter()
-            .filter(|column| self.schema.field_with_name(&column.name).is_err())
-            .map(|column| Arc::new(column.column_type.to_field(&column.name, true)))
+    /// The table with the columns that a definition gives it which the log has not followed yet: its own
+    /// transaction's. `None` when they are what the log says. A column that only the log has stays.
+    pub fn as_defined(&self, definition: &TableDefinition) -> Option<Self> {
+        let mut names = BTreeMap::new();
+        let mut columns = Vec::with_capacity(definition.columns.len());
+        let mut add = |field: Field, in_files: &str| {
+            names.insert(field.name().clone(), in_files.to_owned());
+            columns.push(Arc::new(field));
+        };
+        for field in self.schema.fields() {
+            let in_files = self.names.of_column(field.name());
+            let mut defined = definition.columns.iter();
+            match defined.find(|column| column.name_in_files() == in_files) {
+                Some(column) if ColumnType::from_field(field) == column.column_type => {
+                    add(Field::clone(field).with_name(&column.name), in_files);
+                }
+                Some(column) => add(column.column_type.to_field(&column.name, true), in_files),
+                None if definition
+                    .dropped_columns
+                    .iter()
+                    .any(|name| name == in_files) => {}
+                None => add(Field::clone(field), in_files),
+            }
+        }
+        let fields = self.schema.fields().iter();
+        let known: HashSet<&str> = fields
+            .map(|field| self.names.of_column(field.name()))
             .collect();
-        if added.is_empty() {
+        for column in &definition.columns {
+            if !known.contains(column.name_in_files()) {
+                let field = column.column_type.to_field(&column.name, true);
+                add(field, column.name_in_files());
+            }
+        }
+        if self.schema.fields().iter().eq(&columns) {
             return None;
         }
-        let extended = |schema: &SchemaRef| -> SchemaRef {
-            let fields = schema
-                .fields()
-                .iter()
-                .chain(&added)
-                .cloned()
-                .collect::<Vec<_>>();
-            Arc::new(Schema::new(fields))
+        let names = FileNames::from(names);
+        let now = |name: &String| {
+            let in_files = self.names.of_column(name);
+            let mut columns = columns.iter().map(|column| column.name());
+            columns.find(|name| names.of_column(name) == in_files)
         };
-        let schema = extended(&self.schema);
-        let files = self
-            .files
-            .iter()
-            .map(|file| {
-                Arc::new(DataFile {
-                    path: file.path.clone(),
-                    size: file.size,
-                    modified_milliseconds: file.modified_milliseconds,
-                    rows_stored: file.rows_stored,
-                    rows_deleted: file.rows_deleted,
-                    partition: file.partition.clone(),
-                    partition_text: file.partition_text.clone(),
-                    deletion_vector: file.deletion_vector.clone(),
-                    deleted_here: file.deleted_here.clone(),
-                    tags: file.tags.clone(),
-                    statistics: Arc::new(Statistics::new_unknown(&schema)),
-                })
-            })
-            .collect();
+        let partition_by: Vec<String> = self.partition_by.iter().filter_map(now).cloned().collect();
+        let layout = Layout::new(columns, &partition_by, &names).ok()?;
+        let scanned = Layout::scanned(&layout.file_schema, &layout.partition_fields);
+        let files = self.files.iter().map(|file| {
+            let statistics = Arc::new(Statistics::new_unknown(&scanned));
+            Arc::new(file.with_statistics(statistics))
+        });
         Some(Self {
             version: self.version,
-            file_schema: extended(&self.file_schema),
-            schema,
-            partition_by: self.partition_by.clone(),
-            partition_fields: self.partition_fields.clone(),
-            files,
+            schema: layout.schema,
+            partition_by,
+            file_schema: layout.file_schema,
+            partition_fields: layout.partition_fields,
+            names,
+            files: files.collect(),
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
             is_committed: false,
@@ -514,6 +551,11 @@ impl TableSnapshot {
 
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// What the files call the columns.
+    pub fn names(&self) -> &FileNames {
+        &self.names
     }
 
     /// The columns in the table's order; fields carry their [`ColumnType`].

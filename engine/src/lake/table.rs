@@ -25,7 +25,7 @@ use super::moves::Moves;
 use super::snapshot::TableSnapshot;
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
-use super::{CommitRequest, Committed, LakeError, MetadataChange};
+use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features};
 
 const CHECKPOINT_EVERY: i64 = 100;
 const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
@@ -245,10 +245,11 @@ impl LakeTable {
     pub fn writer(
         &self,
         schema: SchemaRef,
-        partition_by: &[String],
+        (partition_by, names): (&[String], &FileNames),
         options: WriterOptions,
     ) -> Result<AppendWriter, LakeError> {
-        AppendWriter::new(self.place.prefixed(), schema, partition_by, options)
+        let store = self.place.prefixed();
+        AppendWriter::new(store, schema, (partition_by, names), options)
     }
 
     /// Deletes files that were written and never committed. Best effort.
@@ -369,6 +370,15 @@ async fn load(log_store: &LogStoreRef, version: Option<u64>) -> Result<TableSnap
             } => LakeError::NotATable {
                 location: location.clone(),
             },
+            deltalake_core::DeltaTableError::KernelError(error) => {
+                match features::of_kernel_error(&error) {
+                    Some(feature) => LakeError::Unsupported {
+                        location: location.clone(),
+                        feature,
+                    },
+                    None => LakeError::storage("read the log", location.clone(), error),
+                }
+            }
             other => LakeError::storage("read the log", location.clone(), other),
         })?;
     let log_store = Arc::clone(log_store);

@@ -70,7 +70,7 @@ impl Fixture {
             .table
             .writer(
                 schema,
-                &self.definition.partition_by,
+                (&self.definition.partition_by, self.table.cached().names()),
                 WriterOptions::default(),
             )
             .unwrap();
@@ -558,7 +558,7 @@ async fn an_abandoned_write_leaves_nothing() {
     };
     let mut writer = fixture
         .table
-        .writer(fixture.schema(), &[], options)
+        .writer(fixture.schema(), (&[], &FileNames::default()), options)
         .unwrap();
     let batch = RecordBatch::try_new(fixture.schema(), vec![integers(0..10)]).unwrap();
     writer.write(&batch).await.unwrap();
@@ -685,7 +685,11 @@ async fn many_partitions_and_small_limits_lose_no_row() {
     let schema: Arc<Schema> = fixture.schema();
     let mut writer = fixture
         .table
-        .writer(Arc::clone(&schema), &["part".into()], options)
+        .writer(
+            Arc::clone(&schema),
+            (&["part".into()], &FileNames::default()),
+            options,
+        )
         .unwrap();
     for start in (0..20_000).step_by(1_000) {
         let batch = RecordBatch::try_new(

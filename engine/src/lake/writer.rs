@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 
 use super::encoder::{Lanes, RowGroup, encode_error};
 use super::partition::{self, PartitionKey};
-use super::{LakeError, statistics, stored};
+use super::{FileNames, LakeError, statistics, stored};
 
 /// How files are cut.
 #[derive(Debug, Clone)]
@@ -97,6 +97,7 @@ pub struct AppendWriter {
     file_fields: Vec<FieldRef>,
     file_columns: Vec<usize>,
     partition_columns: Vec<usize>,
+    /// As the log calls them.
     partition_names: Vec<String>,
     properties: WriterProperties,
     lanes: Option<Lanes>,
@@ -126,11 +127,12 @@ struct Upload {
 }
 
 impl AppendWriter {
-    /// A writer of files below `store`. `schema` is the table's, in memory types.
+    /// A writer of files below `store`. `schema` is the table's, in memory types; `names` says what the
+    /// files call its columns.
     pub(super) fn new(
         store: Arc<dyn ObjectStore>,
         schema: SchemaRef,
-        partition_by: &[String],
+        (partition_by, names): (&[String], &FileNames),
         options: WriterOptions,
     ) -> Result<Self, LakeError> {
         let partition_columns = partition_by
@@ -146,8 +148,12 @@ impl AppendWriter {
             .collect();
         let file_fields = file_columns
             .iter()
-            .map(|index| stored::file_field(schema.field(*index)).map(Arc::new))
-            .collect::<Result<Vec<FieldRef>, _>>()?;
+            .map(|index| {
+                let field = stored::file_field(schema.field(*index))?;
+                let name = names.of_column(field.name()).to_owned();
+                Ok(Arc::new(field.with_name(name)))
+            })
+            .collect::<Result<Vec<FieldRef>, LakeError>>()?;
         let file_schema = Arc::new(Schema::new(file_fields.clone()));
         let zstd = ZstdLevel::try_new(1).map_err(encode_error)?;
         let properties = WriterProperties::builder()
@@ -165,7 +171,10 @@ impl AppendWriter {
             file_fields,
             file_columns,
             partition_columns,
-            partition_names: partition_by.to_vec(),
+            partition_names: partition_by
+                .iter()
+                .map(|name| names.of_column(name).to_owned())
+                .collect(),
             properties,
             lanes: None,
             open: HashMap::new(),

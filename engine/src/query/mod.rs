@@ -22,6 +22,7 @@ mod files;
 mod guard;
 mod interval;
 mod lateral;
+pub mod mention;
 pub mod naming;
 mod plan;
 mod resolve;

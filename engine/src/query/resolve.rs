@@ -614,7 +614,7 @@ async fn find_named(
             if !pinned {
                 found.versions.push((definition.id, at.version()));
             }
-            if let Some(extended) = (!pinned).then(|| at.with_columns(definition)).flatten() {
+            if let Some(extended) = (!pinned).then(|| at.as_defined(definition)).flatten() {
                 at = Arc::new(extended);
             }
             if let Some(rows) = context.uncommitted.get(&definition.id).filter(|_| !pinned) {

@@ -88,7 +88,7 @@ pub fn redirect(
     (changed && visited.is_ok()).then(|| query.to_string())
 }
 
-fn identifier(name: &str) -> Ident {
+pub(super) fn identifier(name: &str) -> Ident {
     if quote_identifier(name) == name {
         Ident::new(name)
     } else {
