@@ -41,7 +41,11 @@ pub(super) fn rename(
     }
     // DuckDB's delta extension (1.5.5) reads NULL for a partition column that stands behind a column which
     // files call otherwise.
-    let mut behind = definition.columns.iter().skip_while(|one| one.name != from).skip(1);
+    let mut behind = definition
+        .columns
+        .iter()
+        .skip_while(|one| one.name != from)
+        .skip(1);
     if let Some(column) = behind.find(|one| definition.partition_by.contains(&one.name)) {
         return Err(SqlError::unsupported(format!(
             "renaming column \"{from}\", which stands before column \"{}\", by which the table is partitioned",

@@ -11,18 +11,15 @@ use boathouse_sql::statement::{Optimize, Vacuum};
 
 use super::pipeline::leave_block;
 use super::rows::{self, Column};
-use super::{done, rows::fields, upkeep};
+use super::{done, properties, rows::fields, upkeep};
 use crate::error::{SqlError, SqlState};
 use crate::lake::Upkeep;
 use crate::outcome::{Outcome, RowsTag};
 use crate::query;
 use crate::session::Session;
 
-/// How long files that no version needs are kept: Delta's own default.
-const RETENTION_HOURS: u64 = 7 * 24;
-
 /// Younger files may be a running statement's, to be read or yet to be committed.
-const RETENTION_HOURS_MIN: u64 = 1;
+pub(super) const RETENTION_HOURS_MIN: u64 = 1;
 
 pub(super) fn optimize_fields() -> SchemaRef {
     fields(&[
@@ -77,8 +74,8 @@ pub(super) async fn vacuum(session: &mut Session, vacuum: &Vacuum) -> Result<Out
     if vacuum.full {
         return Err(SqlError::unsupported("VACUUM FULL").hint("OPTIMIZE rewrites a table's files"));
     }
-    let hours = vacuum.retain_hours.unwrap_or(RETENTION_HOURS);
-    if hours < RETENTION_HOURS_MIN {
+    let retained = vacuum.retain_hours;
+    if retained.is_some_and(|hours| hours < RETENTION_HOURS_MIN) {
         return Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
             "VACUUM must keep the files of the last hour",
@@ -105,7 +102,8 @@ pub(super) async fn vacuum(session: &mut Session, vacuum: &Vacuum) -> Result<Out
     let mut files = Vec::new();
     for definition in tables {
         let table = session.engine.lake.table(&definition).await?;
-        let retention = Duration::from_secs(hours.saturating_mul(3600));
+        let said = retained.map(|hours| Duration::from_secs(hours.saturating_mul(3600)));
+        let retention = said.unwrap_or_else(|| properties::retention(&definition));
         for file in table.vacuum(retention, vacuum.dry_run).await? {
             names.push(Some(definition.name.clone()));
             files.push(Some(file));

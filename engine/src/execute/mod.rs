@@ -32,6 +32,7 @@ mod open;
 mod pipeline;
 mod planning;
 mod prepared;
+mod properties;
 mod resolve;
 mod role;
 mod rows;

@@ -405,8 +405,7 @@ pub(super) fn check_definition(
             "a table needs a column that it is not partitioned by",
         ));
     }
-    super::upkeep::cluster_by(definition)?;
-    super::keys::check_property(definition)?;
+    super::properties::check(definition)?;
     write::plan_constraints(session, definition)?;
     write::plan_defaults(session, definition)?;
     Ok(())

@@ -2,21 +2,27 @@
 //!
 //! Every few seconds the tables that this process has written to or read are looked at, as far as they have
 //! changed. One is rewritten at a time. Another writer in the way wins; the table is looked at again
-//! after its next change.
+//! after its next change. Once a day, and soon after it was opened, a table loses the files that no version
+//! within its retention needs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::types::ColumnType;
 
+use super::properties;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{LakeError, Upkeep};
 use crate::query;
 
 const TICK: Duration = Duration::from_secs(5);
+
+/// From when a table was first seen open to its first VACUUM, and from one to the next.
+const VACUUM_FIRST: Duration = Duration::from_secs(600);
+const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Delta's property that keeps a table from being rewritten unasked when it is `false`.
 pub(super) const AUTO_COMPACT: &str = "delta.autoOptimize.autoCompact";
@@ -47,6 +53,7 @@ async fn run(engine: Weak<Engine>) {
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen: HashMap<ObjectId, i64> = HashMap::new();
+    let mut vacuums: HashMap<ObjectId, Instant> = HashMap::new();
     loop {
         clock.tick().await;
         let Some(engine) = engine.upgrade() else {
@@ -54,7 +61,11 @@ async fn run(engine: Weak<Engine>) {
         };
         let snapshot = engine.catalog.snapshot();
         seen.retain(|id, _| snapshot.table_by_id(*id).is_some());
+        vacuums.retain(|id, _| snapshot.table_by_id(*id).is_some());
         for definition in snapshot.tables() {
+            if is_due(&mut vacuums, definition.id, Instant::now()) {
+                vacuum(&engine, definition).await;
+            }
             match keep(&engine, definition, seen.get(&definition.id).copied()).await {
                 Ok(version) => {
                     seen.extend(version.map(|version| (definition.id, version)));
@@ -67,6 +78,40 @@ async fn run(engine: Weak<Engine>) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Whether a table's turn has come, and then notes when the next one is.
+fn is_due(vacuums: &mut HashMap<ObjectId, Instant>, id: ObjectId, now: Instant) -> bool {
+    let next = vacuums.entry(id).or_insert(now + VACUUM_FIRST);
+    let due = *next <= now;
+    if due {
+        *next = now + VACUUM_EVERY;
+    }
+    due
+}
+
+/// Deletes the files of a table that no version within its retention needs.
+async fn vacuum(engine: &Engine, definition: &TableDefinition) {
+    let off = definition.properties.get(properties::AUTO_VACUUM);
+    if off.is_some_and(|value| value == "false") {
+        return;
+    }
+    let Some(table) = engine.lake.opened(&definition.location).await else {
+        return;
+    };
+    match table.vacuum(properties::retention(definition), false).await {
+        Ok(files) if files.is_empty() => {}
+        Ok(files) => {
+            tracing::info!(
+                table = definition.name,
+                files = files.len(),
+                "old files were deleted"
+            );
+        }
+        Err(error) => {
+            tracing::warn!(table = definition.name, %error, "could not delete old files");
         }
     }
 }
@@ -156,4 +201,21 @@ pub(super) fn checked(
         }
     }
     Ok(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_loses_old_files_once_a_day() {
+        let (mut vacuums, start) = (HashMap::new(), Instant::now());
+        let id = ObjectId(16384);
+        let mut due = |seconds| is_due(&mut vacuums, id, start + Duration::from_secs(seconds));
+        let times = [0, 599, 600, 605, 86_399, 87_000, 87_005];
+        assert_eq!(
+            times.map(&mut due),
+            [false, false, true, false, false, true, false]
+        );
+    }
 }

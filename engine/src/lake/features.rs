@@ -123,9 +123,11 @@ fn column_uses(field: &StructField) -> Option<String> {
 /// The feature that keeps the kernel from reading a log at all, if that is what is wrong.
 pub(super) fn of_kernel_error(error: &delta_kernel::Error) -> Option<String> {
     match error {
-        delta_kernel::Error::MaxCatalogVersion(_) => {
-            Some(format!("{} or {}", Feature::CatalogManaged, Feature::CatalogOwnedPreview))
-        }
+        delta_kernel::Error::MaxCatalogVersion(_) => Some(format!(
+            "{} or {}",
+            Feature::CatalogManaged,
+            Feature::CatalogOwnedPreview
+        )),
         delta_kernel::Error::Unsupported(what) => Some(what.clone()),
         _ => None,
     }

@@ -280,7 +280,10 @@ async fn other_readers_see_renamed_and_dropped_columns() {
     let mut columns = definition.columns.iter_mut();
     columns.find(|one| one.name == "a").unwrap().rename("b");
     let mut columns = definition.columns.iter_mut();
-    columns.find(|one| one.name == "part").unwrap().rename("whole");
+    columns
+        .find(|one| one.name == "part")
+        .unwrap()
+        .rename("whole");
     definition.partition_by = vec!["whole".into()];
     definition.add_column(ColumnDefinition::new("a", ColumnType::Integer, true));
     alter(&table, &definition).await;
@@ -291,7 +294,8 @@ async fn other_readers_see_renamed_and_dropped_columns() {
     let read = read_alike(&["deltalake", "duckdb"], place, &options);
     expect![[r#"
         a=NULL | b=10 | id=1 | whole=7
-        a=2000 | b=20 | id=2 | whole=8"#]].assert_eq(&read);
+        a=2000 | b=20 | id=2 | whole=8"#]]
+    .assert_eq(&read);
     let refused = read_by("polars", place, &options).err().unwrap_or_default();
     assert!(refused.contains("columnMapping"), "{refused}");
 }
@@ -319,7 +323,8 @@ async fn a_reader_that_knows_widened_types_sees_the_values() {
     expect![[r#"
         duckdb a=10 | id=1
         duckdb a=5000000000 | id=2
-    "#]].assert_eq(&read);
+    "#]]
+    .assert_eq(&read);
     for reader in ["deltalake", "polars"] {
         let refused = read_by(reader, folder.to_str().unwrap(), &serde_json::json!({}));
         let message = refused.err().unwrap_or_default();

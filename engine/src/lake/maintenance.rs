@@ -22,7 +22,7 @@ use super::cluster::CLUSTER_TAG;
 use super::moves::Move;
 use super::snapshot::DataFile;
 use super::table::version_of;
-use super::{CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
+use super::{AsOf, CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
 
 /// Files below this share of the target size are put together.
 const SMALL_PERCENT: u64 = 75;
@@ -191,8 +191,9 @@ impl LakeTable {
         Ok(moved)
     }
 
-    /// Deletes the files that neither the newest version nor one that was the newest within
-    /// `retention` needs, and that are older than it. Gives their paths; `dry_run` deletes nothing.
+    /// Deletes the files that neither the newest version, nor one that was the newest within
+    /// `retention`, nor one that a query of this process is reading needs, and that are older than it. Gives
+    /// their paths; `dry_run` deletes nothing.
     pub async fn vacuum(
         &self,
         retention: Duration,
@@ -230,11 +231,16 @@ impl LakeTable {
         Ok(unneeded.into_iter().map(|path| path.to_string()).collect())
     }
 
-    /// The files of the newest version, and those removed since a time.
+    /// The files of the newest version and of those in use, and those removed since a time.
     async fn needed_since(&self, cutoff: i64) -> Result<HashSet<String>, LakeError> {
-        let snapshot = self.snapshot(None).await?;
+        let mut snapshots = vec![self.snapshot(None).await?];
+        for version in self.versions_in_use() {
+            if version != snapshots[0].version() {
+                snapshots.push(self.snapshot(Some(AsOf::Version(version))).await?);
+            }
+        }
         let mut needed = HashSet::new();
-        for file in snapshot.files() {
+        for file in snapshots.iter().flat_map(|snapshot| snapshot.files()) {
             needed.insert(file.path.clone());
             if let Some(vector) = &file.deletion_vector {
                 needed.extend(self.path_of_vector(vector)?);

@@ -248,6 +248,7 @@ impl DeltaProvider {
         let mut partitioned = PartitionedFile::new_from_meta(meta);
         partitioned.partition_values = file.partition.clone();
         partitioned.statistics = Some(Arc::clone(&file.statistics));
+        partitioned = partitioned.with_extension(Arc::clone(&self.snapshot.in_use));
         if let Some(access) = access {
             partitioned = partitioned.with_extension(access);
         }

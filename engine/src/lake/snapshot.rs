@@ -205,7 +205,13 @@ pub struct TableSnapshot {
     pub(super) log_store: LogStoreRef,
     /// Whether it is what the log says, with all files and nothing of a transaction.
     pub(super) is_committed: bool,
+    /// Alive as long as somebody may still read this version.
+    pub(super) in_use: Arc<InUse>,
 }
+
+/// A version that somebody may still read.
+#[derive(Debug)]
+pub(super) struct InUse(pub i64);
 
 impl std::fmt::Debug for TableSnapshot {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -243,8 +249,9 @@ impl TableSnapshot {
                 location: location.clone(),
                 reason: format!("partition column \"{name}\" is not in its schema"),
             })?;
+        let version = i64::try_from(delta.version()).unwrap_or(i64::MAX);
         let mut snapshot = Self {
-            version: i64::try_from(delta.version()).unwrap_or(i64::MAX),
+            version,
             schema: layout.schema,
             partition_by,
             file_schema: layout.file_schema,
@@ -254,6 +261,7 @@ impl TableSnapshot {
             delta,
             log_store,
             is_committed: true,
+            in_use: Arc::new(InUse(version)),
         };
         snapshot.files = snapshot.read_files(before, &location)?;
         Ok(snapshot)
@@ -345,6 +353,7 @@ impl TableSnapshot {
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
             is_committed: false,
+            in_use: Arc::clone(&self.in_use),
         }
     }
 
@@ -415,6 +424,7 @@ impl TableSnapshot {
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
             is_committed: false,
+            in_use: Arc::clone(&self.in_use),
         })
     }
 

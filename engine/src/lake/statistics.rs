@@ -5,7 +5,7 @@
 //! that can be raised. A float column that held a NaN gets no bounds: NaN sorts above every number
 //! in a comparison but is ignored by the footer's bounds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef};
@@ -14,25 +14,64 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
 };
+use boathouse_catalog::definitions::TableDefinition;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 
 /// As many columns as other Delta writers keep statistics of.
 const COLUMNS_MAX: usize = 32;
+const FIRST_COLUMNS: &str = "delta.dataSkippingNumIndexedCols";
+const NAMED_COLUMNS: &str = "delta.dataSkippingStatsColumns";
+
+/// The columns of a table that files get statistics of, by their places in `schema`: those that its properties
+/// name, or the first; and those it is looked up or sorted by.
+pub(super) fn columns_of(
+    properties: &HashMap<String, String>,
+    definition: Option<&TableDefinition>,
+    schema: &Schema,
+) -> HashSet<usize> {
+    let first = properties.get(FIRST_COLUMNS);
+    let first = first.and_then(|first| first.parse::<i64>().ok());
+    let first = first.map_or(COLUMNS_MAX, |first| {
+        usize::try_from(first).unwrap_or(usize::MAX)
+    });
+    let place = |name: &str| schema.index_of(name).ok();
+    let mut columns: HashSet<usize> = match properties.get(NAMED_COLUMNS) {
+        Some(named) => {
+            let named = named.split(',').map(|name| name.trim().trim_matches('`'));
+            named.filter_map(place).collect()
+        }
+        None => (0..schema.fields().len()).take(first).collect(),
+    };
+    if let Some(definition) = definition {
+        let key = definition.primary_key.iter().flat_map(|key| &key.columns);
+        let sorted = definition.properties.get("cluster_by");
+        let sorted = sorted
+            .iter()
+            .flat_map(|names| names.split(','))
+            .map(str::trim);
+        columns.extend(key.map(String::as_str).chain(sorted).filter_map(place));
+    }
+    columns
+}
 const STRING_CHARACTERS_MAX: usize = 32;
 
-/// The `stats` of an Add action as JSON text. `without_bounds` names columns whose footer bounds
-/// must not be used.
+/// The `stats` of an Add action as JSON text, of the columns of a file for which `wanted` is true.
+/// `without_bounds` names columns whose footer bounds must not be used.
 pub(super) fn of_file(
     schema: &Schema,
     metadata: &ParquetMetaData,
+    wanted: &[bool],
     without_bounds: &HashSet<usize>,
 ) -> String {
     let rows = metadata.file_metadata().num_rows();
     let mut minima = Vec::new();
     let mut maxima = Vec::new();
     let mut nulls = Vec::new();
-    for (index, field) in schema.fields().iter().take(COLUMNS_MAX).enumerate() {
+    for (index, field) in schema.fields().iter().enumerate() {
+        if !wanted.get(index).is_some_and(|wanted| *wanted) {
+            continue;
+        }
         let Ok(converter) = StatisticsConverter::try_new(
             field.name(),
             schema,

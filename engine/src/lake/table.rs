@@ -5,8 +5,8 @@
 //! written every [`CHECKPOINT_EVERY`] versions by whoever made that version, who also deletes log entries
 //! that are too old; losing one costs time, never rows.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTable;
@@ -22,10 +22,10 @@ use serde_json::Value;
 use super::deletion::{self, VectorCache};
 use super::key_index::{IndexBudget, KeyIndex};
 use super::moves::Moves;
-use super::snapshot::TableSnapshot;
+use super::snapshot::{InUse, TableSnapshot};
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
-use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features};
+use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features, statistics};
 
 const CHECKPOINT_EVERY: i64 = 100;
 const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
@@ -67,6 +67,8 @@ pub struct LakeTable {
     pub(super) commit_queue: tokio::sync::Mutex<()>,
     pub(super) vectors: VectorCache,
     pub(super) moves: Mutex<Moves>,
+    /// Versions that queries may be reading.
+    in_use: Mutex<Vec<Weak<InUse>>>,
     /// By the columns of the key.
     pub(super) indexes: Mutex<HashMap<Vec<String>, Arc<KeyIndex>>>,
     pub(super) budget: Arc<IndexBudget>,
@@ -102,6 +104,7 @@ impl LakeTable {
     pub(super) async fn open(place: StoreLocation, shared: Shared) -> Result<Arc<Self>, LakeError> {
         let log_store = place.log_store();
         let newest = load(&log_store, None).await?;
+        let in_use = Arc::downgrade(&newest.in_use);
         Ok(Arc::new(Self {
             place,
             log_store,
@@ -110,6 +113,7 @@ impl LakeTable {
             commit_queue: tokio::sync::Mutex::default(),
             vectors: shared.vectors,
             moves: Mutex::default(),
+            in_use: Mutex::new(vec![in_use]),
             indexes: Mutex::default(),
             budget: shared.budget,
         }))
@@ -121,12 +125,7 @@ impl LakeTable {
     }
 
     fn newest(&self) -> Arc<TableSnapshot> {
-        Arc::clone(
-            &self
-                .newest
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The newest snapshot known, without looking whether there is a newer one.
@@ -160,7 +159,10 @@ impl LakeTable {
             return Err(missing());
         }
         match load(&self.log_store, Some(number)).await {
-            Ok(snapshot) if snapshot.version() == version => Ok(Arc::new(snapshot)),
+            Ok(snapshot) if snapshot.version() == version => {
+                self.note_use(&snapshot);
+                Ok(Arc::new(snapshot))
+            }
             Ok(_) | Err(LakeError::NotATable { .. }) => Err(missing()),
             Err(error) => Err(error),
         }
@@ -209,11 +211,22 @@ impl LakeTable {
         .await
         .map_err(|error| LakeError::storage("read the log", self.location(), error))??;
         let after = Arc::new(after);
-        *self
-            .newest
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&after);
+        self.note_use(&after);
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         Ok(after)
+    }
+
+    fn note_use(&self, snapshot: &TableSnapshot) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|version| version.strong_count() > 0);
+        in_use.push(Arc::downgrade(&snapshot.in_use));
+    }
+
+    /// The versions that queries of this process may be reading.
+    pub(super) fn versions_in_use(&self) -> BTreeSet<i64> {
+        let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = in_use.iter().filter_map(Weak::upgrade);
+        versions.map(|version| version.0).collect()
     }
 
     async fn has_entry(&self, version: i64) -> Result<bool, LakeError> {
@@ -249,7 +262,12 @@ impl LakeTable {
         options: WriterOptions,
     ) -> Result<AppendWriter, LakeError> {
         let store = self.place.prefixed();
-        AppendWriter::new(store, schema, (partition_by, names), options)
+        let newest = self.newest();
+        let definition = newest.definition().map(|(_, definition)| definition);
+        let (properties, definition) = (newest.properties(), definition.as_ref());
+        let with_statistics = statistics::columns_of(&properties, definition, &schema);
+        let layout = (partition_by, names);
+        AppendWriter::new(store, schema, layout, &with_statistics, options)
     }
 
     /// Deletes files that were written and never committed. Best effort.

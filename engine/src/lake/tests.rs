@@ -797,6 +797,24 @@ async fn optimize_and_vacuum_keep_the_rows_and_nothing_else() {
         .await;
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let all = stored(&fixture).await;
+    // A query of this process may still be reading it.
+    let read = fixture
+        .table
+        .snapshot(Some(AsOf::Version(before)))
+        .await
+        .unwrap();
+    let needed: Vec<&str> = read.files().iter().map(|file| file.path.as_str()).collect();
+    let unneeded = fixture
+        .table
+        .vacuum(std::time::Duration::ZERO, true)
+        .await
+        .unwrap();
+    assert!(
+        !needed
+            .iter()
+            .any(|path| unneeded.iter().any(|gone| gone == path))
+    );
+    drop(read);
     let unneeded = fixture
         .table
         .vacuum(std::time::Duration::ZERO, true)
@@ -959,4 +977,44 @@ async fn old_log_entries_go_once_a_checkpoint_stands_for_them() {
         matches!(gone, Err(LakeError::NoSuchVersion { .. })),
         "{gone:?}"
     );
+}
+
+#[tokio::test]
+async fn named_and_key_columns_have_statistics_wherever_they_stand() {
+    let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let columns: Vec<(&str, ColumnType)> = names
+        .iter()
+        .map(|name| (name.as_str(), ColumnType::Integer))
+        .collect();
+    let schema = arrow::datatypes::Schema::new(
+        names
+            .iter()
+            .map(|name| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Int32, true))
+            .collect::<Vec<_>>(),
+    );
+    let mut definition = definition(&columns, &[]);
+    let of = |properties: &[(&str, &str)], definition: &TableDefinition| {
+        let properties = properties.iter();
+        let properties = properties.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut columns: Vec<usize> =
+            statistics::columns_of(&properties.collect(), Some(definition), &schema)
+                .into_iter()
+                .collect();
+        columns.sort_unstable();
+        columns
+    };
+    assert_eq!(of(&[], &definition), (0..32).collect::<Vec<_>>());
+    definition.primary_key = Some(boathouse_catalog::definitions::KeyConstraint {
+        name: "k".into(),
+        columns: vec!["c39".into()],
+    });
+    definition
+        .properties
+        .insert("cluster_by".into(), "c35, c2".into());
+    let first = ("delta.dataSkippingNumIndexedCols", "2");
+    assert_eq!(of(&[first], &definition), [0, 1, 2, 35, 39]);
+    let named = ("delta.dataSkippingStatsColumns", "c7, `c8`");
+    assert_eq!(of(&[first, named], &definition), [2, 7, 8, 35, 39]);
+    let all = ("delta.dataSkippingNumIndexedCols", "-1");
+    assert_eq!(of(&[all], &definition).len(), 40);
 }

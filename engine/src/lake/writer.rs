@@ -96,6 +96,8 @@ pub struct AppendWriter {
     file_schema: SchemaRef,
     file_fields: Vec<FieldRef>,
     file_columns: Vec<usize>,
+    /// For each of these whether files get statistics of it.
+    with_statistics: Arc<[bool]>,
     partition_columns: Vec<usize>,
     /// As the log calls them.
     partition_names: Vec<String>,
@@ -128,11 +130,12 @@ struct Upload {
 
 impl AppendWriter {
     /// A writer of files below `store`. `schema` is the table's, in memory types; `names` says what the
-    /// files call its columns.
+    /// files call its columns; the columns `with_statistics` get statistics in the log.
     pub(super) fn new(
         store: Arc<dyn ObjectStore>,
         schema: SchemaRef,
         (partition_by, names): (&[String], &FileNames),
+        with_statistics: &HashSet<usize>,
         options: WriterOptions,
     ) -> Result<Self, LakeError> {
         let partition_columns = partition_by
@@ -169,6 +172,10 @@ impl AppendWriter {
             schema,
             file_schema,
             file_fields,
+            with_statistics: file_columns
+                .iter()
+                .map(|index| with_statistics.contains(index))
+                .collect(),
             file_columns,
             partition_columns,
             partition_names: partition_by
@@ -371,10 +378,12 @@ impl AppendWriter {
             return Ok(());
         };
         let file_schema = Arc::clone(&self.file_schema);
+        let wanted = Arc::clone(&self.with_statistics);
         let (open, tail, stats) = tokio::task::spawn_blocking(move || {
             let metadata = open.file.finish().map_err(encode_error)?;
             let tail = std::mem::take(open.file.inner_mut());
-            let stats = statistics::of_file(&file_schema, &metadata, &open.columns_with_nan);
+            let nan = &open.columns_with_nan;
+            let stats = statistics::of_file(&file_schema, &metadata, &wanted, nan);
             Ok::<_, LakeError>((open, tail, stats))
         })
         .await

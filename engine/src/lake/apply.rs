@@ -1,0 +1,626 @@
+//! Applies a stream of changes to a table by its primary key, in one commit.
+//!
+//! ```text
+//! changes in source order -> fold by key -> the last state of each key touched
+//!     rows of these keys in the table (by the index, or by reading the keys) -> deleted by position
+//!     states that are rows, completed from the old row where the source gave some columns only -> new files
+//! deletions + new files + mark of the source -> one commit
+//! ```
+//!
+//! What the table holds is found in one version. A commit that finds rows added since, or rows gone, begins
+//! anew; the files already written are used again unless they hold values of old rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::compute::{interleave, take};
+use arrow::datatypes::{FieldRef, Int32Type, Int64Type, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::TryStreamExt;
+use roaring::RoaringTreemap;
+use serde_json::{Map, Value};
+
+use super::key::{KeyCodec, KeyNumbers};
+use super::provider::{FILE_COLUMN, ROW_COLUMN};
+use super::snapshot::DataFile;
+use super::{
+    Asked, CommitRequest, Committed, DeltaProvider, LakeError, LakeTable, MetadataChange,
+    TableSnapshot, TransactionMark, Uncommitted, WriterOptions, WrittenFile,
+};
+use crate::query::failure::from_datafusion;
+
+/// Turns taken while other writers are in the way.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Rows handed to the writer at once.
+const WRITE_ROWS: usize = 16_384;
+
+/// What becomes of the row of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It has these values from now on, whether it was there or not.
+    Upsert,
+    /// It is there no longer, if it was.
+    Delete,
+}
+
+/// Changes that name the same columns, in the order of the source.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// Columns of the table by their names and types, the primary key among them. Those that are missing keep
+    /// their values; in a row that was not there they are NULL. A row to be deleted needs its key only.
+    pub rows: RecordBatch,
+    pub changes: Vec<Change>,
+    /// The keys the rows had before, as columns of the key, for changes that change the key; `None` where
+    /// none does. The row of the old key is then the one that changes.
+    pub keys_before: Option<Vec<ArrayRef>>,
+}
+
+/// Changes to be committed together.
+#[derive(Debug, Clone, Default)]
+pub struct ApplyRequest {
+    /// The columns of the primary key.
+    pub key: Vec<String>,
+    pub changes: Vec<ChangeBatch>,
+    pub operation: String,
+    pub transaction: Option<TransactionMark>,
+    /// New columns that the changes have values for, or other changes of the table.
+    pub metadata: Option<MetadataChange>,
+    pub info: Map<String, Value>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    pub committed: Committed,
+    /// Rows that were written: the last state of each key.
+    pub rows_written: u64,
+    /// Rows of the table that went, because they were deleted or written anew.
+    pub rows_deleted: u64,
+    /// Rows written with some columns only of which the table had none: the source said less than it should
+    /// have, and the other columns are NULL.
+    pub rows_incomplete: u64,
+}
+
+/// The last state of a key.
+enum State {
+    Gone,
+    /// The values of changes, the later before the earlier, over those of the table's row with a key.
+    Row {
+        parts: Vec<(usize, usize)>,
+        base: Option<u128>,
+    },
+}
+
+/// All changes folded.
+struct Folded {
+    states: HashMap<u128, State>,
+    /// The keys in the order they were first met, as columns.
+    order: Vec<u128>,
+    keys: Vec<ArrayRef>,
+}
+
+/// The rows of a table that have one of some keys.
+struct Found {
+    by_file: BTreeMap<String, Arc<RoaringTreemap>>,
+}
+
+/// Old rows, by their keys.
+#[derive(Default)]
+struct Bases {
+    batches: Vec<RecordBatch>,
+    places: HashMap<u128, (usize, usize)>,
+}
+
+impl LakeTable {
+    /// Applies changes, exactly once if the request has a mark. `state` runs the reading.
+    pub async fn apply(
+        self: &Arc<Self>,
+        request: ApplyRequest,
+        state: &Arc<SessionState>,
+    ) -> Result<Applied, LakeError> {
+        let mut written: Option<Vec<WrittenFile>> = None;
+        let mut attempt = 1;
+        loop {
+            let snapshot = self.snapshot(None).await?;
+            let table = match &request.metadata {
+                Some(change) => snapshot.as_defined(&change.definition).map(Arc::new),
+                None => None,
+            };
+            let table = table.unwrap_or_else(|| Arc::clone(&snapshot));
+            let codec = codec_of(&request.key, &table)?;
+            let folded = fold(&request, &codec, table.schema())?;
+            let found = self
+                .find(&request.key, &codec, &folded, (&snapshot, &table), state)
+                .await?;
+            let needs_old = folded.needs_old();
+            let mut incomplete = 0;
+            let adds = match written.take() {
+                Some(adds) => adds,
+                None => {
+                    let bases = match needs_old {
+                        true => self.bases(&request.key, &codec, &found, &table, state).await?,
+                        false => Bases::default(),
+                    };
+                    incomplete = folded.incomplete(&bases);
+                    self.write_states(&request, &folded, &bases, &table).await?
+                }
+            };
+            let rows_written = adds.iter().map(|file| file.rows).sum();
+            let rows_deleted = found.by_file.values().map(|rows| rows.len()).sum();
+            let outcome = self
+                .commit_changes(&request, found, adds.clone(), &snapshot, state)
+                .await;
+            match outcome {
+                Ok(committed) => {
+                    return Ok(Applied {
+                        committed,
+                        rows_written,
+                        rows_deleted,
+                        rows_incomplete: incomplete,
+                    });
+                }
+                Err(error @ LakeError::Conflict { .. }) => {
+                    let marked = match &request.transaction {
+                        Some(mark) => {
+                            let now = self.refresh().await?;
+                            now.transaction(&mark.application).await? != mark.expected
+                        }
+                        None => false,
+                    };
+                    if marked || attempt == ATTEMPTS_MAX {
+                        self.discard(adds).await;
+                        return Err(error);
+                    }
+                    tracing::info!(table = %self.location(), %error, attempt, "changes are applied anew");
+                    attempt += 1;
+                    if needs_old {
+                        self.discard(adds).await;
+                    } else {
+                        written = Some(adds);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where the rows of the keys touched are.
+    async fn find(
+        self: &Arc<Self>,
+        key: &[String],
+        codec: &KeyCodec,
+        folded: &Folded,
+        (committed, seen): (&Arc<TableSnapshot>, &Arc<TableSnapshot>),
+        state: &Arc<SessionState>,
+    ) -> Result<Found, LakeError> {
+        if folded.order.is_empty() || seen.files().is_empty() {
+            let by_file = BTreeMap::new();
+            return Ok(Found { by_file });
+        }
+        let asked = Asked {
+            key,
+            keys: &folded.keys,
+            builds: true,
+        };
+        if let Some(located) = self.locate(asked, committed, seen, state).await? {
+            return Ok(Found {
+                by_file: located.by_file,
+            });
+        }
+        let provider = self.addressed_provider(seen, &[]);
+        let names = key.iter().map(String::as_str);
+        let mut rows: BTreeMap<usize, RoaringTreemap> = BTreeMap::new();
+        let width = key.len();
+        let columns: Vec<&str> = names.chain([FILE_COLUMN, ROW_COLUMN]).collect();
+        self.read(&provider, &columns, state, |batch| {
+            let numbers = numbers_of(codec, &batch.columns()[..width])?;
+            let files = batch.column(width).as_primitive::<Int32Type>();
+            let positions = batch.column(width + 1).as_primitive::<Int64Type>();
+            for (row, number) in numbers.iter().enumerate() {
+                if folded.states.contains_key(number) {
+                    let file = usize::try_from(files.value(row)).unwrap_or(usize::MAX);
+                    let position = u64::try_from(positions.value(row)).unwrap_or(u64::MAX);
+                    rows.entry(file).or_default().insert(position);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        let by_file = rows.into_iter().filter_map(|(file, rows)| {
+            let file: &Arc<DataFile> = seen.files().get(file)?;
+            Some((file.path.clone(), Arc::new(rows)))
+        });
+        Ok(Found {
+            by_file: by_file.collect(),
+        })
+    }
+
+    /// The rows found, with all their columns.
+    async fn bases(
+        self: &Arc<Self>,
+        key: &[String],
+        codec: &KeyCodec,
+        found: &Found,
+        table: &Arc<TableSnapshot>,
+        state: &Arc<SessionState>,
+    ) -> Result<Bases, LakeError> {
+        let mut bases = Bases::default();
+        if found.by_file.is_empty() {
+            return Ok(bases);
+        }
+        let provider = self.provider_of_rows(table, &found.by_file);
+        let schema = table.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        self.read(&provider, &names, state, |batch| {
+            let columns = columns_of(&batch, key)?;
+            for (row, number) in numbers_of(codec, &columns)?.into_iter().enumerate() {
+                bases.places.insert(number, (bases.batches.len(), row));
+            }
+            bases.batches.push(batch);
+            Ok(())
+        })
+        .await?;
+        Ok(bases)
+    }
+
+    async fn read(
+        &self,
+        provider: &Arc<DeltaProvider>,
+        columns: &[&str],
+        state: &SessionState,
+        mut each: impl FnMut(RecordBatch) -> Result<(), LakeError>,
+    ) -> Result<(), LakeError> {
+        let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
+        let schema = provider.schema();
+        let projection = columns
+            .iter()
+            .map(|name| schema.index_of(name).map_err(encoding))
+            .collect::<Result<Vec<_>, _>>()?;
+        let plan: Arc<dyn ExecutionPlan> = provider
+            .scan(state, Some(&projection), &[], None)
+            .await
+            .map_err(failed)?;
+        let mut stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        while let Some(batch) = stream.try_next().await.map_err(failed)? {
+            each(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that the keys have now.
+    async fn write_states(
+        &self,
+        request: &ApplyRequest,
+        folded: &Folded,
+        bases: &Bases,
+        table: &TableSnapshot,
+    ) -> Result<Vec<WrittenFile>, LakeError> {
+        let schema = table.schema();
+        let layout = (table.partition_by(), table.names());
+        let mut writer = self.writer(Arc::clone(schema), layout, WriterOptions::default())?;
+        let rows: Vec<(&[(usize, usize)], Option<u128>)> = folded
+            .order
+            .iter()
+            .filter_map(|number| match folded.states.get(number)? {
+                State::Gone => None,
+                State::Row { parts, base } => Some((parts.as_slice(), *base)),
+            })
+            .collect();
+        let sources = Sources::new(request, bases, schema)?;
+        for rows in rows.chunks(WRITE_ROWS) {
+            writer.write(&sources.rows(rows, bases)?).await?;
+        }
+        writer.finish().await
+    }
+
+    async fn commit_changes(
+        self: &Arc<Self>,
+        request: &ApplyRequest,
+        found: Found,
+        mut adds: Vec<WrittenFile>,
+        snapshot: &Arc<TableSnapshot>,
+        state: &SessionState,
+    ) -> Result<Committed, LakeError> {
+        let mut deletes = found.by_file;
+        let mut replaces = BTreeMap::new();
+        let mut copied = Vec::new();
+        let properties = request.metadata.as_ref();
+        let properties = properties.map(|change| change.definition.properties.clone());
+        if !deletes.is_empty() && !self.uses_deletion_vectors(&properties.unwrap_or_default()) {
+            let rows = Uncommitted {
+                deleted: std::mem::take(&mut deletes),
+                ..Uncommitted::default()
+            };
+            let made = self.rewrite_without_deleted(&rows, state).await?;
+            replaces = made.replaces;
+            copied.clone_from(&made.adds);
+            adds.extend(made.adds);
+        }
+        let outcome = self
+            .commit(CommitRequest {
+                operation: request.operation.clone(),
+                adds,
+                replaces,
+                deletes,
+                keys_read: Some(Arc::clone(snapshot)),
+                metadata: request.metadata.clone(),
+                transaction: request.transaction.clone(),
+                info: request.info.clone(),
+                ..CommitRequest::default()
+            })
+            .await;
+        if matches!(outcome, Err(LakeError::Conflict { .. })) {
+            self.discard(copied).await;
+        }
+        outcome
+    }
+}
+
+impl Folded {
+    /// Whether a row's values come from the table in part.
+    fn needs_old(&self) -> bool {
+        let mut states = self.states.values();
+        states.any(|state| matches!(state, State::Row { base: Some(_), .. }))
+    }
+
+    fn incomplete(&self, bases: &Bases) -> u64 {
+        let missing = |state: &&State| match state {
+            State::Row { base: Some(base), .. } => !bases.places.contains_key(base),
+            _ => false,
+        };
+        self.states.values().filter(missing).count() as u64
+    }
+}
+
+/// The columns of a key as numbers.
+fn codec_of(key: &[String], table: &TableSnapshot) -> Result<KeyCodec, LakeError> {
+    let fields = key.iter().map(|name| {
+        let field = table.schema().field_with_name(name).map_err(encoding)?;
+        Ok(Arc::new(field.clone()))
+    });
+    let fields = fields.collect::<Result<Vec<FieldRef>, LakeError>>()?;
+    KeyCodec::of(&fields).ok_or_else(|| LakeError::Encode {
+        reason: format!("rows cannot be found by ({})", key.join(", ")),
+    })
+}
+
+fn numbers_of(codec: &KeyCodec, columns: &[ArrayRef]) -> Result<Vec<u128>, LakeError> {
+    let (numbers, nulls) = codec.numbers(columns).map_err(encoding)?;
+    if nulls.is_some_and(|nulls| nulls.null_count() > 0) {
+        return Err(LakeError::Encode {
+            reason: "a change has NULL in the primary key".into(),
+        });
+    }
+    Ok(match numbers {
+        KeyNumbers::Exact(numbers) => numbers.into_iter().map(u128::from).collect(),
+        KeyNumbers::Hashed(numbers) => numbers,
+    })
+}
+
+fn columns_of(rows: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>, LakeError> {
+    let columns = names.iter().map(|name| {
+        let column = rows.column_by_name(name).cloned();
+        column.ok_or_else(|| LakeError::Encode {
+            reason: format!("changes lack column \"{name}\" of the primary key"),
+        })
+    });
+    columns.collect()
+}
+
+fn encoding(error: arrow::error::ArrowError) -> LakeError {
+    LakeError::Encode {
+        reason: error.to_string(),
+    }
+}
+
+/// The last state of each key.
+fn fold(
+    request: &ApplyRequest,
+    codec: &KeyCodec,
+    schema: &SchemaRef,
+) -> Result<Folded, LakeError> {
+    let mut states: HashMap<u128, State> = HashMap::new();
+    let mut order = Vec::new();
+    // Where the columns of each key met first are: (array, row), arrays by key column.
+    let mut key_arrays: Vec<Vec<ArrayRef>> = vec![Vec::new(); request.key.len()];
+    let mut key_places = Vec::new();
+    for (batch, part) in request.changes.iter().enumerate() {
+        if part.changes.len() != part.rows.num_rows() {
+            return Err(LakeError::Encode {
+                reason: format!(
+                    "{} changes for {} rows",
+                    part.changes.len(),
+                    part.rows.num_rows()
+                ),
+            });
+        }
+        let whole = part.rows.num_columns() == schema.fields().len();
+        let keys = columns_of(&part.rows, &request.key)?;
+        let numbers = numbers_of(codec, &keys)?;
+        let before = match &part.keys_before {
+            Some(before) => {
+                let numbers_before = numbers_of(codec, before)?;
+                for (arrays, column) in key_arrays.iter_mut().zip(before) {
+                    arrays.push(Arc::clone(column));
+                }
+                Some(numbers_before)
+            }
+            None => None,
+        };
+        for (arrays, column) in key_arrays.iter_mut().zip(&keys) {
+            arrays.push(Arc::clone(column));
+        }
+        let arrays = key_arrays.first().map_or(0, Vec::len);
+        let mut touch = |states: &HashMap<u128, State>, number, place| {
+            if !states.contains_key(&number) {
+                order.push(number);
+                key_places.push(place);
+            }
+        };
+        for (row, (number, change)) in numbers.into_iter().zip(&part.changes).enumerate() {
+            let here = (arrays.saturating_sub(1), row);
+            let old = before.as_ref().and_then(|before| before.get(row)).copied();
+            let old = old.filter(|old| *old != number);
+            if let Some(old) = old {
+                touch(&states, old, (arrays.saturating_sub(2), row));
+            }
+            let state = match change {
+                Change::Delete => State::Gone,
+                Change::Upsert if whole => State::Row {
+                    parts: vec![(batch, row)],
+                    base: None,
+                },
+                Change::Upsert => {
+                    let from = old.unwrap_or(number);
+                    match states.remove(&from) {
+                        Some(State::Row { mut parts, base }) => {
+                            parts.insert(0, (batch, row));
+                            // What is no longer needed is put back below, as gone or as this state.
+                            State::Row { parts, base }
+                        }
+                        Some(State::Gone) => State::Row {
+                            parts: vec![(batch, row)],
+                            base: None,
+                        },
+                        None => {
+                            touch(&states, from, match old {
+                                Some(_) => (arrays.saturating_sub(2), row),
+                                None => here,
+                            });
+                            State::Row {
+                                parts: vec![(batch, row)],
+                                base: Some(from),
+                            }
+                        }
+                    }
+                }
+            };
+            if let Some(old) = old {
+                states.insert(old, State::Gone);
+            }
+            touch(&states, number, here);
+            states.insert(number, state);
+        }
+    }
+    let keys = key_arrays.iter().map(|arrays| {
+        let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+        match arrays.is_empty() {
+            true => Err(LakeError::Encode {
+                reason: "there are no changes".into(),
+            }),
+            false => interleave(&arrays, &key_places).map_err(encoding),
+        }
+    });
+    let keys = match request.changes.is_empty() {
+        true => Vec::new(),
+        false => keys.collect::<Result<_, _>>()?,
+    };
+    Ok(Folded {
+        states,
+        order,
+        keys,
+    })
+}
+
+/// Where the values of each column of the table come from.
+struct Sources {
+    schema: SchemaRef,
+    /// Of each column: the arrays of the batches that have it, then of the old rows, then NULL.
+    arrays: Vec<Vec<ArrayRef>>,
+    /// Of each column: which of its arrays a batch of changes is.
+    of_batch: Vec<Vec<Option<usize>>>,
+    /// Of each column: which of its arrays the first batch of old rows is.
+    first_base: Vec<usize>,
+}
+
+impl Sources {
+    fn new(request: &ApplyRequest, bases: &Bases, schema: &SchemaRef) -> Result<Self, LakeError> {
+        let mut sources = Self {
+            schema: Arc::clone(schema),
+            arrays: Vec::new(),
+            of_batch: Vec::new(),
+            first_base: Vec::new(),
+        };
+        for (column, field) in schema.fields().iter().enumerate() {
+            let mut arrays: Vec<ArrayRef> = Vec::new();
+            let mut of_batch = Vec::with_capacity(request.changes.len());
+            for part in &request.changes {
+                of_batch.push(match part.rows.column_by_name(field.name()) {
+                    Some(values) if values.data_type() == field.data_type() => {
+                        arrays.push(Arc::clone(values));
+                        Some(arrays.len() - 1)
+                    }
+                    Some(values) => {
+                        return Err(LakeError::Encode {
+                            reason: format!(
+                                "column \"{}\" is {} and a change has {}",
+                                field.name(),
+                                field.data_type(),
+                                values.data_type()
+                            ),
+                        });
+                    }
+                    None => None,
+                });
+            }
+            sources.first_base.push(arrays.len());
+            let old = bases.batches.iter();
+            arrays.extend(old.map(|batch| Arc::clone(batch.column(column))));
+            arrays.push(new_null_array(field.data_type(), 1));
+            sources.arrays.push(arrays);
+            sources.of_batch.push(of_batch);
+        }
+        Ok(sources)
+    }
+
+    /// Rows of the table, each from the changes to it and the row it was.
+    fn rows(
+        &self,
+        rows: &[(&[(usize, usize)], Option<u128>)],
+        bases: &Bases,
+    ) -> Result<RecordBatch, LakeError> {
+        let columns = self.arrays.iter().zip(&self.of_batch).zip(&self.first_base);
+        let columns = columns.map(|((arrays, of_batch), first_base)| {
+            let null = (arrays.len() - 1, 0);
+            let places: Vec<(usize, usize)> = rows
+                .iter()
+                .map(|(parts, base)| {
+                    let mut parts = parts.iter();
+                    let changed = parts.find_map(|(batch, row)| {
+                        let array = of_batch.get(*batch).copied().flatten()?;
+                        Some((array, *row))
+                    });
+                    let old = || {
+                        let (batch, row) = bases.places.get(&(*base)?)?;
+                        Some((first_base + batch, *row))
+                    };
+                    changed.or_else(old).unwrap_or(null)
+                })
+                .collect();
+            gathered(arrays, &places).map_err(encoding)
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(encoding)
+    }
+}
+
+/// Values from several arrays; from one alone when they all come from it.
+fn gathered(
+    arrays: &[ArrayRef],
+    places: &[(usize, usize)],
+) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let first = places.first().map_or(0, |(array, _)| *array);
+    if let Some(array) = arrays.get(first)
+        && places.iter().all(|(array, _)| *array == first)
+    {
+        let rows = places.iter().map(|(_, row)| *row as u64);
+        let rows = arrow::array::UInt64Array::from_iter_values(rows);
+        return take(array, &rows, None);
+    }
+    let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+    interleave(&arrays, places)
+}
