@@ -85,12 +85,17 @@ pub struct Applied {
     pub rows_incomplete: u64,
 }
 
+/// A batch of changes and a row of it.
+type Place = (usize, usize);
+
 /// The last state of a key.
 enum State {
     Gone,
-    /// The values of changes, the later before the earlier, over those of the table's row with a key.
-    Row {
-        parts: Vec<(usize, usize)>,
+    /// All values of a change.
+    Whole(Place),
+    /// The values of changes, in their order, over those of the table's row with a key.
+    Parts {
+        parts: Vec<Place>,
         base: Option<u128>,
     },
 }
@@ -112,7 +117,7 @@ struct Found {
 #[derive(Default)]
 struct Bases {
     batches: Vec<RecordBatch>,
-    places: HashMap<u128, (usize, usize)>,
+    places: HashMap<u128, Place>,
 }
 
 impl LakeTable {
@@ -142,7 +147,10 @@ impl LakeTable {
                 Some(adds) => adds,
                 None => {
                     let bases = match needs_old {
-                        true => self.bases(&request.key, &codec, &found, &table, state).await?,
+                        true => {
+                            self.bases(&request.key, &codec, &found, &table, state)
+                                .await?
+                        }
                         false => Bases::default(),
                     };
                     incomplete = folded.incomplete(&bases);
@@ -254,7 +262,11 @@ impl LakeTable {
         }
         let provider = self.provider_of_rows(table, &found.by_file);
         let schema = table.schema();
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
         self.read(&provider, &names, state, |batch| {
             let columns = columns_of(&batch, key)?;
             for (row, number) in numbers_of(codec, &columns)?.into_iter().enumerate() {
@@ -302,12 +314,13 @@ impl LakeTable {
         let schema = table.schema();
         let layout = (table.partition_by(), table.names());
         let mut writer = self.writer(Arc::clone(schema), layout, WriterOptions::default())?;
-        let rows: Vec<(&[(usize, usize)], Option<u128>)> = folded
+        let rows: Vec<(&[Place], Option<u128>)> = folded
             .order
             .iter()
             .filter_map(|number| match folded.states.get(number)? {
                 State::Gone => None,
-                State::Row { parts, base } => Some((parts.as_slice(), *base)),
+                State::Whole(place) => Some((std::slice::from_ref(place), None)),
+                State::Parts { parts, base } => Some((parts.as_slice(), *base)),
             })
             .collect();
         let sources = Sources::new(request, bases, schema)?;
@@ -364,12 +377,14 @@ impl Folded {
     /// Whether a row's values come from the table in part.
     fn needs_old(&self) -> bool {
         let mut states = self.states.values();
-        states.any(|state| matches!(state, State::Row { base: Some(_), .. }))
+        states.any(|state| matches!(state, State::Parts { base: Some(_), .. }))
     }
 
     fn incomplete(&self, bases: &Bases) -> u64 {
         let missing = |state: &&State| match state {
-            State::Row { base: Some(base), .. } => !bases.places.contains_key(base),
+            State::Parts {
+                base: Some(base), ..
+            } => !bases.places.contains_key(base),
             _ => false,
         };
         self.states.values().filter(missing).count() as u64
@@ -418,11 +433,7 @@ fn encoding(error: arrow::error::ArrowError) -> LakeError {
 }
 
 /// The last state of each key.
-fn fold(
-    request: &ApplyRequest,
-    codec: &KeyCodec,
-    schema: &SchemaRef,
-) -> Result<Folded, LakeError> {
+fn fold(request: &ApplyRequest, codec: &KeyCodec, schema: &SchemaRef) -> Result<Folded, LakeError> {
     let mut states: HashMap<u128, State> = HashMap::new();
     let mut order = Vec::new();
     // Where the columns of each key met first are: (array, row), arrays by key column.
@@ -436,6 +447,12 @@ fn fold(
                     part.changes.len(),
                     part.rows.num_rows()
                 ),
+            });
+        }
+        let unknown = |field: &&FieldRef| schema.index_of(field.name()).is_err();
+        if let Some(field) = part.rows.schema_ref().fields().iter().find(unknown) {
+            return Err(LakeError::Encode {
+                reason: format!("the table has no column \"{}\"", field.name()),
             });
         }
         let whole = part.rows.num_columns() == schema.fields().len();
@@ -465,41 +482,34 @@ fn fold(
             let here = (arrays.saturating_sub(1), row);
             let old = before.as_ref().and_then(|before| before.get(row)).copied();
             let old = old.filter(|old| *old != number);
-            if let Some(old) = old {
-                touch(&states, old, (arrays.saturating_sub(2), row));
-            }
             let state = match change {
                 Change::Delete => State::Gone,
-                Change::Upsert if whole => State::Row {
-                    parts: vec![(batch, row)],
-                    base: None,
-                },
+                Change::Upsert if whole => State::Whole((batch, row)),
                 Change::Upsert => {
                     let from = old.unwrap_or(number);
-                    match states.remove(&from) {
-                        Some(State::Row { mut parts, base }) => {
-                            parts.insert(0, (batch, row));
-                            // What is no longer needed is put back below, as gone or as this state.
-                            State::Row { parts, base }
-                        }
-                        Some(State::Gone) => State::Row {
+                    let before = states.get_mut(&from);
+                    match before.map(|before| std::mem::replace(before, State::Gone)) {
+                        Some(State::Gone) => State::Parts {
                             parts: vec![(batch, row)],
                             base: None,
                         },
-                        None => {
-                            touch(&states, from, match old {
-                                Some(_) => (arrays.saturating_sub(2), row),
-                                None => here,
-                            });
-                            State::Row {
-                                parts: vec![(batch, row)],
-                                base: Some(from),
-                            }
+                        Some(State::Whole(place)) => State::Parts {
+                            parts: vec![place, (batch, row)],
+                            base: None,
+                        },
+                        Some(State::Parts { mut parts, base }) => {
+                            parts.push((batch, row));
+                            State::Parts { parts, base }
                         }
+                        None => State::Parts {
+                            parts: vec![(batch, row)],
+                            base: Some(from),
+                        },
                     }
                 }
             };
             if let Some(old) = old {
+                touch(&states, old, (arrays.saturating_sub(2), row));
                 states.insert(old, State::Gone);
             }
             touch(&states, number, here);
@@ -580,16 +590,16 @@ impl Sources {
     /// Rows of the table, each from the changes to it and the row it was.
     fn rows(
         &self,
-        rows: &[(&[(usize, usize)], Option<u128>)],
+        rows: &[(&[Place], Option<u128>)],
         bases: &Bases,
     ) -> Result<RecordBatch, LakeError> {
         let columns = self.arrays.iter().zip(&self.of_batch).zip(&self.first_base);
         let columns = columns.map(|((arrays, of_batch), first_base)| {
             let null = (arrays.len() - 1, 0);
-            let places: Vec<(usize, usize)> = rows
+            let places: Vec<Place> = rows
                 .iter()
                 .map(|(parts, base)| {
-                    let mut parts = parts.iter();
+                    let mut parts = parts.iter().rev();
                     let changed = parts.find_map(|(batch, row)| {
                         let array = of_batch.get(*batch).copied().flatten()?;
                         Some((array, *row))
@@ -609,10 +619,7 @@ impl Sources {
 }
 
 /// Values from several arrays; from one alone when they all come from it.
-fn gathered(
-    arrays: &[ArrayRef],
-    places: &[(usize, usize)],
-) -> Result<ArrayRef, arrow::error::ArrowError> {
+fn gathered(arrays: &[ArrayRef], places: &[Place]) -> Result<ArrayRef, arrow::error::ArrowError> {
     let first = places.first().map_or(0, |(array, _)| *array);
     if let Some(array) = arrays.get(first)
         && places.iter().all(|(array, _)| *array == first)

@@ -14,10 +14,10 @@ use super::tests::{Fixture, fixture};
 use super::{AsOf, Asked, CommitRequest, LakeTable, Upkeep};
 
 /// Repeatable, and random enough.
-struct Draw(u64);
+pub(super) struct Draw(pub u64);
 
 impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

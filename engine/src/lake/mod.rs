@@ -11,6 +11,9 @@
 //! the catalog's tables. Which rows are right is decided by whoever writes them. Names, rights and
 //! pipelines are not known here.
 
+mod apply;
+#[cfg(test)]
+mod apply_tests;
 mod cluster;
 mod commit;
 mod copy_on_write;
@@ -54,6 +57,7 @@ use serde_json::{Map, json};
 use url::Url;
 use uuid::Uuid;
 
+pub use apply::{Applied, ApplyRequest, Change, ChangeBatch};
 pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use copy_on_write::Replacement;
 pub use error::LakeError;

@@ -111,6 +111,19 @@ impl LakeTable {
         })
     }
 
+    /// The relation that reads some rows of some files.
+    pub(super) fn provider_of_rows(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+        rows: &BTreeMap<String, Arc<RoaringTreemap>>,
+    ) -> Arc<DeltaProvider> {
+        let mut provider = DeltaProvider::clone(&self.provider(snapshot));
+        let rows = rows.iter();
+        let only = rows.map(|(path, rows)| (path.clone(), Some(Arc::clone(rows))));
+        provider.only = Some(only.collect());
+        Arc::new(provider)
+    }
+
     /// The same of the rows that an index found, and of the files that `new` says are not indexed.
     pub fn located_provider(
         self: &Arc<Self>,

@@ -37,11 +37,24 @@ fn definition(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> TableDef
 }
 
 pub(super) async fn fixture(columns: &[(&str, ColumnType)], partition_by: &[&str]) -> Fixture {
+    fixture_with(columns, partition_by, &[]).await
+}
+
+/// The same with properties.
+pub(super) async fn fixture_with(
+    columns: &[(&str, ColumnType)],
+    partition_by: &[&str],
+    properties: &[(&str, &str)],
+) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::open(folder.path().to_str().unwrap(), &BTreeMap::new())
         .await
         .unwrap();
     let mut definition = definition(columns, partition_by);
+    for (name, value) in properties {
+        let (name, value) = ((*name).to_owned(), (*value).to_owned());
+        definition.properties.insert(name, value);
+    }
     definition.location = lake.create_table(&definition, "public").await.unwrap();
     let table = lake.table(&definition).await.unwrap();
     Fixture {
