@@ -157,6 +157,117 @@ async fn an_s3_that_fails_loses_and_doubles_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A table of counters, each statement of which raises some by one.
+struct Counters {
+    counts: Vec<i64>,
+}
+
+impl Counters {
+    fn rows(&self) -> Vec<String> {
+        let counts = (0..).zip(&self.counts);
+        counts.map(|(id, count)| format!("{id}|{count}")).collect()
+    }
+
+    /// The table has what the statements that succeeded made of it.
+    async fn check(&self, client: &Client, what: &str) -> Result<(), Failure> {
+        let found = rows(client, "SELECT id, n FROM counters ORDER BY id").await?;
+        assert_eq!(found, self.rows(), "{what}");
+        Ok(())
+    }
+
+    /// The log tells of each change once.
+    async fn check_log(&self, client: &Client) -> Result<(), Failure> {
+        let logged = rows(
+            client,
+            "SELECT id, sum(CASE WHEN _change_type IN ('insert', 'update_postimage') THEN n ELSE -n END)
+             FROM table_changes('counters', 0) GROUP BY id ORDER BY id",
+        )
+        .await?;
+        assert_eq!(logged, self.rows());
+        let inserted = rows(
+            client,
+            "SELECT count(*) FROM table_changes('counters', 0)
+             WHERE _change_type IN ('insert', 'update_postimage')",
+        )
+        .await?;
+        let changes: i64 = self.counts.iter().map(|count| count + 1).sum();
+        assert_eq!(inserted, [changes.to_string()]);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_changed_once_on_an_s3_that_fails() -> Result<(), Failure> {
+    let fixture = Fixture::start().await?;
+    let client = &fixture.client;
+    client
+        .batch_execute(
+            "CREATE TABLE counters (id int PRIMARY KEY, n int)
+               WITH (\"delta.autoOptimize.autoCompact\" = false);
+             INSERT INTO counters SELECT g, 0 FROM generate_series(0, 19) t(g)",
+        )
+        .await?;
+    let mut counters = Counters {
+        counts: vec![0; 20],
+    };
+    let mut succeeded = 0;
+    for (method, path, fault, times) in [
+        ("PUT", "_delta_log/", Fault::StoredThenError, 1),
+        ("PUT", "_delta_log/", Fault::StoredThenCut, 1),
+        ("PUT", "_delta_log/", Fault::StoredThenSilence, 1),
+        ("PUT", "_delta_log/", Fault::Cut, 2),
+        ("PUT", "_delta_log/", Fault::SlowDown, 3),
+        ("PUT", "deletion_vector", Fault::StoredThenError, 1),
+        ("PUT", "deletion_vector", Fault::SlowDown, 3),
+        ("PUT", "deletion_vector", Fault::Cut, 1),
+        ("PUT", ".parquet", Fault::StoredThenCut, 1),
+        ("GET", "deletion_vector", Fault::SlowDown, 2),
+        ("GET", ".parquet", Fault::Cut, 1),
+        ("GET", "_delta_log/", Fault::Cut, 2),
+        ("HEAD", "_delta_log/", Fault::SlowDown, 3),
+    ] {
+        let statements = [
+            ("UPDATE counters SET n = n + 1 WHERE id % 3 = 0", 3),
+            (
+                "INSERT INTO counters SELECT g, 1 FROM generate_series(0, 19, 4) t(g)
+                 ON CONFLICT (id) DO UPDATE SET n = counters.n + excluded.n",
+                4,
+            ),
+            (
+                "MERGE INTO counters c USING generate_series(0, 19, 5) s(id) ON c.id = s.id
+                 WHEN MATCHED THEN UPDATE SET n = n + 1",
+                5,
+            ),
+        ];
+        // Each silence lasts until the server's patience ends.
+        let silent = fault == Fault::StoredThenSilence;
+        for (statement, nth) in statements.into_iter().take(if silent { 1 } else { 3 }) {
+            let what = format!("{fault:?} on {method} {path}: {statement}");
+            fixture.proxy.inject(method, path, fault, times);
+            let outcome = client.batch_execute(statement).await;
+            fixture.proxy.inject("NONE", "", Fault::Cut, 0);
+            // What says it failed has not taken place.
+            if outcome.is_ok() {
+                succeeded += 1;
+                for count in counters.counts.iter_mut().step_by(nth) {
+                    *count += 1;
+                }
+            }
+            counters.check(client, &what).await?;
+        }
+        if silent {
+            continue;
+        }
+        fixture.proxy.inject(method, path, fault, times);
+        let outcome = client.batch_execute("OPTIMIZE counters").await;
+        fixture.proxy.inject("NONE", "", Fault::Cut, 0);
+        let what = format!("{fault:?} on {method} {path}: OPTIMIZE, {outcome:?}");
+        counters.check(client, &what).await?;
+    }
+    assert!(succeeded >= 30, "only {succeeded} of 37 got through");
+    counters.check_log(client).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_that_stores_and_never_answers_loses_and_doubles_nothing() -> Result<(), Failure> {
     let mut fixture = Fixture::start().await?;

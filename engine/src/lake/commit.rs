@@ -236,6 +236,9 @@ impl LakeTable {
             .map_err(Attempt::Refused)?;
         let version = snapshot.version() + 1;
         *tried = Some(version);
+        if deletions.vectors.is_some() {
+            failpoint::hit("after_vectors");
+        }
         failpoint::hit("before_commit");
         self.put(version, bytes, commit_id).await?;
         failpoint::hit("after_commit");

@@ -23,6 +23,7 @@ use super::moves::Move;
 use super::snapshot::DataFile;
 use super::table::version_of;
 use super::{AsOf, CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
+use crate::ingest::failpoint;
 
 /// Files below this share of the target size are put together.
 const SMALL_PERCENT: u64 = 75;
@@ -147,6 +148,7 @@ impl LakeTable {
                 rewrites.insert(file.path.clone(), file.deletion_vector.clone());
             }
         }
+        failpoint::hit("after_rewrite");
         let written = adds.iter().map(|file| file.path().to_owned()).collect();
         let request = CommitRequest {
             operation: "OPTIMIZE".into(),
