@@ -186,13 +186,123 @@ fn shown(model: &Model) -> Vec<String> {
         .collect()
 }
 
-async fn check(client: &Client, model: &Model, of: &str, seed: &str) -> Result<(), Failure> {
+/// What the columns `name` and `v` are called, and what was done to the table's columns.
+#[derive(Clone)]
+struct Columns {
+    name: &'static str,
+    v: &'static str,
+    mapped: bool,
+    widened: bool,
+    /// How often a column was dropped.
+    drops: usize,
+}
+
+impl Columns {
+    /// A statement with the names that the columns have.
+    fn named(&self, sql: &str) -> String {
+        let mut text = String::with_capacity(sql.len());
+        let mut word = String::new();
+        let mut quoted = false;
+        for character in sql.chars().chain([' ']) {
+            if character.is_alphanumeric() || character == '_' {
+                word.push(character);
+                continue;
+            }
+            text += match word.as_str() {
+                "name" if !quoted => self.name,
+                "v" if !quoted => self.v,
+                other => other,
+            };
+            quoted ^= character == '\'';
+            word.clear();
+            text.push(character);
+        }
+        text.pop();
+        text
+    }
+
+    /// Changes a column, and what the model has in it.
+    async fn alter(
+        &mut self,
+        draw: &mut StdRng,
+        client: &Client,
+        model: &mut Model,
+    ) -> Result<(), Failure> {
+        let sql = match draw.random_range(0..4) {
+            0 => {
+                let to = if self.name == "name" { "label" } else { "name" };
+                let sql = format!("ALTER TABLE item RENAME COLUMN {} TO {to}", self.name);
+                self.name = to;
+                sql
+            }
+            1 => {
+                let to = if self.v == "v" { "worth" } else { "v" };
+                let sql = format!("ALTER TABLE item RENAME COLUMN {} TO {to}", self.v);
+                self.v = to;
+                sql
+            }
+            2 => {
+                for row in model.values_mut() {
+                    row.2 = None;
+                }
+                self.drops += 1;
+                let name = self.name;
+                format!("ALTER TABLE item DROP COLUMN {name}, ADD COLUMN {name} text")
+            }
+            _ => {
+                self.widened = true;
+                let sql = format!("ALTER TABLE item ALTER COLUMN {} TYPE bigint", self.v);
+                client.batch_execute(&sql).await?;
+                return Ok(());
+            }
+        };
+        self.mapped = true;
+        client.batch_execute(&sql).await?;
+        Ok(())
+    }
+}
+
+/// The change feed of all versions after one is what lies between the two models.
+async fn check_feed(
+    client: &Client,
+    (from, before): (i64, &Model),
+    model: &Model,
+    columns: &Columns,
+    seed: &str,
+) -> Result<(), Failure> {
+    let query = format!(
+        "SELECT 'g=' || g || ' | id=' || id || ' | name=' || coalesce(name, 'NULL') || ' | v=' || v \
+         || ' | ' || sum(CASE WHEN _change_type IN ('insert', 'update_postimage') THEN 1 ELSE -1 END) \
+         FROM table_changes('item', {from}) GROUP BY id, g, v, name \
+         HAVING sum(CASE WHEN _change_type IN ('insert', 'update_postimage') THEN 1 ELSE -1 END) <> 0"
+    );
+    let mut found = rows(client, &columns.named(&query)).await?;
+    found.sort();
+    let (before, after) = (shown(before), shown(model));
+    let came = after.iter().filter(|row| !before.contains(row));
+    let went = before.iter().filter(|row| !after.contains(row));
+    let came = came.map(|row| format!("{row} | 1"));
+    let mut expected: Vec<String> = came.chain(went.map(|row| format!("{row} | -1"))).collect();
+    expected.sort();
+    assert_eq!(found, expected, "{seed} feed from {from}");
+    Ok(())
+}
+
+async fn check(
+    client: &Client,
+    model: &Model,
+    columns: &Columns,
+    of: &str,
+    seed: &str,
+) -> Result<(), Failure> {
     let query = format!(
         "SELECT 'g=' || g || ' | id=' || id || ' | name=' || coalesce(name, 'NULL') || ' | v=' || v \
          FROM item {of} ORDER BY id"
     );
+    let query = columns.named(&query);
     assert_eq!(rows(client, &query).await?, shown(model), "{seed} {of}");
     let query = format!("SELECT count(*), count(name), min(id), max(id) FROM item {of}");
+    let query = columns.named(&query);
     let end = |id: Option<&i32>| id.map_or("∅".to_owned(), ToString::to_string);
     let expected = format!(
         "{} {} {} {}",
@@ -219,11 +329,17 @@ fn has_vectors(table: &Path) -> Result<bool, Failure> {
 }
 
 /// What Python deltalake, Polars and DuckDB read.
-fn check_others(table: &Path, model: &Model, seed: &str) -> Result<(), Failure> {
+fn check_others(table: &Path, model: &Model, columns: &Columns, seed: &str) -> Result<(), Failure> {
+    // Polars knows no mapped columns, and neither it nor deltalake widened types.
+    let readers: &[&str] = match (columns.widened, columns.mapped) {
+        (true, _) => &["duckdb"],
+        (false, true) => &["deltalake", "duckdb"],
+        (false, false) => &["deltalake", "polars", "duckdb"],
+    };
     let output = Command::new(service::python()?)
         .arg(repository().join("tests/interop/read_table.py"))
         .arg(table)
-        .args(["{}", "deltalake,polars,duckdb"])
+        .args(["{}", &readers.join(",")])
         .output()?;
     assert!(
         output.status.success(),
@@ -231,10 +347,10 @@ fn check_others(table: &Path, model: &Model, seed: &str) -> Result<(), Failure> 
         String::from_utf8_lossy(&output.stderr)
     );
     let printed = String::from_utf8(output.stdout)?;
-    for reader in ["deltalake ", "polars ", "duckdb "] {
+    for reader in readers {
         let read: Vec<&str> = printed
             .lines()
-            .filter_map(|line| line.strip_prefix(reader))
+            .filter_map(|line| line.strip_prefix(reader)?.strip_prefix(' '))
             .collect();
         assert_eq!(read, shown(model), "{seed} {reader}");
     }
@@ -258,15 +374,23 @@ async fn history(seed: u64) -> Result<(), Failure> {
     };
     client
         .batch_execute(&format!(
-            "CREATE TABLE item (id int PRIMARY KEY, g int, v bigint, name text) {partitioned} {vectors}"
+            "CREATE TABLE item (id int PRIMARY KEY, g int, v int, name text) {partitioned} {vectors}"
         ))
         .await?;
+    let alters = seed % 5 > 1;
     let mut model = Model::new();
     let mut next_id = 0;
-    let mut versions: Vec<(i64, Model)> = Vec::new();
+    let mut columns = Columns {
+        name: "name",
+        v: "v",
+        mapped: false,
+        widened: false,
+        drops: 0,
+    };
+    let mut versions: Vec<(i64, Model, Columns)> = Vec::new();
     let seed = format!("BOATHOUSE_TEST_SEED={seed}");
     for _ in 0..STEPS {
-        match draw.random_range(0..8) {
+        match draw.random_range(0..9) {
             // Several statements as one.
             0 | 1 => {
                 client.batch_execute("BEGIN").await?;
@@ -278,12 +402,13 @@ async fn history(seed: u64) -> Result<(), Failure> {
                         saved = Some(model.clone());
                     }
                     let (sql, count) = step(&mut draw, &mut model, &mut next_id);
+                    let sql = columns.named(&sql);
                     assert_eq!(client.execute(&sql, &[]).await?, count, "{seed} {sql}");
-                    check(&client, &model, "", &seed).await?;
+                    check(&client, &model, &columns, "", &seed).await?;
                     if let Some(saved) = saved.take_if(|_| draw.random_bool(0.5)) {
                         client.batch_execute("ROLLBACK TO s").await?;
                         model = saved;
-                        check(&client, &model, "", &seed).await?;
+                        check(&client, &model, &columns, "", &seed).await?;
                     }
                 }
                 if draw.random_bool(0.3) {
@@ -303,29 +428,44 @@ async fn history(seed: u64) -> Result<(), Failure> {
                 let unneeded = rows(&client, "VACUUM (DRY_RUN, RETAIN_HOURS 1) item").await?;
                 assert!(unneeded.is_empty(), "{seed} {unneeded:?}");
             }
+            4 if alters => {
+                columns.alter(&mut draw, &client, &mut model).await?;
+            }
             _ => {
                 let (sql, count) = step(&mut draw, &mut model, &mut next_id);
+                let sql = columns.named(&sql);
                 assert_eq!(client.execute(&sql, &[]).await?, count, "{seed} {sql}");
             }
         }
-        check(&client, &model, "", &seed).await?;
+        check(&client, &model, &columns, "", &seed).await?;
         let version = rows(
             &client,
             "SELECT max(version) FROM system.table_history WHERE table_name = 'item'",
         )
         .await?;
-        versions.push((version[0].parse()?, model.clone()));
+        versions.push((version[0].parse()?, model.clone(), columns.clone()));
     }
-    for (version, model) in versions.iter().step_by(5) {
+    check_feed(&client, (0, &Model::new()), &model, &columns, &seed).await?;
+    for (version, then, were) in versions.iter().step_by(5) {
         let of = format!("FOR VERSION AS OF {version}");
-        check(&client, model, &of, &seed).await?;
+        check(&client, then, were, &of, &seed).await?;
+        if were.drops == columns.drops && *version < versions[versions.len() - 1].0 {
+            check_feed(&client, (version + 1, then), &model, &columns, &seed).await?;
+        }
+    }
+    for (is, was) in [(&mut columns.name, "name"), (&mut columns.v, "v")] {
+        if *is != was {
+            let sql = format!("ALTER TABLE item RENAME COLUMN {is} TO {was}");
+            client.batch_execute(&sql).await?;
+            *is = was;
+        }
     }
     let table = lake.join("public/item");
     assert!(
         vectors.is_empty() || !has_vectors(&table)?,
         "{seed} has deletion vectors"
     );
-    check_others(&table, &model, &seed)
+    check_others(&table, &model, &columns, &seed)
 }
 
 #[tokio::test(flavor = "multi_thread")]

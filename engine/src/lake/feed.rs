@@ -30,7 +30,7 @@ use roaring::RoaringTreemap;
 use serde_json::Value;
 
 use super::provider::{Columns, Rows, parquet_scan, row_access};
-use super::{AsOf, LakeError, LakeTable, TableSnapshot, partition};
+use super::{AsOf, FileNames, LakeError, LakeTable, TableSnapshot, partition};
 
 /// What a change is: `insert`, `delete`.
 pub const CHANGE_TYPE_COLUMN: &str = "_change_type";
@@ -49,6 +49,8 @@ pub struct ChangeFeed {
     pub copied: Arc<dyn TableProvider>,
     /// The columns of the table at the last version.
     pub schema: SchemaRef,
+    /// What the files call them.
+    pub names: FileNames,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +137,7 @@ impl LakeTable {
             mixed: self.feed(mixed, to),
             copied: self.feed(copied, to),
             schema: Arc::clone(to.schema()),
+            names: to.names().clone(),
         })
     }
 

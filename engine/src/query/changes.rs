@@ -165,17 +165,21 @@ fn text(definition: &TableDefinition, feed: &ChangeFeed) -> String {
          FROM \"{COPIED}\") AS c WHERE \"#nth\" > \"#others\""
     );
     let both = format!("SELECT {all} FROM \"{MIXED}\" UNION ALL {changed}");
-    let key = definition.primary_key.as_ref().filter(|key| {
-        let mut names = key.columns.iter();
-        names.all(|name| feed.schema.field_with_name(name).is_ok())
+    // By the names of the last version told, which may have been given up since.
+    let key = definition.primary_key.as_ref().and_then(|key| {
+        let columns = key.columns.iter().map(|name| {
+            let in_files = definition.column(name)?.name_in_files();
+            let mut fields = feed.schema.fields().iter();
+            fields.find(|field| feed.names.of_column(field.name()) == in_files)
+        });
+        columns.collect::<Option<Vec<_>>>()
     });
     let paired = match key {
         None => both,
         Some(key) => {
             let key: Vec<_> = key
-                .columns
                 .iter()
-                .map(|column| quote_identifier(column))
+                .map(|field| quote_identifier(field.name()))
                 .collect();
             let key = format!("{COMMIT_VERSION_COLUMN}, {}", key.join(", "));
             let kinds = format!(
