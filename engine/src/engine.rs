@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub memory_bytes_max: usize,
     /// Bytes that the indexes of keyed tables may hold beside them.
     pub index_bytes_max: usize,
+    /// Bytes that the files and statistics of tables nobody is using may hold beside them.
+    pub tables_bytes_max: usize,
     /// Where queries spill and files are spooled.
     pub scratch: PathBuf,
     /// Names this process in leases and runs.

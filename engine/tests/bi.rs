@@ -88,6 +88,7 @@ async fn bi_queries_answer_as_postgresql_does() {
         store_options: BTreeMap::new(),
         memory_bytes_max: 256 << 20,
         index_bytes_max: 64 << 20,
+        tables_bytes_max: 64 << 20,
         scratch: folder.path().join("scratch"),
         server_name: "test".into(),
         runs_schedules: false,

@@ -19,6 +19,7 @@ const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.satu
 pub(crate) async fn open_engine(config: EngineConfig) -> Result<Arc<Engine>, SqlError> {
     let lake = Lake::open(&config.lake, &config.store_options).await?;
     lake.set_index_bytes_max(config.index_bytes_max);
+    lake.set_tables_bytes_max(config.tables_bytes_max);
     let catalog_url = match &config.catalog {
         Some(url) => url.clone(),
         None => default_catalog(&config.lake)?,

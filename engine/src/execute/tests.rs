@@ -29,6 +29,7 @@ async fn fixture() -> Fixture {
         store_options: BTreeMap::new(),
         memory_bytes_max: 256 << 20,
         index_bytes_max: 64 << 20,
+        tables_bytes_max: 64 << 20,
         scratch: folder.path().join("scratch"),
         server_name: "test".into(),
         runs_schedules: false,

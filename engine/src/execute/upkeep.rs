@@ -59,6 +59,7 @@ async fn run(engine: Weak<Engine>) {
         let Some(engine) = engine.upgrade() else {
             return;
         };
+        engine.lake.trim().await;
         let snapshot = engine.catalog.snapshot();
         seen.retain(|id, _| snapshot.table_by_id(*id).is_some());
         vacuums.retain(|id, _| snapshot.table_by_id(*id).is_some());

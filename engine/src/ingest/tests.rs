@@ -61,6 +61,7 @@ async fn open(folder: &Path, master_key: MasterKey, server: &str) -> Arc<Engine>
         store_options: BTreeMap::new(),
         memory_bytes_max: 1 << 30,
         index_bytes_max: 64 << 20,
+        tables_bytes_max: 64 << 20,
         scratch: folder.join("scratch"),
         server_name: server.into(),
         runs_schedules: false,

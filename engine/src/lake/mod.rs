@@ -48,6 +48,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use boathouse_catalog::definitions::TableDefinition;
 use futures::TryStreamExt;
@@ -82,11 +83,17 @@ pub(super) const DROPPED: &str = "_boathouse_dropped";
 /// Tables kept open. An evicted table is opened again by reading its log.
 const TABLES_OPEN_MAX: u64 = 2_000;
 
+/// Bytes that tables kept open may hold, where nothing else was asked for.
+const TABLES_BYTES_MAX: usize = 512 << 20;
+
 /// The folder or bucket all tables live in.
 pub struct Lake {
     place: StoreLocation,
     options: BTreeMap<String, String>,
     tables: moka::future::Cache<String, Arc<LakeTable>>,
+    tables_bytes_max: AtomicUsize,
+    /// Counts the uses of tables, to tell which was used longest ago.
+    uses: AtomicU64,
     shared: table::Shared,
 }
 
@@ -112,6 +119,8 @@ impl Lake {
             place,
             options: options.clone(),
             tables: moka::future::Cache::new(TABLES_OPEN_MAX),
+            tables_bytes_max: AtomicUsize::new(TABLES_BYTES_MAX),
+            uses: AtomicU64::default(),
             shared: table::Shared::default(),
         }))
     }
@@ -124,6 +133,40 @@ impl Lake {
     /// Bytes that the indexes of keyed tables hold.
     pub fn index_bytes(&self) -> usize {
         self.shared.budget.bytes()
+    }
+
+    /// Bounds the bytes that tables kept open may hold together while nobody uses them.
+    pub fn set_tables_bytes_max(&self, bytes: usize) {
+        self.tables_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes, as reckoned, that tables kept open hold.
+    pub fn tables_bytes(&self) -> usize {
+        self.tables.iter().map(|(_, table)| table.bytes()).sum()
+    }
+
+    /// Puts away tables that nobody uses, the one used longest ago first, until the rest is within the
+    /// bound.
+    pub async fn trim(&self) {
+        let mut open: Vec<_> = self.tables.iter().collect();
+        let mut bytes: usize = open.iter().map(|(_, table)| table.bytes()).sum();
+        let bytes_max = self.tables_bytes_max.load(Ordering::Relaxed);
+        open.sort_by_key(|(_, table)| table.used.load(Ordering::Relaxed));
+        for (location, table) in open {
+            if bytes <= bytes_max {
+                return;
+            }
+            // One for the cache and one for us.
+            if Arc::strong_count(&table) <= 2 {
+                bytes = bytes.saturating_sub(table.bytes());
+                self.tables.invalidate(location.as_str()).await;
+            }
+        }
+    }
+
+    fn note_use(&self, table: &LakeTable) {
+        let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        table.used.store(now, Ordering::Relaxed);
     }
 
     /// The lake's folder, with a trailing slash.
@@ -251,8 +294,10 @@ impl Lake {
     /// The table at a location recorded in the catalog.
     pub async fn table_at(&self, location: &str) -> Result<Arc<LakeTable>, LakeError> {
         if let Some(table) = self.tables.get(location).await {
+            self.note_use(&table);
             return Ok(table);
         }
+        self.trim().await;
         let place = self.place_of(location)?;
         let opened = self
             .tables
@@ -261,6 +306,9 @@ impl Lake {
                 LakeTable::open(place, self.shared.clone()),
             )
             .await;
+        if let Ok(table) = &opened {
+            self.note_use(table);
+        }
         // The error is shared by everyone who waited; the first cause is what matters.
         opened.map_err(|error: Arc<LakeError>| match Arc::try_unwrap(error) {
             Ok(error) => error,

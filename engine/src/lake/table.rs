@@ -6,6 +6,7 @@
 //! that are too old; losing one costs time, never rows.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
@@ -67,6 +68,8 @@ pub struct LakeTable {
     pub(super) commit_queue: tokio::sync::Mutex<()>,
     pub(super) vectors: VectorCache,
     pub(super) moves: Mutex<Moves>,
+    /// When it was last used, in uses of all tables.
+    pub(super) used: AtomicU64,
     /// Versions that queries may be reading.
     in_use: Mutex<Vec<Weak<InUse>>>,
     /// By the columns of the key.
@@ -113,6 +116,7 @@ impl LakeTable {
             commit_queue: tokio::sync::Mutex::default(),
             vectors: shared.vectors,
             moves: Mutex::default(),
+            used: AtomicU64::default(),
             in_use: Mutex::new(vec![in_use]),
             indexes: Mutex::default(),
             budget: shared.budget,
@@ -126,6 +130,11 @@ impl LakeTable {
 
     fn newest(&self) -> Arc<TableSnapshot> {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Bytes, as reckoned, that the newest snapshot holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.newest().bytes()
     }
 
     /// The newest snapshot known, without looking whether there is a newer one.

@@ -1031,3 +1031,24 @@ async fn named_and_key_columns_have_statistics_wherever_they_stand() {
     let all = ("delta.dataSkippingNumIndexedCols", "-1");
     assert_eq!(of(&[all], &definition).len(), 40);
 }
+
+#[tokio::test]
+async fn a_table_nobody_uses_is_put_away_when_there_is_no_room() {
+    let fixture = fixture(&[("n", ColumnType::Integer)], &[]).await;
+    fixture.append(vec![integers(0..10)]).await;
+    assert!(fixture.lake.tables_bytes() > 1_000);
+    fixture.lake.set_tables_bytes_max(0);
+    fixture.lake.trim().await;
+    let location = fixture.definition.location.clone();
+    // The fixture has it.
+    assert!(fixture.lake.opened(&location).await.is_some());
+    let lake = Arc::clone(&fixture.lake);
+    let folder = fixture._folder;
+    drop(fixture.table);
+    lake.trim().await;
+    assert!(lake.opened(&location).await.is_none());
+    assert_eq!(lake.tables_bytes(), 0);
+    let again = lake.table_at(&location).await.unwrap();
+    assert_eq!(again.cached().row_count(), Some(10));
+    drop(folder);
+}

@@ -14,6 +14,8 @@ const LAKE_FOLDER: &str = "_boathouse";
 const KEY_FILE: &str = "master.key";
 /// Of all indexes of keys, where nothing is asked for.
 const INDEX_BYTES_MAX: usize = 1 << 30;
+/// Of what is known of tables nobody uses, where nothing is asked for.
+const TABLES_BYTES_MAX: usize = 512 << 20;
 
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_UNKNOWN: usize = 1 << 30;
@@ -48,6 +50,10 @@ pub fn engine_config(config: &Config, runs_schedules: bool) -> Result<EngineConf
         memory_bytes_max,
         index_bytes_max: config.index_memory.map_or_else(
             || INDEX_BYTES_MAX.min(memory_bytes_max / 4),
+            |size| size.bytes(),
+        ),
+        tables_bytes_max: config.table_memory.map_or_else(
+            || TABLES_BYTES_MAX.min(memory_bytes_max / 4),
             |size| size.bytes(),
         ),
         scratch,

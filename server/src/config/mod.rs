@@ -91,6 +91,10 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_memory: Option<String>,
+    /// Memory of what is known of tables: their files and statistics [default: 512MiB, at most a quarter of --memory]
+    #[arg(long, global = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_memory: Option<String>,
     /// Folder for spilled queries and fetched files [default: boathouse in the temporary folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +161,7 @@ pub struct Config {
     pub shutdown_grace: u64,
     pub memory: Option<Size>,
     pub index_memory: Option<Size>,
+    pub table_memory: Option<Size>,
     pub scratch: Option<PathBuf>,
     pub server_name: Option<String>,
     pub schedules: bool,

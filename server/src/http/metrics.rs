@@ -62,6 +62,12 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
         "memory that the indexes of keyed tables hold",
         shared.engine.lake.index_bytes(),
     );
+    page.add(
+        "open_tables_bytes",
+        "gauge",
+        "memory, as reckoned, that what is known of tables holds: their files and statistics",
+        shared.engine.lake.tables_bytes(),
+    );
     if let Some(bytes) = resident_bytes() {
         page.add(
             "resident_memory_bytes",
