@@ -7,6 +7,7 @@ use boathouse_catalog::definitions::TableDefinition;
 use super::maintain::RETENTION_HOURS_MIN;
 use super::{keys, upkeep};
 use crate::error::{SqlError, SqlState};
+use crate::lake;
 
 /// Whether files that no version within the retention needs are deleted in the background.
 pub(super) const AUTO_VACUUM: &str = "auto_vacuum";
@@ -26,10 +27,11 @@ enum Kind {
     Interval,
     /// Names of columns.
     Columns,
+    OneOf(&'static [&'static str]),
     Columned(fn(&TableDefinition) -> Result<(), SqlError>),
 }
 
-const KNOWN: [(&str, Kind); 12] = [
+const KNOWN: [(&str, Kind); 15] = [
     (AUTO_VACUUM, Kind::Boolean),
     (
         "cluster_by",
@@ -45,6 +47,9 @@ const KNOWN: [(&str, Kind); 12] = [
     ("delta.enableDeletionVectors", Kind::Boolean),
     ("delta.enableExpiredLogCleanup", Kind::Boolean),
     ("delta.logRetentionDuration", Kind::Interval),
+    (lake::BLOOM_FILTERS, Kind::Columns),
+    (lake::COMPRESSION, Kind::OneOf(&lake::CODECS)),
+    (lake::ROW_GROUP_ROWS, Kind::Number(1_024)),
 ];
 
 /// Storage parameters of PostgreSQL that mean nothing here and harm nothing.
@@ -64,6 +69,7 @@ pub(super) fn check(definition: &TableDefinition) -> Result<(), SqlError> {
         let holds = match kind {
             Kind::Boolean => matches!(value.as_str(), "true" | "false"),
             Kind::Number(least) => value.parse::<i64>().is_ok_and(|number| number >= *least),
+            Kind::OneOf(values) => values.contains(&value.as_str()),
             Kind::Interval => interval(value).is_some(),
             Kind::Columns => {
                 let mut columns = value.split(',').map(str::trim);
@@ -82,6 +88,7 @@ pub(super) fn check(definition: &TableDefinition) -> Result<(), SqlError> {
             .hint(match kind {
                 Kind::Boolean => "true or false".to_owned(),
                 Kind::Number(least) => format!("a whole number, {least} or more"),
+                Kind::OneOf(values) => format!("one of {}", values.join(", ")),
                 Kind::Interval => "such as 'interval 7 days'".to_owned(),
                 Kind::Columns | Kind::Columned(_) => {
                     "columns of the table, separated by commas".to_owned()

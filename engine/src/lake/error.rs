@@ -39,6 +39,10 @@ pub enum LakeError {
     },
     #[error("table at \"{location}\" needs a Delta feature that is not supported: {feature}")]
     Unsupported { location: String, feature: String },
+    #[error(
+        "rows of the table at \"{location}\" can be added only: its property delta.appendOnly is true"
+    )]
+    AppendOnly { location: String },
     #[error("table at \"{location}\" is damaged: {reason}")]
     Damaged { location: String, reason: String },
     #[error("column \"{column}\" has type {type_name}, which cannot be stored in a table")]
@@ -91,6 +95,7 @@ impl LakeError {
             | Self::NoSuchVersion { .. }
             | Self::NoSuchTimestamp { .. }
             | Self::Unsupported { .. }
+            | Self::AppendOnly { .. }
             | Self::Damaged { .. }
             | Self::NotStorable { .. }
             | Self::Encode { .. }
@@ -118,6 +123,7 @@ impl LakeError {
             Self::Conflict { .. } => SqlState::SERIALIZATION_FAILURE,
             Self::Unknown { .. } => SqlState::IO_ERROR,
             Self::Unsupported { .. } => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::AppendOnly { .. } => SqlState("55000"),
             Self::Damaged { .. } => SqlState::DATA_CORRUPTED,
             Self::NotStorable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Encode { .. } => SqlState::INTERNAL_ERROR,

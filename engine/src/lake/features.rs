@@ -73,7 +73,13 @@ pub(super) fn check_writable(
         7 => protocol.writer_features().and_then(unknown),
         version => Some(format!("writer version {version}")),
     };
-    refuse(location, named.or_else(|| used(delta, deletes)))
+    refuse(location, named.or_else(|| used(delta, deletes)))?;
+    let append_only = delta.metadata().configuration().get(APPEND_ONLY);
+    if deletes && append_only.is_some_and(|value| value == "true") {
+        let location = location.to_owned();
+        return Err(LakeError::AppendOnly { location });
+    }
+    Ok(())
 }
 
 fn unknown(features: &[Feature], is_known: fn(&Feature) -> bool) -> Option<String> {
@@ -97,9 +103,6 @@ fn used(delta: &EagerSnapshot, deletes: bool) -> Option<String> {
     let is_on = |name: &str| properties.get(name).is_some_and(|value| value == "true");
     if let Some(name) = properties.keys().find(|name| name.starts_with(CONSTRAINTS)) {
         return Some(format!("checkConstraints ({name})"));
-    }
-    if deletes && is_on(APPEND_ONLY) {
-        return Some(format!("changing rows of a table with {APPEND_ONLY}"));
     }
     if deletes && is_on(CHANGE_DATA_FEED) {
         return Some(format!("changeDataFeed ({CHANGE_DATA_FEED})"));

@@ -184,6 +184,14 @@ pub(super) fn action(
                 .collect()
         })
         .unwrap_or_default();
+    // One of ours that was taken back goes.
+    let before = current.and_then(definition_of);
+    for name in before
+        .iter()
+        .flat_map(|before| before.table.properties.keys())
+    {
+        configuration.remove(name);
+    }
     for (name, value) in &definition.properties {
         if name.starts_with("delta.") {
             configuration.insert(name.clone(), value.clone());

@@ -24,6 +24,7 @@ mod features;
 #[cfg(test)]
 mod features_tests;
 mod feed;
+mod files;
 #[cfg(test)]
 mod interop_tests;
 mod key;
@@ -63,6 +64,7 @@ pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
 pub use copy_on_write::Replacement;
 pub use error::LakeError;
 pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
+pub use files::{BLOOM_FILTERS, CODECS, COMPRESSION, ROW_GROUP_ROWS};
 pub use key_index::{Asked, Located};
 pub use maintenance::{Compaction, Upkeep};
 pub use metadata::widens;

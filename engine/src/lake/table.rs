@@ -21,12 +21,13 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use super::deletion::{self, VectorCache};
+use super::files::FileSettings;
 use super::key_index::{IndexBudget, KeyIndex};
 use super::moves::Moves;
 use super::snapshot::{InUse, TableSnapshot};
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
-use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features, statistics};
+use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features};
 
 const CHECKPOINT_EVERY: i64 = 100;
 const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
@@ -271,12 +272,8 @@ impl LakeTable {
         options: WriterOptions,
     ) -> Result<AppendWriter, LakeError> {
         let store = self.place.prefixed();
-        let newest = self.newest();
-        let definition = newest.definition().map(|(_, definition)| definition);
-        let (properties, definition) = (newest.properties(), definition.as_ref());
-        let with_statistics = statistics::columns_of(&properties, definition, &schema);
-        let layout = (partition_by, names);
-        AppendWriter::new(store, schema, layout, &with_statistics, options)
+        let settings = FileSettings::of(&self.newest(), &schema);
+        AppendWriter::new(store, schema, (partition_by, names), &settings, options)
     }
 
     /// Deletes files that were written and never committed. Best effort.

@@ -24,7 +24,6 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions,
 };
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use tokio::io::AsyncWriteExt;
@@ -32,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::encoder::{Lanes, RowGroup, encode_error};
+use super::files::FileSettings;
 use super::partition::{self, PartitionKey};
 use super::{FileNames, LakeError, statistics, stored};
 
@@ -102,6 +102,7 @@ pub struct AppendWriter {
     /// As the log calls them.
     partition_names: Vec<String>,
     properties: WriterProperties,
+    codec: String,
     lanes: Option<Lanes>,
     open: HashMap<PartitionKey, OpenFile>,
     finished: Vec<WrittenFile>,
@@ -130,12 +131,12 @@ struct Upload {
 
 impl AppendWriter {
     /// A writer of files below `store`. `schema` is the table's, in memory types; `names` says what the
-    /// files call its columns; the columns `with_statistics` get statistics in the log.
+    /// files call its columns.
     pub(super) fn new(
         store: Arc<dyn ObjectStore>,
         schema: SchemaRef,
         (partition_by, names): (&[String], &FileNames),
-        with_statistics: &HashSet<usize>,
+        settings: &FileSettings,
         options: WriterOptions,
     ) -> Result<Self, LakeError> {
         let partition_columns = partition_by
@@ -158,14 +159,8 @@ impl AppendWriter {
             })
             .collect::<Result<Vec<FieldRef>, LakeError>>()?;
         let file_schema = Arc::new(Schema::new(file_fields.clone()));
-        let zstd = ZstdLevel::try_new(1).map_err(encode_error)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(zstd))
-            .set_max_row_group_row_count(Some(options.row_group_rows.saturating_mul(2)))
-            .set_created_by(concat!("boathouse ", env!("CARGO_PKG_VERSION")).to_owned())
-            // Names a list's items as the Parquet and Delta specifications do.
-            .set_coerce_types(true)
-            .build();
+        let options = settings.options(options);
+        let properties = settings.properties(&options, names)?;
         Ok(Self {
             store,
             options,
@@ -174,7 +169,7 @@ impl AppendWriter {
             file_fields,
             with_statistics: file_columns
                 .iter()
-                .map(|index| with_statistics.contains(index))
+                .map(|index| settings.statistics.contains(index))
                 .collect(),
             file_columns,
             partition_columns,
@@ -183,6 +178,7 @@ impl AppendWriter {
                 .map(|name| names.of_column(name).to_owned())
                 .collect(),
             properties,
+            codec: settings.codec().to_owned(),
             lanes: None,
             open: HashMap::new(),
             finished: Vec::new(),
@@ -313,9 +309,10 @@ impl AppendWriter {
 
     fn begin_file(&self, key: &PartitionKey) -> Result<OpenFile, LakeError> {
         let name = format!(
-            "{}part-{}.zstd.parquet",
+            "{}part-{}.{}.parquet",
             key.folder(&self.partition_names),
-            uuid::Uuid::now_v7()
+            uuid::Uuid::now_v7(),
+            self.codec
         );
         // `parse` keeps the percent signs of escaped partition values as they are.
         let path = Path::parse(&name).map_err(|error| LakeError::Encode {
