@@ -22,6 +22,7 @@ pub mod sqlstate {
     pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
     pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const WRONG_OBJECT_TYPE: &str = "42809";
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const LIMIT_EXCEEDED: &str = "54000";
     pub const QUERY_CANCELED: &str = "57014";
@@ -29,7 +30,7 @@ pub mod sqlstate {
     pub const UNDEFINED_FILE: &str = "58P01";
     pub const INTERNAL_ERROR: &str = "XX000";
 
-    const ALL: [&str; 18] = [
+    const ALL: [&str; 19] = [
         CONNECTION_FAILURE,
         CONNECTION_REFUSED,
         FEATURE_NOT_SUPPORTED,
@@ -42,6 +43,7 @@ pub mod sqlstate {
         INVALID_AUTHORIZATION,
         INSUFFICIENT_PRIVILEGE,
         UNDEFINED_OBJECT,
+        WRONG_OBJECT_TYPE,
         OUT_OF_MEMORY,
         LIMIT_EXCEEDED,
         QUERY_CANCELED,

@@ -10,16 +10,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tempfile::TempPath;
 
+use crate::connector::Check;
 use crate::error::ConnectorError;
-use crate::options::Options;
-
-/// A kind of outside system that holds files. Listed once, in [`crate::registry`].
-pub trait Connector: Send + Sync {
-    /// The name written in `CREATE CONNECTION ... TO <name>`.
-    fn name(&self) -> &'static str;
-    /// Takes its options out of `options`; the caller rejects whatever is left over. No I/O.
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError>;
-}
 
 /// The files below the root of one connection.
 #[async_trait]
@@ -140,46 +132,6 @@ impl LocalFile {
             size,
             modified: None,
             _temporary: Some(Arc::new(path)),
-        }
-    }
-}
-
-/// One step of `CHECK CONNECTION`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    pub name: &'static str,
-    pub ok: bool,
-    pub detail: String,
-    /// What to do, ready to paste where that is possible.
-    pub fix: Option<String>,
-}
-
-impl Check {
-    pub fn passed(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            ok: true,
-            detail: detail.into(),
-            fix: None,
-        }
-    }
-
-    pub fn failed(name: &'static str, error: &ConnectorError) -> Self {
-        let mut detail = error.message.clone();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            let words = inner.to_string();
-            // Some libraries paste the cause into the message as well.
-            if !detail.contains(&words) {
-                detail = format!("{detail}: {words}");
-            }
-            cause = inner.source();
-        }
-        Self {
-            name,
-            ok: false,
-            detail,
-            fix: error.hint.clone(),
         }
     }
 }

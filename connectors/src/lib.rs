@@ -14,10 +14,12 @@
 //! *and* kept as text in `_rescued`; a record that cannot be split into cells is a
 //! [`format::RejectedRow`] with its raw content; a file that cannot be read at all is one error.
 
+pub mod connector;
 pub mod error;
 pub mod file;
 pub mod format;
 pub mod local;
+pub mod mysql;
 pub mod options;
 mod pattern;
 pub mod registry;
@@ -25,8 +27,9 @@ pub mod s3;
 pub mod sftp;
 pub mod value;
 
+pub use connector::{Check, Connector, Remote};
 pub use error::{ConnectorError, FormatError};
-pub use file::{Check, Connector, FileEntry, FileStore, LocalFile};
+pub use file::{FileEntry, FileStore, LocalFile};
 pub use format::excel::{reader::excel_reader_main, set_excel_reader};
 pub use format::{
     DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, RejectedRow,

@@ -1,9 +1,14 @@
 //! Every connector, by the name written in SQL.
 
+use crate::connector::Connector;
 use crate::error::{ConnectorError, sqlstate};
-use crate::file::Connector;
 
-static CONNECTORS: [&dyn Connector; 3] = [&crate::local::Local, &crate::s3::S3, &crate::sftp::Sftp];
+static CONNECTORS: [&dyn Connector; 4] = [
+    &crate::local::Local,
+    &crate::mysql::MySql,
+    &crate::s3::S3,
+    &crate::sftp::Sftp,
+];
 
 /// The connector called `name`, without regard to case.
 pub fn connector(name: &str) -> Result<&'static dyn Connector, ConnectorError> {

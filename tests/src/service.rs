@@ -27,7 +27,21 @@ pub fn postgres() -> Result<String, Failure> {
 /// How to reach an S3 server, by the names its script prints: `ENDPOINT`, `ACCESS_KEY_ID`,
 /// `SECRET_ACCESS_KEY`, `BUCKET`.
 pub fn s3() -> Result<BTreeMap<String, String>, Failure> {
-    Ok(run("seaweedfs.sh")?
+    settings("seaweedfs.sh")
+}
+
+/// How to reach a MySQL server: `HOST`, `PORT`, `USER`, `PASSWORD`.
+pub fn mysql() -> Result<BTreeMap<String, String>, Failure> {
+    settings("mysql.sh")
+}
+
+/// How to reach a MariaDB server, by the same names.
+pub fn mariadb() -> Result<BTreeMap<String, String>, Failure> {
+    settings("mariadb.sh")
+}
+
+fn settings(script: &str) -> Result<BTreeMap<String, String>, Failure> {
+    Ok(run(script)?
         .lines()
         .filter_map(|line| line.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

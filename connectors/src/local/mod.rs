@@ -13,8 +13,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use crate::connector::{Check, Connector, Remote};
 use crate::error::{ConnectorError, sqlstate};
-use crate::file::{Check, Connector, FileEntry, FileStore, LocalFile};
+use crate::file::{FileEntry, FileStore, LocalFile};
 use crate::options::Options;
 use crate::pattern::Patterns;
 
@@ -26,8 +27,10 @@ impl Connector for Local {
         "LOCAL"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError> {
-        Ok(Arc::new(LocalStore::new(options.require_text("path")?)))
+    fn configure(&self, options: &mut Options) -> Result<Remote, ConnectorError> {
+        Ok(Remote::Files(Arc::new(LocalStore::new(
+            options.require_text("path")?,
+        ))))
     }
 }
 

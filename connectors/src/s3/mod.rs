@@ -12,8 +12,9 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
+use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;
-use crate::file::{Connector, FileStore};
+
 use crate::options::Options;
 
 pub use store::ObjectFileStore;
@@ -27,7 +28,7 @@ impl Connector for S3 {
         "S3"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError> {
+    fn configure(&self, options: &mut Options) -> Result<Remote, ConnectorError> {
         let bucket = options.require_text("bucket")?;
         let prefix = options.take_text("prefix")?.unwrap_or_default();
         let endpoint = options.take_text("endpoint")?;
@@ -84,6 +85,9 @@ impl Connector for S3 {
         let store = builder.build().map_err(|error| {
             ConnectorError::option("S3 connection cannot be configured").caused_by(error)
         })?;
-        Ok(Arc::new(ObjectFileStore::new(Arc::new(store), &prefix)))
+        Ok(Remote::Files(Arc::new(ObjectFileStore::new(
+            Arc::new(store),
+            &prefix,
+        ))))
     }
 }

@@ -18,8 +18,9 @@ use object_store::{
 };
 use tempfile::NamedTempFile;
 
+use crate::connector::Check;
 use crate::error::{ConnectorError, sqlstate};
-use crate::file::{Check, FileEntry, FileStore, LocalFile};
+use crate::file::{FileEntry, FileStore, LocalFile};
 use crate::local::{joined, numbered};
 use crate::pattern::Patterns;
 

@@ -11,8 +11,9 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;
-use crate::file::{Connector, FileStore};
+
 use crate::options::Options;
 
 use session::{Login, Server};
@@ -26,7 +27,7 @@ impl Connector for Sftp {
         "SFTP"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn FileStore>, ConnectorError> {
+    fn configure(&self, options: &mut Options) -> Result<Remote, ConnectorError> {
         let host = options.require_text("host")?;
         let port = options.take_number("port")?.unwrap_or(22);
         let user = options.require_text("user")?;
@@ -73,6 +74,6 @@ impl Connector for Sftp {
             host_key,
             timeout,
         };
-        Ok(Arc::new(SftpStore::new(server, root)))
+        Ok(Remote::Files(Arc::new(SftpStore::new(server, root))))
     }
 }

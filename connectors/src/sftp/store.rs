@@ -14,8 +14,9 @@ use russh_sftp::protocol::{FileAttributes, StatusCode};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use crate::connector::Check;
 use crate::error::{ConnectorError, sqlstate};
-use crate::file::{Check, FileEntry, FileStore, LocalFile};
+use crate::file::{FileEntry, FileStore, LocalFile};
 use crate::local::{joined, numbered};
 use crate::pattern::Patterns;
 use crate::s3::{changed, retries, spool_error};

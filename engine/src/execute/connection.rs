@@ -4,7 +4,6 @@
 //! until `CHECK CONNECTION` or a pipeline's run. Secrets stay names until then.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::{
@@ -12,7 +11,7 @@ use boathouse_catalog::definitions::{
 };
 use boathouse_catalog::types::ColumnType;
 use boathouse_catalog::{Catalog, Snapshot};
-use boathouse_connectors::file::FileStore;
+use boathouse_connectors::Remote;
 use boathouse_connectors::options::{OptionValue, Options};
 use boathouse_connectors::registry;
 use boathouse_sql::SqlOption;
@@ -29,10 +28,10 @@ use crate::outcome::{Outcome, RowsTag};
 use crate::session::Session;
 
 /// A connection ready to be used, its secrets revealed.
-pub(crate) async fn open_store(
+pub(crate) async fn open(
     catalog: &Catalog,
     definition: &ConnectionDefinition,
-) -> Result<Arc<dyn FileStore>, SqlError> {
+) -> Result<Remote, SqlError> {
     let mut values: Vec<(String, OptionValue)> = Vec::new();
     for (name, value) in &definition.options {
         let value = match value {
@@ -46,15 +45,12 @@ pub(crate) async fn open_store(
     configure(&definition.kind, values)
 }
 
-fn configure(
-    kind: &str,
-    values: Vec<(String, OptionValue)>,
-) -> Result<Arc<dyn FileStore>, SqlError> {
+fn configure(kind: &str, values: Vec<(String, OptionValue)>) -> Result<Remote, SqlError> {
     let connector = registry::connector(kind)?;
     let mut options = Options::new(format!("connector \"{}\"", connector.name()), values);
-    let store = connector.configure(&mut options)?;
+    let remote = connector.configure(&mut options)?;
     options.finish()?;
-    Ok(store)
+    Ok(remote)
 }
 
 /// Written options as they are stored; every secret must exist and be usable by the role.
@@ -260,8 +256,8 @@ pub(super) async fn check(
         "connection",
         &check.name,
     )?;
-    let store = open_store(&session.engine.catalog, &connection).await?;
-    let checks = store.check().await;
+    let remote = open(&session.engine.catalog, &connection).await?;
+    let checks = remote.check().await;
     let status = |ok: bool| if ok { "ok" } else { "failed" }.to_owned();
     let columns = vec![
         Column::Text(checks.iter().map(|one| Some(one.name.to_owned())).collect()),

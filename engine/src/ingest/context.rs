@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use boathouse_catalog::Snapshot;
 use boathouse_catalog::definitions::{ObjectId, ObjectKind, ObjectRef, OptionValue, Privilege};
-use boathouse_connectors::{FileStore, OptionValue as ConnectorOption, Options, registry};
+use boathouse_connectors::{OptionValue as ConnectorOption, Options, Remote, registry};
 
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -52,11 +52,11 @@ pub(super) fn query_context(
     })
 }
 
-/// Opens a connection of files, secrets revealed. The owner must be allowed to use it.
-pub(super) async fn open_store(
+/// Opens a connection, secrets revealed. The owner must be allowed to use it.
+pub(super) async fn open_connection(
     context: &QueryContext,
     name: &str,
-) -> Result<Arc<dyn FileStore>, SqlError> {
+) -> Result<Remote, SqlError> {
     let definition = context.snapshot.connection(name).ok_or_else(|| {
         SqlError::new(
             SqlState::UNDEFINED_OBJECT,
@@ -86,7 +86,7 @@ pub(super) async fn open_store(
     }
     let connector = registry::connector(&definition.kind)?;
     let mut options = Options::new(format!("connector \"{}\"", connector.name()), values);
-    let store = connector.configure(&mut options)?;
+    let remote = connector.configure(&mut options)?;
     options.finish()?;
-    Ok(store)
+    Ok(remote)
 }

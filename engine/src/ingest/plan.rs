@@ -32,7 +32,7 @@ use boathouse_sql::statement::{
 };
 use boathouse_sql::{OptionValue, SqlOption};
 
-use super::context::{open_store, query_context};
+use super::context::{open_connection, query_context};
 use super::schema::SourceSchema;
 use super::transform::Transform;
 use crate::engine::Engine;
@@ -144,7 +144,7 @@ impl PipelinePlan {
         if let Some(folder) = &options.move_to {
             refuse_circle(folder, patterns)?;
         }
-        let store = open_store(&context, connection).await?;
+        let store = open_connection(&context, connection).await?.files()?;
         let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
         let (format, format_name) = open_format(format.as_ref(), patterns)?;
         let not_null = columns

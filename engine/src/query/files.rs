@@ -257,7 +257,8 @@ async fn fetch(context: &QueryContext, pattern: &str) -> Result<Vec<LocalFile>, 
                 .into_iter()
                 .map(|(name, value)| (name, OptionValue::from(value)));
             let mut options = Options::new("the file function", values);
-            let store = registry::connector(url.scheme())?.configure(&mut options)?;
+            let remote = registry::connector(url.scheme())?.configure(&mut options)?;
+            let store = remote.files()?;
             // What follows the bucket, globs as they were written.
             let path = pattern.split_once("://").map_or("", |(_, rest)| rest);
             let path = path.split_once('/').map_or("", |(_, path)| path);

@@ -1,0 +1,150 @@
+//! Connections to one server, and what goes wrong with them in words.
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, Opts, OptsBuilder, SslOpts};
+use tokio_rustls::rustls;
+
+use super::TlsMode;
+use crate::error::{ConnectorError, sqlstate};
+
+/// Which server it is. The two agree on little about positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    MySql,
+    MariaDb,
+}
+
+/// How to reach a server.
+#[derive(Clone)]
+pub struct MySqlServer {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: Option<String>,
+    pub(crate) tls: TlsMode,
+    pub(crate) ca: Option<String>,
+    /// Certificate and key of this client, PEM.
+    pub(crate) identity: Option<(String, String)>,
+    pub(crate) timeout: Duration,
+    /// What this client is called among the server's replicas, where it was said.
+    pub(crate) server_id: Option<u32>,
+}
+
+impl std::fmt::Debug for MySqlServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "MySqlServer({})", self.place())
+    }
+}
+
+/// A connection that is logged in.
+pub(crate) struct Session {
+    pub connection: Conn,
+    pub flavor: Flavor,
+    /// As the server says it: `10.11.6-MariaDB`, `9.7.0`.
+    pub version: String,
+}
+
+impl MySqlServer {
+    /// `host:port`, for messages.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn options(&self) -> Opts {
+        let tls = (self.tls != TlsMode::Disable).then(|| {
+            let roots = self.ca.iter();
+            let roots = roots.map(|ca| ca.clone().into_bytes().into());
+            let identity = self.identity.as_ref().map(|(certificate, key)| {
+                let certificate = certificate.clone().into_bytes();
+                ClientIdentity::new(certificate.into(), key.clone().into_bytes().into())
+            });
+            SslOpts::default()
+                .with_root_certs(roots.collect())
+                // A certificate authority that was named is the only one to be trusted.
+                .with_disable_built_in_roots(self.ca.is_some())
+                .with_client_identity(identity)
+                .with_danger_accept_invalid_certs(self.tls == TlsMode::Require)
+                .with_danger_skip_domain_validation(self.tls == TlsMode::VerifyCa)
+        });
+        OptsBuilder::default()
+            .ip_or_hostname(self.host.clone())
+            .tcp_port(self.port)
+            .user(Some(self.user.clone()))
+            .pass(self.password.clone())
+            .ssl_opts(tls)
+            .prefer_socket(false)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .into()
+    }
+
+    /// Logs in.
+    pub(crate) async fn connect(&self) -> Result<Session, ConnectorError> {
+        // Two providers are linked in, so that one has to be chosen; a second choice changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let connecting = Conn::new(self.options());
+        let mut connection = match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| self.failed("connect to", error))?,
+            Err(_) => {
+                return Err(ConnectorError::new(
+                    sqlstate::CONNECTION_REFUSED,
+                    format!("{} did not answer within {:?}", self.place(), self.timeout),
+                )
+                .retryable());
+            }
+        };
+        let version: Option<String> = connection
+            .query_first("SELECT VERSION()")
+            .await
+            .map_err(|error| self.failed("ask", error))?;
+        let version = version.unwrap_or_default();
+        let flavor = match version.to_ascii_lowercase().contains("mariadb") {
+            true => Flavor::MariaDb,
+            false => Flavor::MySql,
+        };
+        Ok(Session {
+            connection,
+            flavor,
+            version,
+        })
+    }
+
+    /// What went wrong when something was done to the server.
+    pub(crate) fn failed(&self, action: &str, error: Error) -> ConnectorError {
+        let place = self.place();
+        let told = |state, what: String| ConnectorError::new(state, what);
+        let failure = match &error {
+            Error::Server(server) => {
+                let state = match server.code {
+                    // Access denied, of several kinds.
+                    1044 | 1045 | 1698 => sqlstate::INVALID_AUTHORIZATION,
+                    1142 | 1143 | 1227 | 1370 => sqlstate::INSUFFICIENT_PRIVILEGE,
+                    1040 | 1203 => sqlstate::LIMIT_EXCEEDED,
+                    _ => sqlstate::CONNECTION_FAILURE,
+                };
+                let message = &server.message;
+                let failure = told(state, format!("could not {action} {place}: {message}"));
+                // Too many connections, a deadlock, a server that goes down.
+                match server.code {
+                    1040 | 1053 | 1203 | 1205 | 1213 => failure.retryable(),
+                    _ => failure,
+                }
+            }
+            Error::Io(io) => {
+                let state = sqlstate::CONNECTION_REFUSED;
+                told(state, format!("could not {action} {place}: {io}")).retryable()
+            }
+            Error::Driver(DriverError::NoClientSslFlagFromServer) => told(
+                sqlstate::CONNECTION_REFUSED,
+                format!("could not {action} {place}: the server has no TLS"),
+            )
+            .hint("have the server offer TLS, or set the connection's option tls = 'disable'"),
+            other => told(
+                sqlstate::CONNECTION_FAILURE,
+                format!("could not {action} {place}: {other}"),
+            ),
+        };
+        failure.caused_by(error)
+    }
+}
