@@ -29,8 +29,17 @@ async fn a_connection_is_checked_step_by_step() -> Result<(), Failure> {
         let checks = rows(&client, &format!("CHECK CONNECTION {name}")).await?;
         let failed: Vec<&String> = checks.iter().filter(|row| !row.contains("|ok|")).collect();
         assert!(failed.is_empty(), "{name}: {failed:?}");
-        for step in ["connect", "format", "row image", "row metadata", "grants", "read binlog"] {
-            let found = checks.iter().any(|row| row.starts_with(&format!("{step}|")));
+        for step in [
+            "connect",
+            "format",
+            "row image",
+            "row metadata",
+            "grants",
+            "read binlog",
+        ] {
+            let found = checks
+                .iter()
+                .any(|row| row.starts_with(&format!("{step}|")));
             assert!(found, "{name} has no step {step}: {checks:?}");
         }
         // Over TLS, whoever signed the certificate.
@@ -53,7 +62,8 @@ async fn a_connection_is_checked_step_by_step() -> Result<(), Failure> {
         let checks = rows(&client, &format!("CHECK CONNECTION {verified}")).await?;
         assert!(checks[0].starts_with("connect|failed|"), "{checks:?}");
     }
-    let wrong = connection("wrong", &service::mysql()?, "").replace("password = '", "password = 'x");
+    let wrong =
+        connection("wrong", &service::mysql()?, "").replace("password = '", "password = 'x");
     client.batch_execute(&wrong).await?;
     let checks = rows(&client, "CHECK CONNECTION wrong").await?;
     assert!(
