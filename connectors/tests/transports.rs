@@ -38,7 +38,7 @@ fn configure(
 ) -> Result<Arc<dyn FileStore>, ConnectorError> {
     let owner = format!("connector \"{kind}\"");
     let mut options = Options::new(owner, options.iter().cloned());
-    let store = connector(kind)?.configure(&mut options)?;
+    let store = connector(kind)?.configure(&mut options)?.files()?;
     options.finish()?;
     Ok(store)
 }
