@@ -66,10 +66,15 @@ impl DataFile {
     fn without(&self, rows: &Arc<RoaringTreemap>) -> Self {
         let rows_deleted = self.rows_deleted.saturating_add(rows.len());
         let mut statistics = Statistics::clone(&self.statistics).to_inexact();
-        statistics.num_rows = self
+        let before = self.rows().and_then(|rows| usize::try_from(rows).ok());
+        let left = self
             .rows_stored
-            .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok())
-            .map_or(Precision::Absent, Precision::Exact);
+            .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok());
+        statistics.num_rows = left.map_or(Precision::Absent, Precision::Exact);
+        for column in &mut statistics.column_statistics {
+            let nulls = column.null_count.get_value().copied();
+            column.null_count = nulls_left(nulls, before, left);
+        }
         Self {
             rows_deleted,
             deleted_here: Some(Arc::clone(rows)),
@@ -512,13 +517,11 @@ impl TableSnapshot {
             .iter()
             .map(|field| {
                 let mut column = ColumnStatistics::new_unknown();
-                if let Some(count) = member(nulls.as_ref(), field.name()).and_then(count_of) {
-                    column.null_count = if rows_deleted == 0 {
-                        Precision::Exact(count)
-                    } else {
-                        Precision::Inexact(count)
-                    };
-                }
+                let count = member(nulls.as_ref(), field.name()).and_then(count_of);
+                column.null_count = match rows_deleted {
+                    0 => count.map_or(Precision::Absent, Precision::Exact),
+                    _ => nulls_left(count, stored, rows),
+                };
                 // Only whole numbers and dates are kept to the last digit by every writer.
                 let exact = rows_deleted == 0
                     && (field.data_type().is_integer() || field.data_type() == &DataType::Date32);
@@ -528,6 +531,7 @@ impl TableSnapshot {
                     Some(if exact {
                         Precision::Exact(value)
                     } else {
+        let stored = rows_stored.and_then(|rows| usize::try_from(rows).ok());
                         Precision::Inexact(value)
                     })
                 };
@@ -710,3 +714,13 @@ fn scalar(value: &Scalar, field: &Field) -> Option<ScalarValue> {
         (_, target) => value.cast_to(target).ok(),
     }
 }
+/// The NULLs of a column once only `left` of its rows are. Whether the deleted rows held some is known only
+/// where all of them did or none; any other number, compared with that of the rows, would tell lies.
+fn nulls_left(nulls: Option<usize>, rows: Option<usize>, left: Option<usize>) -> Precision<usize> {
+    match (nulls, left) {
+        (Some(0), _) => Precision::Exact(0),
+        (Some(_), Some(left)) if nulls == rows => Precision::Exact(left),
+        _ => Precision::Absent,
+    }
+}
+
