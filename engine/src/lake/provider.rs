@@ -646,6 +646,8 @@ pub(super) fn parquet_scan(
     let source = projected.unwrap_or_else(|| Arc::new(source));
     let config = FileScanConfigBuilder::new(store_url, source)
         .with_file_groups(groups)
+    // Spark writes timestamps as INT96. Read as nanoseconds, those outside of the years 1677 to 2262 overflow.
+    options.global.coerce_int96 = Some("us".into());
         .with_statistics(statistics)
         .with_limit(limit)
         .build();
