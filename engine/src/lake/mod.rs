@@ -269,6 +269,14 @@ impl Lake {
                     location: location.clone(),
                 },
                 other => LakeError::storage("open the table", location, other.to_string()),
+                LakeError::Unsupported { location, feature } => LakeError::Unsupported {
+                    location: location.clone(),
+                    feature: feature.clone(),
+                },
+                LakeError::Damaged { location, reason } => LakeError::Damaged {
+                    location: location.clone(),
+                    reason: reason.clone(),
+                },
             },
         })
     }

@@ -13,7 +13,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use delta_kernel::expressions::{Scalar, StructData};
 use deltalake_core::kernel::{
-    Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove,
+    Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove, StorageType,
 };
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
@@ -451,10 +451,19 @@ impl TableSnapshot {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let deletion_vector = view.deletion_vector_descriptor();
         let rows_deleted = deletion_vector.as_ref().map_or(0, |vector| {
             u64::try_from(vector.cardinality).unwrap_or_default()
         });
+        let deletion_vector = view.deletion_vector_descriptor();
+        let is_elsewhere = deletion_vector
+            .as_ref()
+            .is_some_and(|vector| vector.storage_type == StorageType::AbsolutePath);
+        if is_elsewhere || is_absolute(&path) {
+            return Err(LakeError::Unsupported {
+                location: location.to_owned(),
+                feature: "files outside of the table's folder, as a shallow clone has".to_owned(),
+            });
+        }
         let rows_stored = view.num_records().map(|rows| rows as u64);
         let size = u64::try_from(view.size()).unwrap_or_default();
         let statistics = self.statistics_of(view, rows_stored, rows_deleted, &partition);
@@ -667,6 +676,18 @@ fn logical_field(field: &Field) -> Field {
 
 fn member<'a>(data: Option<&'a StructData>, name: &str) -> Option<&'a Scalar> {
     let data = data?;
+/// Whether the log's path of a file says where in the world it is, not where in the table's folder.
+fn is_absolute(path: &str) -> bool {
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text
+                .chars()
+                .all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one))
+    };
+    let scheme = path.split_once(':').map(|(scheme, _)| scheme);
+    path.starts_with('/') || scheme.is_some_and(is_scheme)
+}
+
     let index = data
         .fields()
         .iter()
