@@ -41,6 +41,7 @@ mod snapshot;
 mod statistics;
 mod store;
 mod stored;
+mod structured;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -268,7 +269,6 @@ impl Lake {
                 LakeError::NotATable { location } => LakeError::NotATable {
                     location: location.clone(),
                 },
-                other => LakeError::storage("open the table", location, other.to_string()),
                 LakeError::Unsupported { location, feature } => LakeError::Unsupported {
                     location: location.clone(),
                     feature: feature.clone(),
@@ -277,6 +277,7 @@ impl Lake {
                     location: location.clone(),
                     reason: reason.clone(),
                 },
+                other => LakeError::storage("open the table", location, other.to_string()),
             },
         })
     }
