@@ -4,7 +4,7 @@
 //! Source: Delta Transaction Log Protocol, Table Features. A feature may be allowed without being used, so
 //! some are refused only where a column or a property uses them.
 
-use delta_kernel::schema::{ColumnMetadataKey as Key, StructField};
+use delta_kernel::schema::{ColumnMetadataKey as Key, DataType, StructField};
 use delta_kernel::table_features::TableFeature as Feature;
 use deltalake_core::kernel::{EagerSnapshot, Protocol};
 
@@ -111,7 +111,19 @@ fn used(delta: &EagerSnapshot, deletes: bool) -> Option<String> {
     schema.fields().find_map(column_uses)
 }
 
+/// Whether values of a type hold structs or maps, which are read as JSON and cannot be written.
+fn is_structured(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Array(items) => is_structured(items.element_type()),
+        DataType::Primitive(_) => false,
+        _ => true,
+    }
+}
+
 fn column_uses(field: &StructField) -> Option<String> {
+    if is_structured(field.data_type()) {
+        return Some(format!("structs and maps (column \"{}\")", field.name()));
+    }
     let uses = [
         (Key::Invariants, "invariants"),
         (Key::GenerationExpression, "generatedColumns"),

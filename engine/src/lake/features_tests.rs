@@ -67,6 +67,32 @@ async fn a_feature_that_reading_needs_is_named() {
 }
 
 #[tokio::test]
+async fn files_outside_of_the_table_are_refused() {
+    let plain = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    for path in [
+        "file:/elsewhere/a.parquet",
+        "/elsewhere/a.parquet",
+        "s3://b/a.parquet",
+    ] {
+        let (folder, opened) = open(plain.clone(), json!({}), json!({})).await;
+        opened.unwrap();
+        let add = json!({"add": {
+            "path": path, "partitionValues": {}, "size": 1, "modificationTime": 0, "dataChange": true,
+        }});
+        let entry = folder.path().join("_delta_log/00000000000000000001.json");
+        std::fs::write(entry, add.to_string()).unwrap();
+        let place = folder.path().to_str().unwrap();
+        let opened = Lake::open_table(place, &BTreeMap::new()).await;
+        let error = opened.err().unwrap();
+        assert!(
+            matches!(error, LakeError::Unsupported { .. }),
+            "{path}: {error:?}"
+        );
+        assert!(error.to_string().contains("shallow clone"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_feature_that_writing_needs_is_named() {
     let plain = json!({"minReaderVersion": 1, "minWriterVersion": 6});
     let with = |feature: &str| features(&[], &[feature]);

@@ -42,6 +42,7 @@ mod snapshot;
 mod statistics;
 mod store;
 mod stored;
+mod structured;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -317,6 +318,14 @@ impl Lake {
             Err(shared) => match shared.as_ref() {
                 LakeError::NotATable { location } => LakeError::NotATable {
                     location: location.clone(),
+                },
+                LakeError::Unsupported { location, feature } => LakeError::Unsupported {
+                    location: location.clone(),
+                    feature: feature.clone(),
+                },
+                LakeError::Damaged { location, reason } => LakeError::Damaged {
+                    location: location.clone(),
+                    reason: reason.clone(),
                 },
                 other => LakeError::storage("open the table", location, other.to_string()),
             },

@@ -46,6 +46,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use super::snapshot::{DataFile, TableSnapshot};
+use super::structured::{AsJson, is_structured};
 use super::{Asked, FileNames, LakeError, LakeTable, Located};
 
 /// One snapshot of a table as a relation of a query plan.
@@ -556,6 +557,8 @@ fn cannot_fail(filter: &Expr) -> bool {
 /// The columns of a scan: what a plan calls them, where files have them.
 pub(super) struct Columns {
     names: FileNames,
+    /// Those, as files call them, that files have in another form than a filter compares.
+    structured: HashSet<String>,
     /// What comes out.
     pub projected: SchemaRef,
     projection: ProjectionExprs,
@@ -575,21 +578,34 @@ impl Columns {
         };
         let columns = projected.fields().iter().map(|field| {
             let in_files = names.of_column(field.name());
-            let column = physical::Column::new(in_files, scanned.index_of(in_files)?);
-            Ok(ProjectionExpr::new(Arc::new(column), field.name()))
+            let index = scanned.index_of(in_files)?;
+            let column: Arc<dyn PhysicalExpr> = Arc::new(physical::Column::new(in_files, index));
+            let column = match is_structured(scanned.field(index).data_type()) {
+                true => Arc::new(AsJson::new(column, field.data_type().clone())),
+                false => column,
+            };
+            Ok(ProjectionExpr::new(column, field.name()))
         });
         let projection = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
+        let structured = scanned.fields().iter();
+        let structured = structured.filter(|field| is_structured(field.data_type()));
         Ok(Self {
             names: names.clone(),
+            structured: structured.map(|field| field.name().clone()).collect(),
             projected,
             projection: ProjectionExprs::new(projection),
         })
     }
 
-    /// Filters by what files call the columns.
+    /// Filters by what files call the columns, without those that cannot be asked of files.
     pub fn in_files(&self, filters: &[Expr]) -> Result<Vec<Expr>, DataFusionError> {
+        let asked = |filter: &&Expr| {
+            let mut columns = filter.column_refs().into_iter();
+            columns.all(|column| !self.structured.contains(self.names.of_column(&column.name)))
+        };
+        let filters: Vec<Expr> = filters.iter().filter(asked).cloned().collect();
         if !self.names.differ() {
-            return Ok(filters.to_vec());
+            return Ok(filters);
         }
         let renamed = |expr: Expr| match expr {
             Expr::Column(mut column) => {
@@ -598,7 +614,7 @@ impl Columns {
             }
             other => Ok(Transformed::no(other)),
         };
-        let filters = filters.iter().cloned();
+        let filters = filters.into_iter();
         filters
             .map(|filter| filter.transform(renamed).data())
             .collect()
@@ -630,6 +646,8 @@ pub(super) fn parquet_scan(
         columns.projected.fields().len() >= LATE_COLUMNS_MIN && filters.iter().all(cannot_fail);
     options.global.pushdown_filters = late;
     options.global.reorder_filters = late;
+    // Spark writes timestamps as INT96. Read as nanoseconds, those outside of the years 1677 to 2262 overflow.
+    options.global.coerce_int96 = Some("us".into());
     // The filter comes from the FilterExec above, with the dynamic ones.
     let source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)

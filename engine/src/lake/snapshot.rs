@@ -13,13 +13,14 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use delta_kernel::expressions::{Scalar, StructData};
 use deltalake_core::kernel::{
-    Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove,
+    Add, DeletionVectorDescriptor, EagerSnapshot, LogicalFileView, Remove, StorageType,
 };
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
 use super::deletion::WrittenVectors;
+use super::structured::{is_structured, scanned_type};
 use super::{FileNames, LakeError, WrittenFile, features, metadata, partition, statistics};
 
 /// One live data file.
@@ -66,10 +67,15 @@ impl DataFile {
     fn without(&self, rows: &Arc<RoaringTreemap>) -> Self {
         let rows_deleted = self.rows_deleted.saturating_add(rows.len());
         let mut statistics = Statistics::clone(&self.statistics).to_inexact();
-        statistics.num_rows = self
+        let before = self.rows().and_then(|rows| usize::try_from(rows).ok());
+        let left = self
             .rows_stored
-            .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok())
-            .map_or(Precision::Absent, Precision::Exact);
+            .and_then(|stored| usize::try_from(stored.saturating_sub(rows_deleted)).ok());
+        statistics.num_rows = left.map_or(Precision::Absent, Precision::Exact);
+        for column in &mut statistics.column_statistics {
+            let nulls = column.null_count.get_value().copied();
+            column.null_count = nulls_left(nulls, before, left);
+        }
         Self {
             rows_deleted,
             deleted_here: Some(Arc::clone(rows)),
@@ -160,11 +166,15 @@ impl Layout {
     fn new(
         columns: Vec<FieldRef>,
         partition_by: &[String],
-        names: &FileNames,
+        (names, structured): (&FileNames, &BTreeMap<String, DataType>),
     ) -> Result<Self, String> {
-        let in_files = |field: &FieldRef| match names.of_column(field.name()) {
-            name if name == field.name() => Arc::clone(field),
-            name => Arc::new(Field::clone(field).with_name(name)),
+        let in_files = |field: &FieldRef| {
+            let name = names.of_column(field.name());
+            match structured.get(name) {
+                Some(data_type) => Arc::new(Field::new(name, data_type.clone(), true)),
+                None if name == field.name() => Arc::clone(field),
+                None => Arc::new(Field::clone(field).with_name(name)),
+            }
         };
         let in_file = |field: &&FieldRef| !partition_by.contains(field.name());
         let file_fields: Vec<FieldRef> = columns.iter().filter(in_file).map(in_files).collect();
@@ -200,6 +210,8 @@ pub struct TableSnapshot {
     pub(super) file_schema: SchemaRef,
     pub(super) partition_fields: Vec<FieldRef>,
     names: FileNames,
+    /// The types in files of what is read as JSON, by what files call it.
+    structured: Arc<BTreeMap<String, DataType>>,
     files: Vec<Arc<DataFile>>,
     pub(super) delta: EagerSnapshot,
     pub(super) log_store: LogStoreRef,
@@ -244,10 +256,20 @@ impl TableSnapshot {
             .map(ToString::to_string)
             .collect();
         let names = FileNames::of_log(&delta, &location)?;
+        let arrow_schema = delta.arrow_schema();
+        let structured = arrow_schema.fields().iter();
+        let structured = structured.filter(|field| is_structured(field.data_type()));
+        let structured = structured.map(|field| {
+            let name = names.of_column(field.name()).to_owned();
+            (name, scanned_type(field.data_type()))
+        });
+        let structured = structured.collect();
         let layout =
-            Layout::new(columns, &partition_by, &names).map_err(|name| LakeError::Damaged {
-                location: location.clone(),
-                reason: format!("partition column \"{name}\" is not in its schema"),
+            Layout::new(columns, &partition_by, (&names, &structured)).map_err(|name| {
+                LakeError::Damaged {
+                    location: location.clone(),
+                    reason: format!("partition column \"{name}\" is not in its schema"),
+                }
             })?;
         let version = i64::try_from(delta.version()).unwrap_or(i64::MAX);
         let mut snapshot = Self {
@@ -257,6 +279,7 @@ impl TableSnapshot {
             file_schema: layout.file_schema,
             partition_fields: layout.partition_fields,
             names,
+            structured: Arc::new(structured),
             files: Vec::new(),
             delta,
             log_store,
@@ -349,6 +372,7 @@ impl TableSnapshot {
             file_schema: Arc::clone(&self.file_schema),
             partition_fields: self.partition_fields.clone(),
             names: self.names.clone(),
+            structured: Arc::clone(&self.structured),
             files,
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
@@ -407,7 +431,7 @@ impl TableSnapshot {
             columns.find(|name| names.of_column(name) == in_files)
         };
         let partition_by: Vec<String> = self.partition_by.iter().filter_map(now).cloned().collect();
-        let layout = Layout::new(columns, &partition_by, &names).ok()?;
+        let layout = Layout::new(columns, &partition_by, (&names, &self.structured)).ok()?;
         let scanned = Layout::scanned(&layout.file_schema, &layout.partition_fields);
         let files = self.files.iter().map(|file| {
             let statistics = Arc::new(Statistics::new_unknown(&scanned));
@@ -420,6 +444,7 @@ impl TableSnapshot {
             file_schema: layout.file_schema,
             partition_fields: layout.partition_fields,
             names,
+            structured: Arc::clone(&self.structured),
             files: files.collect(),
             delta: self.delta.clone(),
             log_store: Arc::clone(&self.log_store),
@@ -430,6 +455,16 @@ impl TableSnapshot {
 
     fn read_file(&self, view: &LogicalFileView, location: &str) -> Result<DataFile, LakeError> {
         let path = view.path().into_owned();
+        let deletion_vector = view.deletion_vector_descriptor();
+        let is_elsewhere = deletion_vector
+            .as_ref()
+            .is_some_and(|vector| vector.storage_type == StorageType::AbsolutePath);
+        if is_elsewhere || is_absolute(&path) {
+            return Err(LakeError::Unsupported {
+                location: location.to_owned(),
+                feature: "files outside of the table's folder, as a shallow clone has".to_owned(),
+            });
+        }
         let partition_text = view.partition_values_map();
         let partition = self
             .partition_fields
@@ -446,7 +481,6 @@ impl TableSnapshot {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let deletion_vector = view.deletion_vector_descriptor();
         let rows_deleted = deletion_vector.as_ref().map_or(0, |vector| {
             u64::try_from(vector.cardinality).unwrap_or_default()
         });
@@ -499,6 +533,7 @@ impl TableSnapshot {
     ) -> Statistics {
         let rows =
             rows_stored.and_then(|rows| usize::try_from(rows.saturating_sub(rows_deleted)).ok());
+        let stored = rows_stored.and_then(|rows| usize::try_from(rows).ok());
         let struct_of = |scalar: Option<Scalar>| match scalar {
             Some(Scalar::Struct(data)) => Some(data),
             _ => None,
@@ -512,13 +547,11 @@ impl TableSnapshot {
             .iter()
             .map(|field| {
                 let mut column = ColumnStatistics::new_unknown();
-                if let Some(count) = member(nulls.as_ref(), field.name()).and_then(count_of) {
-                    column.null_count = if rows_deleted == 0 {
-                        Precision::Exact(count)
-                    } else {
-                        Precision::Inexact(count)
-                    };
-                }
+                let count = member(nulls.as_ref(), field.name()).and_then(count_of);
+                column.null_count = match rows_deleted {
+                    0 => count.map_or(Precision::Absent, Precision::Exact),
+                    _ => nulls_left(count, stored, rows),
+                };
                 // Only whole numbers and dates are kept to the last digit by every writer.
                 let exact = rows_deleted == 0
                     && (field.data_type().is_integer() || field.data_type() == &DataType::Date32);
@@ -652,6 +685,18 @@ pub(super) fn path_below(root: &Path, path: &str) -> Path {
     Path::parse(format!("{root}/{path}")).unwrap_or_else(|_| Path::from(format!("{root}/{path}")))
 }
 
+/// Whether the log's path of a file says where in the world it is, not where in the table's folder.
+fn is_absolute(path: &str) -> bool {
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text
+                .chars()
+                .all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one))
+    };
+    let scheme = path.split_once(':').map(|(scheme, _)| scheme);
+    path.starts_with('/') || scheme.is_some_and(is_scheme)
+}
+
 /// The tags of a file. deltalake gives them as part of the whole action only.
 #[allow(deprecated)]
 fn tags_of(view: &LogicalFileView) -> HashMap<String, Option<String>> {
@@ -677,6 +722,16 @@ fn member<'a>(data: Option<&'a StructData>, name: &str) -> Option<&'a Scalar> {
         .iter()
         .position(|field| field.name() == name)?;
     data.values().get(index)
+}
+
+/// The NULLs of a column once only `left` of its rows are. Whether the deleted rows held some is known only
+/// where all of them did or none; any other number, compared with that of the rows, would tell lies.
+fn nulls_left(nulls: Option<usize>, rows: Option<usize>, left: Option<usize>) -> Precision<usize> {
+    match (nulls, left) {
+        (Some(0), _) => Precision::Exact(0),
+        (Some(_), Some(left)) if nulls == rows => Precision::Exact(left),
+        _ => Precision::Absent,
+    }
 }
 
 fn count_of(scalar: &Scalar) -> Option<usize> {
