@@ -1,6 +1,7 @@
 //! Random histories of changed rows against a plain model in memory: our own reading of the newest and
 //! of older versions, and other programs' reading of the same folder. Then writers that meet.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -58,10 +59,11 @@ fn step(draw: &mut StdRng, model: &mut Model, next_id: &mut i32) -> (String, u64
                 "UPDATE SET v = item.v + excluded.v"
             } else {
                 for id in ids {
-                    if model.contains_key(&id) {
-                        count -= 1;
-                    } else {
-                        model.insert(id, (group, number, None));
+                    match model.entry(id) {
+                        Entry::Occupied(_) => count -= 1,
+                        Entry::Vacant(row) => {
+                            row.insert((group, number, None));
+                        }
                     }
                 }
                 "NOTHING"

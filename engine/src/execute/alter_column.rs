@@ -199,7 +199,8 @@ pub(super) fn drop(
             })
         })
         .collect();
-    if !cascade && !(views.is_empty() && referring.is_empty()) {
+    let stands_alone = views.is_empty() && referring.is_empty();
+    if !cascade && !stands_alone {
         let of_views = views.iter().map(|view| {
             format!(
                 "view {} depends on column {name} of table {table}",

@@ -35,7 +35,7 @@ const VIEW_DEPTH_MAX: usize = 32;
 pub enum Request {
     Named {
         parts: Vec<String>,
-        version: Option<TableVersion>,
+        version: Option<Box<TableVersion>>,
         position: usize,
     },
     Files {
@@ -178,7 +178,7 @@ impl Collector {
                 let shown = parts.last().cloned().unwrap_or_default();
                 let request = Request::Named {
                     parts,
-                    version: version.take(),
+                    version: version.take().map(Box::new),
                     position,
                 };
                 self.replace(name, alias, shown, request);
@@ -455,7 +455,10 @@ pub async fn find(
                 parts,
                 version,
                 position,
-            } => find_named(context, rights, &parts, version, position, &mut found).await?,
+            } => {
+                let version = version.map(|version| *version);
+                find_named(context, rights, &parts, version, position, &mut found).await?
+            }
             Request::Files {
                 function,
                 arguments,
