@@ -18,6 +18,7 @@ mod changes;
 mod context;
 pub mod cooperate;
 pub mod failure;
+mod few_rows;
 mod files;
 mod guard;
 mod interval;
