@@ -30,6 +30,7 @@ mod moves;
 mod partition;
 mod places;
 mod provider;
+mod reader;
 mod snapshot;
 mod statistics;
 mod store;
