@@ -66,6 +66,10 @@ impl Default for WriterOptions {
 const UPLOAD_PART_BYTES: usize = 8 << 20;
 const UPLOAD_PARTS_MAX: usize = 4;
 
+/// A column's dictionary in a row group. Whoever reads one row decodes all of it; larger ones make files no
+/// smaller, for what has so many values compresses as well without.
+const DICTIONARY_BYTES_MAX: usize = 128 << 10;
+
 /// A data file that is complete in the store and in no commit yet.
 #[derive(Debug, Clone)]
 pub struct WrittenFile {
@@ -153,6 +157,7 @@ impl AppendWriter {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_max_row_group_row_count(Some(options.row_group_rows.saturating_mul(2)))
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
             .set_created_by(concat!("boathouse ", env!("CARGO_PKG_VERSION")).to_owned())
             // Names a list's items as the Parquet and Delta specifications do.
             .set_coerce_types(true)
