@@ -22,6 +22,7 @@ mod few_rows;
 mod files;
 mod guard;
 mod interval;
+mod late_join;
 mod lateral;
 pub mod naming;
 mod plan;

@@ -26,6 +26,7 @@ use futures::{Stream, StreamExt};
 use super::cooperate::YieldAboveMultipliers;
 use super::failure::from_datafusion;
 use super::few_rows::ByRows;
+use super::late_join::LateBehindJoins;
 use super::series::Planner;
 use super::{PlannedQuery, QueryContext, plan};
 use crate::error::SqlError;
@@ -56,6 +57,7 @@ pub fn state_of(runtime: &Arc<RuntimeEnv>) -> Arc<SessionState> {
         options.execution.time_zone = Some("UTC".into());
         let mut rules = PhysicalOptimizer::new().rules;
         rules.push(Arc::new(YieldAboveMultipliers));
+        rules.push(Arc::new(LateBehindJoins));
         Arc::new(
             SessionStateBuilder::new_with_default_features()
                 .with_config(config)
