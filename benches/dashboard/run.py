@@ -1,11 +1,11 @@
 """A dashboard of one merchant's day in a year of events, asked by many clients at once, beside DuckDB.
 
     python3 benches/dashboard/run.py --boathouse target/release/boathouse [--rows 50000000]
-        [--clients 1,16] [--seconds 20] [--layout day|month|none] [--memory 4GiB]
+        [--clients 1,16] [--seconds 20] [--layout day|sorted|month|none] [--memory 4GiB]
 
 The events (12 narrow columns, 2,000 merchants by Zipf's law, 365 days in order of arrival) are made by
 numpy and loaded by INSERT ... SELECT from read_parquet, once, into a table that is partitioned by day
-or month or not at all; they stay under ~/.cache/boathouse/benches. Each client asks, in turn, five
+or month or not at all, or by day with each day sorted by merchant (`cluster_by`); they stay under ~/.cache/boathouse/benches. Each client asks, in turn, five
 aggregates of a random merchant and day as a prepared statement through a connection of its own. The
 peer is DuckDB (PyPI) in this process with a cursor for each client, on Parquet files of the same rows
 in order of arrival. Both sides run in turn; the answers to the same hundred questions are compared.
@@ -72,6 +72,8 @@ def load(binary: pathlib.Path, lake: pathlib.Path, source: pathlib.Path, layout:
     select, by = "*", ""
     if layout == "day":
         by = "PARTITION BY (day)"
+    elif layout == "sorted":
+        by = "PARTITION BY (day) WITH (cluster_by = 'merchant')"
     elif layout == "month":
         columns, select, by = f"{columns}, month integer", "*, extract(month FROM day)::integer", "PARTITION BY (month)"
     with beside.Server(binary, lake) as server:
@@ -79,6 +81,8 @@ def load(binary: pathlib.Path, lake: pathlib.Path, source: pathlib.Path, layout:
         begin = time.perf_counter()
         run(f"CREATE TABLE events ({columns}) {by}")
         run(f"INSERT INTO events SELECT {select} FROM read_parquet('{source}/*.parquet')")
+        if layout == "sorted":
+            run("OPTIMIZE events")
         print(f"loaded in {time.perf_counter() - begin:.1f} s, {len(server.files('events'))} files, "
               f"peak memory of the server {server.peak_mebibytes()} MiB")
 
@@ -168,7 +172,7 @@ def main() -> None:
     parser.add_argument("--clients", default="1,16")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--layout", choices=["day", "month", "none"], default="day")
+    parser.add_argument("--layout", choices=["day", "sorted", "month", "none"], default="day")
     parser.add_argument("--memory", metavar="SIZE")
     arguments = parser.parse_args()
     binary, home = arguments.boathouse.resolve(), beside.HOME / f"events-{arguments.rows}"

@@ -23,6 +23,10 @@ pub const BLOOM_FILTERS: &str = "parquet.bloom_filter_columns";
 /// What [`COMPRESSION`] may be.
 pub const CODECS: [&str; 5] = ["zstd", "zstd(3)", "snappy", "lz4_raw", "uncompressed"];
 
+/// A column's dictionary in a row group. Whoever reads one row decodes all of it; larger ones make files no
+/// smaller, for what has so many values compresses as well without.
+const DICTIONARY_BYTES_MAX: usize = 128 << 10;
+
 /// A value that is not in a row group passes its filter this often.
 const FALSE_POSITIVES: f64 = 0.01;
 
@@ -88,6 +92,7 @@ impl FileSettings {
         let mut properties: WriterPropertiesBuilder = WriterProperties::builder()
             .set_compression(self.compression()?)
             .set_max_row_group_row_count(Some(options.row_group_rows.saturating_mul(2)))
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
             .set_created_by(made_by.to_owned())
             // Names a list's items as the Parquet and Delta specifications do.
             .set_coerce_types(true);

@@ -38,6 +38,7 @@ mod names;
 mod partition;
 mod places;
 mod provider;
+mod reader;
 mod snapshot;
 mod statistics;
 mod store;

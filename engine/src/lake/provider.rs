@@ -10,11 +10,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt64Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use boathouse_catalog::types::ColumnType;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -26,11 +29,10 @@ use datafusion::datasource::physical_plan::parquet::{
     CachedParquetFileReaderFactory, ParquetAccessPlan, RowGroupAccess, metadata::DFParquetMetadata,
 };
 use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, FileSource, ParquetSource,
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
@@ -45,6 +47,7 @@ use parquet::arrow::RowNumber;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
+use super::reader::IndexedReaders;
 use super::snapshot::{DataFile, TableSnapshot};
 use super::structured::{AsJson, is_structured};
 use super::{Asked, FileNames, LakeError, LakeTable, Located};
@@ -171,39 +174,66 @@ impl DeltaProvider {
         &self.snapshot
     }
 
-    /// The files that may hold rows for which the filter is true.
-    fn prune(
-        &self,
-        predicate: Option<&Arc<dyn PhysicalExpr>>,
-        schema: &SchemaRef,
-    ) -> Vec<Arc<DataFile>> {
-        let chosen: Vec<Arc<DataFile>>;
-        let files = match &self.only {
-            None => self.snapshot.files(),
+    /// The files to be read before anything is asked of them.
+    fn files(&self) -> Vec<Arc<DataFile>> {
+        let files = self.snapshot.files();
+        match &self.only {
+            None => files.to_vec(),
             Some(only) => {
-                let files = self.snapshot.files().iter();
-                let chosen_files = files.filter(|file| only.contains_key(&file.path));
-                chosen = chosen_files.cloned().collect();
-                &chosen
+                let chosen = files.iter().filter(|file| only.contains_key(&file.path));
+                chosen.cloned().collect()
             }
-        };
-        let Some(predicate) = predicate else {
-            return files.to_vec();
-        };
-        let keep = PruningPredicateBuilder::new()
-            .with_file_schema(Arc::clone(schema))
-            .try_build(Arc::clone(predicate))
-            .and_then(|pruning| pruning.prune(&FileStatistics { schema, files }));
-        match keep {
-            Ok(keep) => files
-                .iter()
-                .zip(keep)
-                .filter(|(_, keep)| *keep)
-                .map(|(file, _)| Arc::clone(file))
-                .collect(),
-            // A filter that cannot be turned into a pruning predicate prunes nothing.
-            Err(_) => files.to_vec(),
         }
+    }
+
+    /// Whether a filter has one value for all rows of a file.
+    fn is_of_partitions(&self, filter: &Expr) -> bool {
+        let asks = filter.exists(|part| {
+            Ok(matches!(
+                part,
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)
+            ))
+        });
+        let columns = filter.column_refs();
+        !asks.unwrap_or(true)
+            && columns
+                .iter()
+                .all(|column| self.snapshot.partition_by().contains(&column.name))
+    }
+
+    /// The files for whose partition the filter is true.
+    fn in_partitions(
+        &self,
+        state: &dyn Session,
+        filter: &Expr,
+        files: &[Arc<DataFile>],
+    ) -> datafusion::common::Result<Vec<Arc<DataFile>>> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let named = filter.column_refs();
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for (index, field) in self.snapshot.partition_fields.iter().enumerate() {
+            if named.iter().any(|column| column.name == *field.name()) {
+                let null = ScalarValue::try_from(field.data_type())?;
+                let values = files.iter().map(|file| {
+                    let value = file.partition.get(index);
+                    value.cloned().unwrap_or_else(|| null.clone())
+                });
+                columns.push(ScalarValue::iter_to_array(values)?);
+                fields.push(Arc::clone(field));
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let rows = RecordBatchOptions::new().with_row_count(Some(files.len()));
+        let values = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &rows)?;
+        let filter = state.create_physical_expr(filter.clone(), &DFSchema::try_from(schema)?)?;
+        let passes = filter.evaluate(&values)?.into_array(files.len())?;
+        let passes = as_boolean_array(&passes)?;
+        let passing = files.iter().zip(passes);
+        Ok(passing
+            .filter_map(|(file, passes)| (passes == Some(true)).then(|| Arc::clone(file)))
+            .collect())
     }
 
     /// The rows that have the keys a filter asks for, when the index knows them.
@@ -219,9 +249,6 @@ impl DeltaProvider {
         let Some(keys) = keys_of(filters, &self.key, &self.schema) else {
             return Ok(None);
         };
-        let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
-            return Ok(None);
-        };
         let asked = Asked {
             key: &self.key,
             keys: &keys,
@@ -229,9 +256,16 @@ impl DeltaProvider {
             builds: self.addressed,
         };
         let (table, snapshot) = (&self.table, &self.snapshot);
-        let state = Arc::new(state.clone());
+        let state = crate::query::state_of(state.runtime_env());
         let located = table.locate(asked, snapshot, snapshot, &state);
         located.await.map_err(external)
+    }
+
+    /// Rows to be read, when each is named.
+    fn rows_named(&self) -> Option<usize> {
+        let rows = self.only.as_ref()?.values();
+        let rows = rows.map(|rows| rows.as_ref().map(|rows| rows.len()));
+        rows.sum::<Option<u64>>().map(to_usize)
     }
 
     async fn partitioned_file(
@@ -276,8 +310,8 @@ const INDEXED_ROWS_MIN: u64 = 10_000;
 /// Keys that a filter may name before the table is searched instead.
 const FILTER_KEYS_MAX: usize = 10_000;
 
-/// The keys that rows must have for the filters to hold, by column.
-fn keys_of(filters: &[Expr], key: &[String], schema: &Schema) -> Option<Vec<ArrayRef>> {
+/// What has to be true together for the filters to hold.
+fn terms(filters: &[Expr]) -> Vec<&Expr> {
     let mut terms: Vec<&Expr> = Vec::new();
     let mut open: Vec<&Expr> = filters.iter().collect();
     while let Some(filter) = open.pop() {
@@ -288,6 +322,12 @@ fn keys_of(filters: &[Expr], key: &[String], schema: &Schema) -> Option<Vec<Arra
             other => terms.push(other),
         }
     }
+    terms
+}
+
+/// The keys that rows must have for the filters to hold, by column.
+fn keys_of(filters: &[Expr], key: &[String], schema: &Schema) -> Option<Vec<ArrayRef>> {
+    let terms = terms(filters);
     let mut keys = Vec::with_capacity(key.len());
     for name in key {
         let data_type = schema.field_with_name(name).ok()?.data_type();
@@ -301,6 +341,25 @@ fn keys_of(filters: &[Expr], key: &[String], schema: &Schema) -> Option<Vec<Arra
         keys.push(ScalarValue::iter_to_array(values).ok()?);
     }
     Some(keys)
+}
+
+/// A filter with the casts of its constants done. They are left where a parameter, bound after the plan was
+/// optimized, has another type than its column.
+fn with_constants_cast(filter: &Expr) -> Expr {
+    let done = filter.clone().transform_up(|expr| {
+        let value = match &expr {
+            Expr::Cast(cast) => match cast.expr.as_ref() {
+                Expr::Literal(value, _) => value.cast_to(cast.field.data_type()).ok(),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(match value {
+            Some(value) => Transformed::yes(Expr::Literal(value, None)),
+            None => Transformed::no(expr),
+        })
+    });
+    done.map_or_else(|_| filter.clone(), |done| done.data)
 }
 
 /// The values one of which a term demands of a column.
@@ -356,7 +415,14 @@ impl TableProvider for DeltaProvider {
         &self,
         filters: &[&Expr],
     ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let support = filters.iter().map(|filter| {
+            if self.is_of_partitions(filter) && cannot_fail(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Inexact
+            }
+        });
+        Ok(support.collect())
     }
 
     fn statistics(&self) -> Option<Statistics> {
@@ -391,6 +457,7 @@ impl TableProvider for DeltaProvider {
         let scan_schema = Arc::clone(table_schema.table_schema());
         let columns = Columns::new(self.snapshot.names(), logical, projection, &scan_schema)?;
 
+        let filters: &[Expr] = &filters.iter().map(with_constants_cast).collect::<Vec<_>>();
         if let Some(located) = self.located(state, filters).await? {
             let mut narrowed = self.clone();
             narrowed.key.clear();
@@ -398,16 +465,31 @@ impl TableProvider for DeltaProvider {
             narrowed.only = Some(rows.map(|(path, rows)| (path, Some(rows))).collect());
             return narrowed.scan(state, projection, filters, limit).await;
         }
-        let filters = &columns.in_files(filters)?;
-        let predicate = match conjunction(filters.clone()) {
-            Some(filter) => {
-                let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
-                Some(state.create_physical_expr(filter, &schema)?)
+        let mut files = self.files();
+        let mut of_rows = Vec::new();
+        let mut unasked = false;
+        for filter in filters {
+            let Some(in_files) = columns.in_files(std::slice::from_ref(filter))?.pop() else {
+                unasked = true;
+                continue;
+            };
+            // What the optimizer has made of a filter of partitions is one still, and nobody else
+            // evaluates it. Where it may fail it does so on the rows, if there are any.
+            if !self.is_of_partitions(filter) {
+                of_rows.push(in_files);
+                continue;
             }
-            None => None,
-        };
-        let mut files = self.prune(predicate.as_ref(), &scan_schema);
-        if let (None, Some(limit)) = (&predicate, limit) {
+            match self.in_partitions(state, &in_files, &files) {
+                Ok(passing) => files = passing,
+                Err(error) if cannot_fail(filter) => return Err(error),
+                Err(_) => of_rows.push(in_files),
+            }
+        }
+        if let Some(filter) = conjunction(of_rows.clone()) {
+            let schema = DFSchema::try_from(scan_schema.as_ref().clone())?;
+            let predicate = state.create_physical_expr(filter, &schema)?;
+            files = prune(files, &predicate, &scan_schema);
+        } else if let Some(limit) = limit.filter(|_| !unasked) {
             files = enough_for(files, limit);
         }
         if files.is_empty() {
@@ -435,6 +517,9 @@ impl TableProvider for DeltaProvider {
                 partitioned.statistics = None;
             }
             statistics = Statistics::new_unknown(&scan_schema);
+            if let Some(rows) = self.rows_named() {
+                statistics.num_rows = Precision::Inexact(rows);
+            }
         }
         parquet_scan(
             &self.table,
@@ -442,7 +527,7 @@ impl TableProvider for DeltaProvider {
             table_schema,
             (partitioned, statistics),
             &columns,
-            (filters, limit),
+            (&of_rows, limit),
         )
     }
 }
@@ -535,10 +620,40 @@ fn runs(named: &[usize], count: usize, selects: bool) -> RowSelection {
 /// Columns of a query from which on those outside its filter are read late.
 const LATE_COLUMNS_MIN: usize = 24;
 
+/// The same, of whose filter is expected to leave less than one row in as many.
+const LATE_ROWS_MIN: f64 = 64.0;
+
+/// The share of rows that filters are expected to leave, by what they demand of whole numbers and dates,
+/// as if each value were as frequent as the others between the least and the greatest.
+fn share_left(filters: &[Expr], schema: &Schema, statistics: &Statistics) -> f64 {
+    let share_of = |filter: &Expr| {
+        let mut columns = filter.column_refs().into_iter();
+        let column = columns.next()?;
+        if columns.next().is_some() {
+            return None;
+        }
+        let (index, field) = schema.column_with_name(&column.name)?;
+        let values = values_of(filter, &column.name, field.data_type())?;
+        let known = statistics.column_statistics.get(index)?;
+        let bound = |bound: &Precision<ScalarValue>| whole_number(bound.get_value()?);
+        let distinct = bound(&known.max_value)? - bound(&known.min_value)? + 1.0;
+        Some((values.len() as f64 / distinct.max(1.0)).min(1.0))
+    };
+    terms(filters).into_iter().filter_map(share_of).product()
+}
+
+fn whole_number(value: &ScalarValue) -> Option<f64> {
+    let whole = value.data_type().is_integer() || value.data_type() == DataType::Date32;
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(number)) if whole => number,
+        _ => None,
+    }
+}
+
 /// Whether a filter only compares what is stored with constants.
 fn cannot_fail(filter: &Expr) -> bool {
     match filter {
-        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::Column(_) | Expr::Literal(..) | Expr::Placeholder(_) => true,
         Expr::BinaryExpr(binary) => {
             let logic = matches!(binary.op, Operator::And | Operator::Or);
             let compares = binary.op.supports_propagation() || logic;
@@ -641,20 +756,25 @@ pub(super) fn parquet_scan(
         ..TableParquetOptions::default()
     };
     // Decoding the filter's columns first, and of the others only the rows that pass, is worth it where the
-    // others are many. Of an error met there only the words are left, so a filter that can fail stays above.
-    let late =
-        columns.projected.fields().len() >= LATE_COLUMNS_MIN && filters.iter().all(cannot_fail);
+    // others are many or the rows few. Of an error met there only the words are left, so a filter that can
+    // fail stays above.
+    let late = filters.iter().all(cannot_fail)
+        && (columns.projected.fields().len() >= LATE_COLUMNS_MIN
+            || share_left(filters, table_schema.table_schema(), &statistics) * LATE_ROWS_MIN < 1.0);
     options.global.pushdown_filters = late;
     options.global.reorder_filters = late;
     // Spark writes timestamps as INT96. Read as nanoseconds, those outside of the years 1677 to 2262 overflow.
     options.global.coerce_int96 = Some("us".into());
+    let readers = CachedParquetFileReaderFactory::new(store, metadata_cache);
+    let readers: Arc<dyn ParquetFileReaderFactory> = if filters.is_empty() {
+        Arc::new(readers)
+    } else {
+        Arc::new(IndexedReaders(readers))
+    };
     // The filter comes from the FilterExec above, with the dynamic ones.
     let source = ParquetSource::new(table_schema)
         .with_table_parquet_options(options)
-        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-            store,
-            metadata_cache,
-        )));
+        .with_parquet_file_reader_factory(readers);
     // `split_files` sorts them by their paths; a compaction needs them one after the other as they are.
     let groups = match state.config().target_partitions() {
         0 | 1 => vec![FileGroup::new(files)],
@@ -684,7 +804,7 @@ impl TableProvider for LocatedProvider {
         &self,
         filters: &[&Expr],
     ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
-        self.scan.supports_filters_pushdown(filters)
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
     fn statistics(&self) -> Option<Statistics> {
@@ -730,6 +850,32 @@ fn store_url(place: &url::Url) -> Result<ObjectStoreUrl, DataFusionError> {
             "lake-{scheme}://{}",
             place.host_str().unwrap_or_default()
         )),
+    }
+}
+
+/// The files that may hold rows for which the filter is true.
+fn prune(
+    files: Vec<Arc<DataFile>>,
+    predicate: &Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+) -> Vec<Arc<DataFile>> {
+    let keep = PruningPredicateBuilder::new()
+        .with_file_schema(Arc::clone(schema))
+        .try_build(Arc::clone(predicate))
+        .and_then(|pruning| {
+            pruning.prune(&FileStatistics {
+                schema,
+                files: &files,
+            })
+        });
+    match keep {
+        Ok(keep) => files
+            .into_iter()
+            .zip(keep)
+            .filter_map(|(file, keep)| keep.then_some(file))
+            .collect(),
+        // A filter that cannot be turned into a pruning predicate prunes nothing.
+        Err(_) => files,
     }
 }
 
@@ -825,6 +971,41 @@ impl PruningStatistics for FileStatistics<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::logical_expr::{Cast, col, lit};
+
+    #[test]
+    fn constants_are_cast_where_they_can_be() {
+        let cast = |value, data_type| {
+            Expr::Cast(Cast::new(Box::new(Expr::Literal(value, None)), data_type))
+        };
+        let short = col("id").eq(cast(ScalarValue::Int16(Some(5)), DataType::Int64));
+        assert_eq!(with_constants_cast(&short), col("id").eq(lit(5_i64)));
+        let long = col("id").eq(cast(ScalarValue::Int64(Some(1 << 40)), DataType::Int32));
+        assert_eq!(with_constants_cast(&long), long);
+    }
+
+    #[test]
+    fn the_share_left_is_told_by_the_span_of_a_column() {
+        let fields = [("shop", DataType::Int32), ("note", DataType::Utf8)];
+        let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true));
+        let schema = Schema::new(fields.to_vec());
+        let mut statistics = Statistics::new_unknown(&schema);
+        let shop = &mut statistics.column_statistics[0];
+        shop.min_value = Precision::Exact(ScalarValue::Int32(Some(1)));
+        shop.max_value = Precision::Inexact(ScalarValue::Int32(Some(100)));
+        let share = |filter: Expr| share_left(&[filter], &schema, &statistics);
+        assert_eq!(share(col("shop").eq(lit(7_i32))), 0.01);
+        assert_eq!(
+            share(col("shop").eq(lit(1_i32)).or(col("shop").eq(lit(2_i32)))),
+            0.02
+        );
+        assert_eq!(
+            share(col("shop").eq(lit(7_i32)).and(col("note").eq(lit("x")))),
+            0.01
+        );
+        assert_eq!(share(col("note").eq(lit("x"))), 1.0);
+        assert_eq!(share(col("shop").gt(lit(7_i32))), 1.0);
+    }
 
     /// The rows that the plan reads, by their position in the file.
     fn read(access: &[RowGroupAccess], groups: &[u64]) -> Vec<u64> {

@@ -18,12 +18,15 @@ use datafusion::execution::context::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::{Stream, StreamExt};
 
 use super::cooperate::YieldAboveMultipliers;
 use super::failure::from_datafusion;
+use super::few_rows::ByRows;
+use super::late_join::LateBehindJoins;
 use super::series::Planner;
 use super::{PlannedQuery, QueryContext, plan};
 use crate::error::SqlError;
@@ -52,10 +55,13 @@ pub fn state_of(runtime: &Arc<RuntimeEnv>) -> Arc<SessionState> {
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;
         options.execution.time_zone = Some("UTC".into());
+        let mut rules = PhysicalOptimizer::new().rules;
+        rules.push(Arc::new(YieldAboveMultipliers));
+        rules.push(Arc::new(LateBehindJoins));
         Arc::new(
             SessionStateBuilder::new_with_default_features()
                 .with_config(config)
-                .with_physical_optimizer_rule(Arc::new(YieldAboveMultipliers))
+                .with_physical_optimizer_rules(vec![Arc::new(ByRows::new(rules))])
                 .with_query_planner(Arc::new(Planner))
                 .with_runtime_env(Arc::clone(runtime))
                 .build(),

@@ -82,17 +82,23 @@ pub fn run() -> ExitCode {
 /// What a command ends with when it cannot do its work; told to a person.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Steps of tasks a thread of the runtime takes before it looks for tasks that woke elsewhere.
+const STEPS_BETWEEN_LOOKS: u32 = 4;
+
 /// The runtime that sessions and queries run on.
 ///
 /// A few threads more than cores: a connection that has to answer finds a free one although queries
-/// keep every core busy.
+/// keep every core busy. They look for news of sockets and finished reads after every few steps, because a
+/// step of a query takes up to milliseconds, and a look a microsecond: whoever waits for it would wait
+/// for a whole round of the others otherwise.
 pub fn session_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores + 2)
         .thread_stack_size(boathouse_sql::STACK_BYTES_MIN)
         .thread_name("session")
-        .event_interval(31)
+        .event_interval(STEPS_BETWEEN_LOOKS)
+        .global_queue_interval(STEPS_BETWEEN_LOOKS)
         .enable_all()
         .build()
 }
