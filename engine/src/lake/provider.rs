@@ -231,9 +231,8 @@ impl DeltaProvider {
         let passes = filter.evaluate(&values)?.into_array(files.len())?;
         let passes = as_boolean_array(&passes)?;
         let passing = files.iter().zip(passes);
-        Ok(passing
-            .filter_map(|(file, passes)| (passes == Some(true)).then(|| Arc::clone(file)))
-            .collect())
+        let passing = passing.filter(|(_, passes)| *passes == Some(true));
+        Ok(passing.map(|(file, _)| Arc::clone(file)).collect())
     }
 
     /// The rows that have the keys a filter asks for, when the index knows them.
