@@ -5,10 +5,10 @@
 
 The events (12 narrow columns, 2,000 merchants by Zipf's law, 365 days in order of arrival) are made by
 numpy and loaded by INSERT ... SELECT from read_parquet, once, into a table that is partitioned by day
-or month or not at all, or by day with each day sorted by merchant (`cluster_by`); they stay under ~/.cache/boathouse/benches. Each client asks, in turn, five
-aggregates of a random merchant and day as a prepared statement through a connection of its own. The
-peer is DuckDB (PyPI) in this process with a cursor for each client, on Parquet files of the same rows
-in order of arrival. Both sides run in turn; the answers to the same hundred questions are compared.
+or month or not at all, or by day with each day sorted by merchant (`cluster_by`); they stay under
+~/.cache/boathouse/benches. Each client asks, in turn, five aggregates of a random merchant and day as a
+prepared statement through a connection of its own. The peer is DuckDB (PyPI) in this process with a
+cursor for each client, on Parquet files of the same rows in order of arrival. Both sides run in turn; the answers to the same hundred questions are compared.
 """
 
 import argparse
