@@ -232,8 +232,14 @@ pub(super) fn protocol_action(
     let schema = log_schema(definition)?;
     let (columns, _) = kernel_schema(definition, current)?;
     let mut stored = schema.fields().iter().map(|field| field.data_type());
+    let vectors = definition.properties.get(DELETION_VECTORS);
     let needed = [
         ("timestampNtz", stored.any(has_timestamp_ntz)),
+        // Spark refuses a table that says it uses a feature and does not list it.
+        (
+            "deletionVectors",
+            vectors.is_some_and(|value| value == "true"),
+        ),
         ("columnMapping", definition.maps_columns()),
         ("typeWidening", columns.fields().any(has_type_changes)),
     ];
