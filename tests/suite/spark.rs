@@ -377,7 +377,7 @@ async fn both_change_a_table(
     let table = format!("item{seed}");
     println!("{of}");
     let mut draw = StdRng::seed_from_u64(seed);
-    let partitioned = ["", "PARTITION BY (g)"][usize::from(seed % 2 == 0)];
+    let partitioned = ["", "PARTITION BY (g)"][usize::from(seed.is_multiple_of(2))];
     let vectors = match draw.random_range(0..4) {
         0 => "",
         1 => ", \"delta.enableDeletionVectors\" = false",
