@@ -6,6 +6,7 @@
 
 pub mod fault_proxy;
 pub mod service;
+pub mod spark;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -90,6 +90,11 @@ pub struct CommitRequest {
 }
 
 impl CommitRequest {
+    /// Whether rows give way to new ones, which have the columns of the table's definition.
+    fn rewrites_rows(&self) -> bool {
+        !self.adds.is_empty() && !(self.deletes.is_empty() && self.replaces.is_empty())
+    }
+
     /// Whether rows go that were there.
     fn takes_rows(&self) -> bool {
         self.removes_all
@@ -221,6 +226,17 @@ impl LakeTable {
         }
         features::check_writable(&snapshot.delta, &self.location(), request.takes_rows())
             .map_err(Attempt::Refused)?;
+        if let (true, Some(column)) = (
+            request.rewrites_rows(),
+            metadata::foreign_column(&snapshot.delta),
+        ) {
+            return Err(Attempt::Refused(LakeError::Unsupported {
+                location: self.location(),
+                feature: format!(
+                    "changing rows with a value in column \"{column}\", which another program added"
+                ),
+            }));
+        }
         if let Some(read) = &request.keys_read
             && self.has_rows_since(&snapshot, read).await?
         {

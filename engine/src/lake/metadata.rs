@@ -68,10 +68,12 @@ fn kernel_schema(
     let plain: StructType = (&schema)
         .try_into_kernel()
         .map_err(|error: arrow::error::ArrowError| failed(error.to_string()))?;
-    let known = current.map(EagerSnapshot::schema);
-    let known = known.iter().flat_map(|known| known.fields());
-    let known: HashMap<&str, &StructField> =
-        known.map(|field| (name_in_files(field), field)).collect();
+    // Another engine may have begun to map the columns of a table, whose files are named so since.
+    let maps_columns = definition.maps_columns() || current.is_some_and(names::are_mapped);
+    let before = current.map(EagerSnapshot::schema);
+    let before: Vec<&StructField> = before.iter().flat_map(|schema| schema.fields()).collect();
+    let known = before.iter().map(|field| (name_in_files(field), *field));
+    let known: HashMap<&str, &StructField> = known.collect();
     let mut last = current.and_then(last_id).unwrap_or(0);
     let mut fields = Vec::with_capacity(definition.columns.len());
     for (field, column) in plain.fields().zip(&definition.columns) {
@@ -81,7 +83,7 @@ fn kernel_schema(
         if let Some(changes) = type_changes(before.copied(), &field)? {
             field.metadata.insert(TYPE_CHANGES.into(), changes);
         }
-        if definition.maps_columns() {
+        if maps_columns {
             let id = match kept(&ColumnMetadataKey::ColumnMappingId) {
                 Some(MetadataValue::Number(id)) => *id,
                 _ => {
@@ -97,8 +99,19 @@ fn kernel_schema(
         }
         fields.push(field);
     }
+    // It may have added columns, too, whose values would be gone with them.
+    for field in before {
+        let in_files = name_in_files(field);
+        let mut columns = definition.columns.iter();
+        let ours = columns
+            .any(|column| column.name_in_files() == in_files || column.name == *field.name());
+        let mut dropped = definition.dropped_columns.iter();
+        if !ours && !dropped.any(|name| name == in_files) {
+            fields.push(field.clone());
+        }
+    }
     let schema = StructType::try_new(fields).map_err(|error| failed(error.to_string()))?;
-    Ok((schema, definition.maps_columns().then_some(last)))
+    Ok((schema, maps_columns.then_some(last)))
 }
 
 /// The highest id a column of the table ever had.
@@ -157,6 +170,18 @@ pub fn widens(from: &DataType, to: &DataType) -> bool {
         }
         _ => false,
     }
+}
+
+/// A column of the log that the definition the table carries does not know: another engine's.
+pub(super) fn foreign_column(current: &EagerSnapshot) -> Option<String> {
+    let definition = definition_of(current.metadata())?.table;
+    let schema = current.schema();
+    let mut fields = schema.fields();
+    let foreign = fields.find(|field| {
+        let mut columns = definition.columns.iter();
+        !columns.any(|column| column.name_in_files() == name_in_files(field))
+    });
+    foreign.map(|field| field.name().clone())
 }
 
 /// The `metaData` action of a table. A changed table keeps the id and the birthday of `current`.
@@ -240,8 +265,14 @@ pub(super) fn protocol_action(
     let schema = log_schema(definition)?;
     let (columns, _) = kernel_schema(definition, current)?;
     let mut stored = schema.fields().iter().map(|field| field.data_type());
+    let vectors = definition.properties.get(DELETION_VECTORS);
     let needed = [
         ("timestampNtz", stored.any(has_timestamp_ntz)),
+        // Spark refuses a table that says it uses a feature and does not list it.
+        (
+            "deletionVectors",
+            vectors.is_some_and(|value| value == "true"),
+        ),
         ("columnMapping", definition.maps_columns()),
         ("typeWidening", columns.fields().any(has_type_changes)),
     ];

@@ -77,6 +77,12 @@ impl FileNames {
     }
 }
 
+/// Whether the log says by which names files have its columns.
+pub(super) fn are_mapped(delta: &EagerSnapshot) -> bool {
+    let mode = delta.table_properties().column_mapping_mode;
+    mode == Some(ColumnMappingMode::Name) && features::maps_columns(delta.protocol())
+}
+
 /// What the files call a field of the log.
 pub(super) fn name_in_files(field: &StructField) -> &str {
     match field.get_config_value(&ColumnMetadataKey::ColumnMappingPhysicalName) {
