@@ -24,16 +24,25 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use deltalake_core::kernel::{Action, Add, DeletionVectorDescriptor, Remove};
-use object_store::ObjectMeta;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
 use super::provider::{Columns, Rows, parquet_scan, row_access};
+use super::snapshot::DataFile;
+use super::table::version_of;
 use super::{AsOf, FileNames, LakeError, LakeTable, TableSnapshot, partition};
 
 /// What a change is: `insert`, `delete`.
 pub const CHANGE_TYPE_COLUMN: &str = "_change_type";
+/// The column that says in which file a row is, as a path below the table's folder.
+pub const ORIGIN_COLUMN: &str = "_file";
+
+/// Log entries read at once.
+const LOG_READS_MAX: usize = 8;
+
 /// The version that brought it.
 pub const COMMIT_VERSION_COLUMN: &str = "_commit_version";
 /// When that was committed.
@@ -53,10 +62,12 @@ pub struct ChangeFeed {
     pub names: FileNames,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Insert,
     Delete,
+    /// Nothing happened: the row is in the file of this path.
+    Live(String),
 }
 
 #[derive(Debug)]
@@ -68,7 +79,7 @@ struct FeedFile {
     /// `None` for all of them.
     rows: Option<RoaringTreemap>,
     kind: Kind,
-    version: i64,
+    version: Option<i64>,
     timestamp: Option<i64>,
 }
 
@@ -124,8 +135,8 @@ impl LakeTable {
             let commit = Commit::parse(version, &entry);
             let copies = commit.copies();
             let files = self.files_of(commit, &mut known, to).await?;
-            let has = |kind| files.iter().any(|file| file.kind == kind);
-            let both = has(Kind::Insert) && has(Kind::Delete);
+            let has = |kind: &Kind| files.iter().any(|file| file.kind == *kind);
+            let both = has(&Kind::Insert) && has(&Kind::Delete);
             match (both, copies) {
                 (true, true) => copied.extend(files),
                 (true, false) => mixed.extend(files),
@@ -139,6 +150,88 @@ impl LakeTable {
             schema: Arc::clone(to.schema()),
             names: to.names().clone(),
         })
+    }
+
+    /// The relation that reads a snapshot and says of every row in which file it is ([`ORIGIN_COLUMN`]), and which
+    /// commit brought that file and when; NULL where the log no longer says.
+    pub async fn origins(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+    ) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let commits = self.commits_of_files().await?;
+        let mut files = Vec::with_capacity(snapshot.files().len());
+        for file in snapshot.files() {
+            let gone = self.deleted_rows(file).await?;
+            let (Some(stored), true) = (file.rows_stored, file.has_deleted()) else {
+                files.push(self.live(file, None, commits.get(&file.path)));
+                continue;
+            };
+            let mut rows = RoaringTreemap::new();
+            rows.insert_range(0..stored);
+            rows -= gone.as_ref();
+            files.push(self.live(file, Some(rows), commits.get(&file.path)));
+        }
+        let mut fields = snapshot.schema().fields().to_vec();
+        fields.extend(commit_fields(ORIGIN_COLUMN));
+        Ok(Arc::new(FeedProvider {
+            table: Arc::clone(self),
+            snapshot: Arc::clone(snapshot),
+            schema: Arc::new(Schema::new(fields)),
+            first: ORIGIN_COLUMN,
+            files,
+        }))
+    }
+
+    fn live(
+        &self,
+        file: &DataFile,
+        rows: Option<RoaringTreemap>,
+        commit: Option<&(i64, Option<i64>)>,
+    ) -> FeedFile {
+        FeedFile {
+            location: super::snapshot::path_below(&self.place.path, &file.path),
+            size: file.size,
+            modified_milliseconds: file.modified_milliseconds,
+            partition: file.partition.clone(),
+            rows,
+            kind: Kind::Live(file.path.clone()),
+            version: commit.map(|(version, _)| *version),
+            timestamp: commit.and_then(|(_, timestamp)| *timestamp),
+        }
+    }
+
+    /// The commits that the log still has, by the files they brought: version and time.
+    async fn commits_of_files(&self) -> Result<HashMap<String, (i64, Option<i64>)>, LakeError> {
+        let failed = |error| LakeError::storage("list the log", self.location(), error);
+        let mut versions: Vec<i64> = self
+            .log_store
+            .object_store(None)
+            .list(Some(&Path::from("_delta_log")))
+            .try_filter_map(async |object| Ok(version_of(&object.location)))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        versions.sort_unstable();
+        let mut entries = futures::stream::iter(versions)
+            .map(|version| async move {
+                let number = u64::try_from(version).unwrap_or_default();
+                let entry = self.log_store.read_commit_entry(number).await;
+                entry.map(|entry| (version, entry))
+            })
+            .buffered(LOG_READS_MAX);
+        let mut commits = HashMap::new();
+        while let Some(entry) = entries.next().await {
+            let (version, entry) =
+                entry.map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+            let commit = Commit::parse(version, &entry.unwrap_or_default());
+            for path in commit.adds.into_keys() {
+                // One that comes back with another deletion vector was there before.
+                if !commit.removes.contains_key(&path) {
+                    commits.insert(path, (version, commit.timestamp));
+                }
+            }
+        }
+        Ok(commits)
     }
 
     /// What one commit did to the rows of its files.
@@ -175,7 +268,7 @@ impl LakeTable {
                 partition,
                 rows,
                 kind,
-                version,
+                version: Some(version),
                 timestamp,
             })
         };
@@ -235,11 +328,12 @@ impl LakeTable {
         to: &Arc<TableSnapshot>,
     ) -> Arc<dyn TableProvider> {
         let mut fields = to.schema().fields().to_vec();
-        fields.extend(commit_fields());
+        fields.extend(commit_fields(CHANGE_TYPE_COLUMN));
         Arc::new(FeedProvider {
             table: Arc::clone(self),
             snapshot: Arc::clone(to),
             schema: Arc::new(Schema::new(fields)),
+            first: CHANGE_TYPE_COLUMN,
             files,
         })
     }
@@ -255,10 +349,10 @@ fn living(file: &Known, gone: &RoaringTreemap) -> Option<RoaringTreemap> {
     Some(rows - gone)
 }
 
-/// The columns that say which commit a change is of.
-fn commit_fields() -> [FieldRef; 3] {
+/// The columns that say which commit a change is of, or a row.
+fn commit_fields(first: &str) -> [FieldRef; 3] {
     [
-        (CHANGE_TYPE_COLUMN, ColumnType::Text),
+        (first, ColumnType::Text),
         (COMMIT_VERSION_COLUMN, ColumnType::BigInt),
         (COMMIT_TIMESTAMP_COLUMN, ColumnType::TimestampTz),
     ]
@@ -335,6 +429,8 @@ struct FeedProvider {
     table: Arc<LakeTable>,
     snapshot: Arc<TableSnapshot>,
     schema: SchemaRef,
+    /// The first of the columns beside the table's.
+    first: &'static str,
     files: Vec<FeedFile>,
 }
 
@@ -353,15 +449,16 @@ impl FeedFile {
             version: None,
         };
         let mut file = PartitionedFile::new_from_meta(meta.clone());
-        let kind = match self.kind {
+        let kind = match &self.kind {
             Kind::Insert => "insert",
             Kind::Delete => "delete",
+            Kind::Live(path) => path,
         };
         let timestamp = self.timestamp.map(|milliseconds| milliseconds * 1000);
         file.partition_values.clone_from(&self.partition);
         file.partition_values.extend([
             ScalarValue::Utf8(Some(kind.into())),
-            ScalarValue::Int64(Some(self.version)),
+            ScalarValue::Int64(self.version),
             ScalarValue::TimestampMicrosecond(timestamp, Some("UTC".into())),
         ]);
         if let Some(rows) = &self.rows {
@@ -396,7 +493,7 @@ impl TableProvider for FeedProvider {
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let mut partition_fields = self.snapshot.partition_fields.clone();
-        partition_fields.extend(commit_fields());
+        partition_fields.extend(commit_fields(self.first));
         let table_schema = TableSchema::builder(Arc::clone(&self.snapshot.file_schema))
             .with_table_partition_cols(partition_fields)
             .build();

@@ -80,7 +80,7 @@ fn usage() -> SqlError {
 }
 
 /// A version's number, or a time.
-fn bound(context: &QueryContext, argument: &Argument) -> Result<AsOf, SqlError> {
+pub(super) fn bound(context: &QueryContext, argument: &Argument) -> Result<AsOf, SqlError> {
     match argument {
         Argument::Number(digits) => digits.parse().map(AsOf::Version).map_err(|_| usage()),
         Argument::Text(text) => {

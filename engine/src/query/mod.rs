@@ -26,6 +26,7 @@ mod late_join;
 mod lateral;
 pub mod mention;
 pub mod naming;
+mod origins;
 mod plan;
 mod resolve;
 mod rewrite;

@@ -63,6 +63,7 @@ pub const FILE_FUNCTIONS: &[&str] = &[
     "read_excel",
     "read_delta",
     super::changes::FUNCTION,
+    super::origins::FUNCTION,
 ];
 
 /// Replaces every relation by a name of ours and lists what they stood for.
@@ -465,6 +466,17 @@ pub async fn find(
                 position,
             } if function == super::changes::FUNCTION => {
                 let provider = super::changes::open(context, rights, &arguments, &mut found);
+                let provider = Box::pin(provider)
+                    .await
+                    .map_err(|error| error.at(position))?;
+                provider_as_source(provider)
+            }
+            Request::Files {
+                function,
+                arguments,
+                position,
+            } if function == super::origins::FUNCTION => {
+                let provider = super::origins::open(context, rights, &arguments, &mut found);
                 let provider = Box::pin(provider)
                     .await
                     .map_err(|error| error.at(position))?;
