@@ -221,8 +221,8 @@ impl LakeTable {
             .buffered(LOG_READS_MAX);
         let mut commits = HashMap::new();
         while let Some(entry) = entries.next().await {
-            let (version, entry) =
-                entry.map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+            let (version, entry) = entry
+                .map_err(|error| LakeError::storage("read the log", self.location(), error))?;
             let commit = Commit::parse(version, &entry.unwrap_or_default());
             for path in commit.adds.into_keys() {
                 // One that comes back with another deletion vector was there before.

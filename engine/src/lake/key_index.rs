@@ -29,7 +29,7 @@ use futures::StreamExt;
 use roaring::RoaringTreemap;
 
 use super::key::{KeyCodec, KeyNumbers};
-use super::places::Places;
+use super::places::{Places, WholePlaces};
 use super::snapshot::DataFile;
 use super::{FILE_COLUMN, LakeError, LakeTable, ROW_COLUMN, TableSnapshot};
 use crate::query::failure::from_datafusion;
@@ -134,7 +134,7 @@ impl std::fmt::Debug for KeyIndex {
 }
 
 enum AnyPlaces {
-    Exact(Places<u64>),
+    Exact(WholePlaces),
     Hashed(Places<u128>),
 }
 
@@ -220,7 +220,7 @@ impl State {
         Self {
             version,
             places: if codec.is_exact() {
-                AnyPlaces::Exact(Places::for_keys(rows))
+                AnyPlaces::Exact(WholePlaces::for_keys(rows))
             } else {
                 AnyPlaces::Hashed(Places::for_keys(rows))
             },

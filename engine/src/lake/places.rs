@@ -28,6 +28,111 @@ impl PlaceKey for u128 {
     }
 }
 
+/// The last 48 bits of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Short([u8; 6]);
+
+impl PlaceKey for Short {
+    fn first_bits(self, bits: u32) -> usize {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, 0, 0]).first_bits(bits)
+    }
+}
+
+/// Keys from which on their first 16 bits choose one of as many maps, and need not be kept.
+const SPLIT_KEYS_MIN: usize = 16_000_000;
+
+/// A map from keys of 64 bits.
+pub(super) enum WholePlaces {
+    One(Places<u64>),
+    /// By the first 16 bits of the key.
+    Split(Vec<Places<Short>>),
+}
+
+impl WholePlaces {
+    /// An empty map with buckets for so many keys.
+    pub fn for_keys(keys: usize) -> Self {
+        if keys < SPLIT_KEYS_MIN {
+            return Self::One(Places::for_keys(keys));
+        }
+        let parts = 1 << 16;
+        let part = || Places::for_keys(keys / parts);
+        Self::Split(std::iter::repeat_with(part).take(parts).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::One(places) => places.len(),
+            Self::Split(parts) => parts.iter().map(Places::len).sum(),
+        }
+    }
+
+    pub fn get(&self, key: u64) -> Option<u32> {
+        match self {
+            Self::One(places) => places.get(key),
+            Self::Split(parts) => {
+                let (part, rest) = parted(key);
+                parts.get(part)?.get(rest)
+            }
+        }
+    }
+
+    /// Sets the place of a key, and gives the one it had.
+    pub fn put(&mut self, key: u64, place: u32) -> Option<u32> {
+        match self {
+            Self::One(places) => places.put(key, place),
+            Self::Split(parts) => {
+                let (part, rest) = parted(key);
+                parts.get_mut(part)?.put(rest, place)
+            }
+        }
+    }
+
+    /// As [`Places::push`].
+    pub fn push(&mut self, key: u64, place: u32) {
+        match self {
+            Self::One(places) => places.push(key, place),
+            Self::Split(parts) => {
+                let (part, rest) = parted(key);
+                if let Some(part) = parts.get_mut(part) {
+                    part.push(rest, place);
+                }
+            }
+        }
+    }
+
+    /// As [`Places::settle`].
+    pub fn settle(&mut self) -> bool {
+        match self {
+            Self::One(places) => places.settle(),
+            Self::Split(parts) => {
+                let mut doubled = false;
+                for part in parts {
+                    doubled |= part.settle();
+                }
+                doubled
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::One(places) => places.bytes(),
+            Self::Split(parts) => {
+                let inside: usize = parts.iter().map(Places::bytes).sum();
+                inside + parts.capacity() * size_of::<Places<Short>>()
+            }
+        }
+    }
+}
+
+fn parted(key: u64) -> (usize, Short) {
+    let [first, second, a, b, c, d, e, f] = key.to_be_bytes();
+    let part = usize::from(u16::from_be_bytes([first, second]));
+    (part, Short([a, b, c, d, e, f]))
+}
+
 /// The map.
 pub(super) struct Places<K> {
     bits: u32,
@@ -168,6 +273,8 @@ impl<K: PlaceKey> Bucket<K> {
             self.keys.push(key);
             self.places.push(place);
         }
+        self.keys.shrink_to_fit();
+        self.places.shrink_to_fit();
     }
 }
 
@@ -214,6 +321,32 @@ mod tests {
         places.push(key, 5);
         assert!(places.settle());
         assert_eq!((places.get(key), places.len()), (Some(5), 10_000));
+    }
+
+    #[test]
+    fn a_split_map_equals_one_map_and_costs_less() {
+        let count = 2_000_000;
+        let mut one = WholePlaces::for_keys(0);
+        let part = || Places::for_keys(0);
+        let mut split = WholePlaces::Split(std::iter::repeat_with(part).take(1 << 16).collect());
+        for number in 0..count {
+            one.push(spread(u64::from(number)), number);
+            split.push(spread(u64::from(number)), number);
+        }
+        assert!(!one.settle() && !split.settle());
+        for number in (0..count * 2).step_by(7) {
+            let key = spread(u64::from(number));
+            assert_eq!(one.get(key), split.get(key));
+            assert_eq!(one.put(key, 5), split.put(key, 5));
+        }
+        assert_eq!(one.len(), split.len());
+        assert!(matches!(
+            WholePlaces::for_keys(SPLIT_KEYS_MIN),
+            WholePlaces::Split(_)
+        ));
+        let key = 0xFFFF_0000_0000_0001;
+        assert_eq!((split.put(key, 1), split.get(key)), (None, Some(1)));
+        assert_eq!(split.get(0x0000_0000_0000_0001), None);
     }
 
     #[test]
