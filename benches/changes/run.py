@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--batches", type=int, default=7)
+    parser.add_argument("--alone", action="store_true", help="without the peer, for tables it cannot hold")
     arguments = parser.parse_args()
     import deltalake
     import psycopg
@@ -68,6 +69,15 @@ def connect(psycopg, port):
     sys.exit("the server did not start")
 
 
+def ends_alike(run, deltalake, pa, peer):
+    ((count, total),) = run("SELECT count(*), sum(c1) FROM item").fetchall()
+    table = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(peer)).execute(
+        "select count(*) c, sum(c1) s from t").read_all()
+    table = pa.table(table)
+    assert (count, int(total)) == (table["c"][0].as_py(), table["s"][0].as_py()), (count, total)
+    print(f"both sides end with {count} rows")
+
+
 def measure(arguments, folder, port, deltalake, psycopg, pa):
     rows, width = arguments.rows, arguments.columns
     connection = connect(psycopg, port)
@@ -79,9 +89,10 @@ def measure(arguments, folder, port, deltalake, psycopg, pa):
     run(f"INSERT INTO item SELECT g, {values} FROM generate_series(1, {rows}) t(g)")
     run(f"CREATE TABLE batch (op text, id bigint, {columns})")
     peer = f"{folder}/peer"
-    peer_rows = deltalake.DeltaTable(f"{folder}/lake/public/item").to_pyarrow_table()
-    deltalake.write_deltalake(peer, peer_rows)
-    del peer_rows
+    if not arguments.alone:
+        peer_rows = deltalake.DeltaTable(f"{folder}/lake/public/item").to_pyarrow_table()
+        deltalake.write_deltalake(peer, peer_rows)
+        del peer_rows
     draw = random.Random(7)
     next_id = rows + 1
 
@@ -123,6 +134,8 @@ def measure(arguments, folder, port, deltalake, psycopg, pa):
                 copy.write(text)
             run(merge)
             ours.append(time.perf_counter() - begin)
+            if arguments.alone:
+                continue
             begin = time.perf_counter()
             (deltalake.DeltaTable(peer)
                 .merge(table, "t.id = s.id", source_alias="s", target_alias="t")
@@ -131,15 +144,15 @@ def measure(arguments, folder, port, deltalake, psycopg, pa):
                 .when_not_matched_insert({name: f"s.{name}" for name in ["id", *names]}, "s.op <> 'd'")
                 .execute())
             theirs.append(time.perf_counter() - begin)
-        ours, theirs = statistics.median(ours), statistics.median(theirs)
+        ours = statistics.median(ours)
+        if arguments.alone:
+            print(f"{size} changes by MERGE: {ours * 1000:.0f} ms, {size / ours:,.0f} changes/s")
+            continue
+        theirs = statistics.median(theirs)
         print(f"{size} changes: {ours * 1000:.0f} ms, delta-rs MERGE {theirs * 1000:.0f} ms, "
               f"{theirs / ours:.1f} times as fast, {size / ours:,.0f} changes/s")
-    ((count, total),) = run("SELECT count(*), sum(c1) FROM item").fetchall()
-    table = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(peer)).execute(
-        "select count(*) c, sum(c1) s from t").read_all()
-    table = pa.table(table)
-    assert (count, int(total)) == (table["c"][0].as_py(), table["s"][0].as_py()), (count, total)
-    print(f"both sides end with {count} rows")
+    if not arguments.alone:
+        ends_alike(run, deltalake, pa, peer)
     sets = ", ".join(f"{name} = excluded.{name}" for name in names)
     for size in [100, 10_000]:
         took = []

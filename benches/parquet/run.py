@@ -47,20 +47,24 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     beside.in_environment()
-    source = beside.HOME / f"lineitem-{arguments.scale}" / "lineitem.parquet"
+    source = beside.HOME / f"tpch-{arguments.scale}" / "parquet"
     if not source.exists():
-        subprocess.run([beside.HOME / "venv/bin/tpchgen-cli", "-s", str(arguments.scale), "--tables", "lineitem",
-                        "--format=parquet", "--output-dir", source.parent], check=True)
+        command = [beside.HOME / "venv/bin/tpchgen-cli", "parquet", "--overwrite", "-s", str(arguments.scale)]
+        subprocess.run([*command, "-o", f"{source}.part"], check=True)
+        pathlib.Path(f"{source}.part").rename(source)
+    source = source / "lineitem.parquet"
     lake = beside.HOME / "parquet-settings"
     shutil.rmtree(lake, ignore_errors=True)
     with beside.Server(arguments.boathouse, lake) as server:
         run = server.connect().execute
         tables = {way: f"lineitem_{number}" for number, way in enumerate(WAYS)}
         load, size = {way: [] for way in WAYS}, {}
-        for _ in range(2):
+        for turn in range(2):
             for way, table in tables.items():
-                properties = ', '.join(filter(None, [WAYS[way], '"delta.autoOptimize.autoCompact" = false']))
                 run(f"DROP TABLE IF EXISTS {table}")
+                # A folder is never another table's.
+                tables[way] = table = f"{table}_{turn}"
+                properties = ', '.join(filter(None, [WAYS[way], '"delta.autoOptimize.autoCompact" = false']))
                 begin = time.perf_counter()
                 run(f"CREATE TABLE {table} WITH ({properties}) AS SELECT * FROM read_parquet('{source}')")
                 load[way].append(time.perf_counter() - begin)

@@ -36,8 +36,8 @@ def append(server, run, arguments) -> None:
     slowest = 0.0
     while time.monotonic() < end:
         begin = time.perf_counter()
-        run(f"""INSERT INTO events SELECT g, now(), g * 7919 % 1000, g * 104729 % 100003, g % 9, g % 10007 / 100.0,
-                'note ' || g * 31 % 100000 FROM generate_series({next_id}, {next_id + arguments.batch - 1}) t(g)""")
+        run(f"""INSERT INTO events SELECT g, now(), g * 7919::bigint % 1000, g * 104729::bigint % 100003, g % 9, g % 10007 / 100.0,
+                'note ' || g * 31::bigint % 100000 FROM generate_series({next_id}, {next_id + arguments.batch - 1}) t(g)""")
         slowest = max(slowest, time.perf_counter() - begin)
         next_id += arguments.batch
         commits += 1
@@ -89,7 +89,8 @@ def change(server, run, arguments) -> None:
                      AND version > 1 GROUP BY operation""").fetchall()
     by_operation = {operation: int(bytes_added) for operation, bytes_added in history}
     written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path not in before)
-    direct = by_operation.get("MERGE", 0)
+    files = sum(path.stat().st_size for path in folder.rglob("*.parquet") if path not in before)
+    direct = files - by_operation.get("OPTIMIZE", 0)
     print(f"{batches} batches of {arguments.batch} changes to {arguments.rows} rows, median {statistics.median(times) * 1000:.0f} ms, "
           f"slowest {max(times) * 1000:.0f} ms; {written / 1e6:.1f} MB came, {direct / 1e6:.1f} MB by the batches: "
           f"{written / direct:.2f} times; {by_operation}")

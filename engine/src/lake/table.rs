@@ -5,7 +5,7 @@
 //! written every [`CHECKPOINT_EVERY`] versions by whoever made that version, who also deletes log entries
 //! that are too old; losing one costs time, never rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -429,16 +429,29 @@ fn history_entry(version: i64, bytes: &[u8]) -> HistoryEntry {
         bytes_added: 0,
         info: Value::Null,
     };
-    for line in bytes.split(|byte| *byte == b'\n') {
-        let Ok(action) = serde_json::from_slice::<Value>(line) else {
-            continue;
-        };
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let actions: Vec<Value> = lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let paths = |kind| {
+        let paths = actions
+            .iter()
+            .filter_map(move |action| action[kind]["path"].as_str());
+        paths.collect::<HashSet<&str>>()
+    };
+    // A file that goes and comes in one commit has lost or got back rows, and is no new file.
+    let (adds, removes) = (paths("add"), paths("remove"));
+    let stays = |action: &Value| {
+        let path = action["path"].as_str();
+        path.is_some_and(|path| adds.contains(path) && removes.contains(path))
+    };
+    for action in &actions {
         if let Some(info) = action.get("commitInfo") {
             entry.timestamp = info["timestamp"].as_i64();
             entry.operation = info["operation"].as_str().map(str::to_owned);
             entry.engine = info["engineInfo"].as_str().map(str::to_owned);
             entry.info = info.clone();
-        } else if let Some(add) = action.get("add") {
+        } else if let Some(add) = action.get("add").filter(|add| !stays(add)) {
             entry.files_added += 1;
             entry.bytes_added += add["size"].as_i64().unwrap_or_default();
             let rows = add["stats"]
@@ -446,7 +459,7 @@ fn history_entry(version: i64, bytes: &[u8]) -> HistoryEntry {
                 .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
                 .and_then(|stats| stats["numRecords"].as_i64());
             entry.rows_added = entry.rows_added.zip(rows).map(|(sum, rows)| sum + rows);
-        } else if action.get("remove").is_some() {
+        } else if action.get("remove").is_some_and(|remove| !stays(remove)) {
             entry.files_removed += 1;
         }
     }
