@@ -92,7 +92,8 @@ pub struct CommitRequest {
 impl CommitRequest {
     /// Whether rows give way to new ones, which have the columns of the table's definition.
     fn rewrites_rows(&self) -> bool {
-        !self.adds.is_empty() && !(self.deletes.is_empty() && self.replaces.is_empty())
+        let goes = !self.deletes.is_empty() || !self.replaces.is_empty();
+        goes && !self.adds.is_empty()
     }
 
     /// Whether rows go that were there.
