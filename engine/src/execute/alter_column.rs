@@ -11,7 +11,7 @@ use boathouse_sql::name::quote_identifier;
 use boathouse_sql::{ast, parse_query};
 use futures::TryStreamExt;
 
-use super::{alter_table, upkeep, view};
+use super::{alter_table, properties, view};
 use crate::error::{SqlError, SqlState};
 use crate::lake;
 use crate::query::failure::from_datafusion;
@@ -55,7 +55,6 @@ pub(super) fn rename(
         .hint("make a new table with CREATE TABLE ... AS SELECT, or rename it in a view"));
     }
     rename_in_views(session, definition, from, to)?;
-    let clustered = upkeep::cluster_by(definition)?;
     let rename = |name: &mut String| {
         if name == from {
             to.clone_into(name);
@@ -73,11 +72,7 @@ pub(super) fn rename(
             })?;
         }
     }
-    if clustered.iter().any(|name| name == from) {
-        let mut columns = clustered;
-        columns.iter_mut().for_each(rename);
-        upkeep::set_cluster_by(definition, &columns);
-    }
+    properties::rename_column(definition, from, to);
     for column in definition.columns.iter_mut().filter(|one| one.name == from) {
         column.rename(to);
     }
@@ -179,13 +174,10 @@ pub(super) fn drop(
             "make a new table with CREATE TABLE ... AS SELECT",
         );
     }
-    if upkeep::cluster_by(definition)?
-        .iter()
-        .any(|column| column == name)
-    {
+    if let Some(property) = properties::naming(definition, name) {
         return refused(
-            "the table is clustered by it",
-            "first ALTER TABLE ... RESET (cluster_by)",
+            &format!("the table's property {property} names it"),
+            "first ALTER TABLE ... SET the property to other columns, or RESET it",
         );
     }
     let views = views_naming(session, definition, name);

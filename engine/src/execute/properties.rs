@@ -99,6 +99,40 @@ pub(super) fn check(definition: &TableDefinition) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// The properties that are lists of columns, with the columns each names.
+fn lists(definition: &TableDefinition) -> impl Iterator<Item = (&'static str, Vec<&str>)> {
+    KNOWN.iter().filter_map(|(name, kind)| {
+        let is_list = *name == upkeep::CLUSTER_BY || matches!(kind, Kind::Columns);
+        let value = definition.properties.get(*name).filter(|_| is_list)?;
+        let columns = value
+            .split(',')
+            .map(|column| column.trim().trim_matches('`'));
+        Some((*name, columns.collect()))
+    })
+}
+
+/// The property that names a column, if one does.
+pub(super) fn naming(definition: &TableDefinition, column: &str) -> Option<&'static str> {
+    let mut lists = lists(definition);
+    lists.find_map(|(property, columns)| columns.contains(&column).then_some(property))
+}
+
+/// Gives a column its new name wherever a property names it.
+pub(super) fn rename_column(definition: &mut TableDefinition, from: &str, to: &str) {
+    let renamed: Vec<(&str, String)> = lists(definition)
+        .filter(|(_, columns)| columns.contains(&from))
+        .map(|(property, mut columns)| {
+            for column in columns.iter_mut().filter(|column| **column == from) {
+                *column = to;
+            }
+            (property, columns.join(", "))
+        })
+        .collect();
+    for (property, columns) in renamed {
+        definition.properties.insert(property.to_owned(), columns);
+    }
+}
+
 fn unknown(name: &str) -> SqlError {
     let error = SqlError::new(
         SqlState::INVALID_PARAMETER_VALUE,

@@ -168,12 +168,6 @@ pub(super) fn cluster_by(definition: &TableDefinition) -> Result<Vec<String>, Sq
     )
 }
 
-/// Has a table clustered by these columns.
-pub(super) fn set_cluster_by(definition: &mut TableDefinition, columns: &[String]) {
-    let properties = &mut definition.properties;
-    properties.insert(CLUSTER_BY.into(), columns.join(", "));
-}
-
 /// The columns, when files can be sorted by them.
 pub(super) fn checked(
     definition: &TableDefinition,

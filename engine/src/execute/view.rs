@@ -266,12 +266,7 @@ pub(super) fn drop_dependents(
         .hint("Use DROP ... CASCADE to drop the dependent objects too."));
     }
     for view in views {
-        session.catalog(command)?.drop_view(view.id)?;
-        session.state.notice(
-            "NOTICE",
-            SqlState::SUCCESSFUL_COMPLETION,
-            format!("drop cascades to view {}", view.name),
-        );
+        drop_by_cascade(session, command, &view)?;
     }
     Ok(())
 }
@@ -284,6 +279,14 @@ pub(super) fn drop_with_dependents(
 ) -> Result<(), SqlError> {
     let what = ("view", view.schema, view.name.as_str());
     drop_dependents(session, command, what, &[view.id], true)?;
+    drop_by_cascade(session, command, view)
+}
+
+fn drop_by_cascade(
+    session: &mut Session,
+    command: &str,
+    view: &ViewDefinition,
+) -> Result<(), SqlError> {
     session.catalog(command)?.drop_view(view.id)?;
     session.state.notice(
         "NOTICE",
