@@ -24,15 +24,14 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use deltalake_core::kernel::{Action, Add, DeletionVectorDescriptor, Remove};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
 use super::provider::{Columns, Rows, parquet_scan, row_access};
 use super::snapshot::DataFile;
-use super::table::version_of;
 use super::{AsOf, FileNames, LakeError, LakeTable, TableSnapshot, partition};
 
 /// What a change is: `insert`, `delete`.
@@ -202,16 +201,7 @@ impl LakeTable {
 
     /// The commits that the log still has, by the files they brought: version and time.
     async fn commits_of_files(&self) -> Result<HashMap<String, (i64, Option<i64>)>, LakeError> {
-        let failed = |error| LakeError::storage("list the log", self.location(), error);
-        let mut versions: Vec<i64> = self
-            .log_store
-            .object_store(None)
-            .list(Some(&Path::from("_delta_log")))
-            .try_filter_map(async |object| Ok(version_of(&object.location)))
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        versions.sort_unstable();
+        let versions = self.log_versions().await?;
         let mut entries = futures::stream::iter(versions)
             .map(|version| async move {
                 let number = u64::try_from(version).unwrap_or_default();

@@ -21,7 +21,6 @@ use serde_json::Value;
 use super::cluster::CLUSTER_TAG;
 use super::moves::Move;
 use super::snapshot::DataFile;
-use super::table::version_of;
 use super::{AsOf, CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
 use crate::ingest::failpoint;
 
@@ -248,15 +247,7 @@ impl LakeTable {
                 needed.extend(self.path_of_vector(vector)?);
             }
         }
-        let failed = |error| LakeError::storage("list the log", self.location(), error);
-        let versions: Vec<i64> = self
-            .log_store
-            .object_store(None)
-            .list(Some(&Path::from("_delta_log")))
-            .try_filter_map(async |object| Ok(version_of(&object.location)))
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        let versions = self.log_versions().await?;
         let mut entries = futures::stream::iter(versions)
             .map(|version| async move {
                 let number = u64::try_from(version).unwrap_or_default();

@@ -349,19 +349,26 @@ impl LakeTable {
         Ok(())
     }
 
-    /// The versions of the table whose log entries still exist, newest first.
-    pub async fn history(&self, limit: Option<usize>) -> Result<Vec<HistoryEntry>, LakeError> {
-        let newest = self.refresh().await?.version();
+    /// The versions whose log entries still exist, oldest first.
+    pub(super) async fn log_versions(&self) -> Result<Vec<i64>, LakeError> {
         let store = self.log_store.object_store(None);
-        let limit = limit.unwrap_or(usize::MAX);
         let mut versions: Vec<i64> = store
             .list(Some(&Path::from("_delta_log")))
             .try_filter_map(async |object| Ok(version_of(&object.location)))
             .try_collect()
             .await
             .map_err(|error| LakeError::storage("list the log", self.location(), error))?;
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// The versions of the table whose log entries still exist, newest first.
+    pub async fn history(&self, limit: Option<usize>) -> Result<Vec<HistoryEntry>, LakeError> {
+        let newest = self.refresh().await?.version();
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut versions = self.log_versions().await?;
         versions.retain(|version| *version <= newest);
-        versions.sort_unstable_by(|left, right| right.cmp(left));
+        versions.reverse();
         versions.truncate(limit);
         futures::stream::iter(versions)
             .map(|version| async move {
