@@ -17,7 +17,7 @@ use crate::error::CatalogError;
 use crate::password::verifier_of;
 use crate::secret::{MasterKey, Secret};
 use crate::snapshot::Snapshot;
-use crate::state::{AuditLog, FileLedger, Leases, Positions, QuarantineLedger, Runs};
+use crate::state::{AuditLog, Captures, FileLedger, Leases, Positions, QuarantineLedger, Runs};
 use crate::store::database::{Database, file_url};
 use crate::store::ids::{BLOCK, IdAllocator};
 use crate::store::{load, write};
@@ -240,6 +240,10 @@ impl Catalog {
 
     pub fn positions(&self) -> Positions {
         Positions::new(self.shared.database.clone())
+    }
+
+    pub fn captures(&self) -> Captures {
+        Captures::new(self.shared.database.clone())
     }
 
     pub fn files(&self) -> FileLedger {

@@ -4,6 +4,7 @@
 //! that the clocks of several servers need not agree.
 
 mod audit;
+mod captures;
 mod files;
 mod leases;
 mod positions;
@@ -11,6 +12,7 @@ mod quarantine;
 mod runs;
 
 pub use audit::{AuditEntry, AuditLog};
+pub use captures::{Capture, CaptureRecord, Captures};
 pub use files::{FileFilter, FileLedger, FileState, LedgerFile, LedgerRecord};
 pub use leases::{Lease, Leases};
 pub use positions::{NewPosition, Position, Positions, Resolved};

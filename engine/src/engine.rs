@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 
 use crate::audit::Audit;
 use crate::error::SqlError;
+use crate::ingest::CaptureBoard;
 use crate::lake::Lake;
 
 /// What an engine is opened with. The server fills it from flags, file and environment.
@@ -46,6 +47,8 @@ pub struct Engine {
     pub catalog: Catalog,
     pub lake: Arc<Lake>,
     pub audit: Audit,
+    /// The captures that run in this process.
+    pub captures: CaptureBoard,
     /// The memory pool, the spill folder and the caches of DataFusion.
     pub runtime: Arc<RuntimeEnv>,
     /// Microseconds since 1970, UTC.

@@ -18,7 +18,9 @@ server() {
     folder=$home/data/$1
     listen=$2
     shift 2
-    mkdir -p "$folder"
+    mkdir -p "$folder/tmp"
+    # A server that starts deletes what it takes for leftovers in its folder for temporary files.
+    export TMPDIR=$folder/tmp
     cat >"$folder/first.sql" <<SQL
 CREATE USER IF NOT EXISTS boathouse@'%' IDENTIFIED BY '$password';
 GRANT ALL ON *.* TO boathouse@'%' WITH GRANT OPTION;
@@ -42,9 +44,9 @@ case ${1:-start} in
 start)
     exec 9>"$home/lock"
     flock 9
-    command -v mariadbd >/dev/null || {
-        apt-get install -y -qq --no-install-recommends mariadb-server-core ||
-            { apt-get update -qq && apt-get install -y -qq --no-install-recommends mariadb-server-core; }
+    { command -v mariadbd && command -v my_print_defaults; } >/dev/null || {
+        apt-get install -y -qq --no-install-recommends mariadb-server-core mariadb-client-core ||
+            { apt-get update -qq && apt-get install -y -qq --no-install-recommends mariadb-server-core mariadb-client-core; }
     } >"$home/install.log" 2>&1 || { cat "$home/install.log" >&2; exit 1; }
     if ! answers "$port"; then
         setsid bash "$0" run main "$port" >"$home/start.log" 2>&1 9>&- </dev/null &

@@ -4,7 +4,9 @@
 //! `BOATHOUSE_TEST_BINARY` names; `cargo build` makes it first. A server is ended by its process id when its
 //! [`Server`] is dropped. A test that cannot start it fails.
 
+pub mod compare;
 pub mod fault_proxy;
+pub mod mysql;
 pub mod service;
 pub mod spark;
 
@@ -53,7 +55,13 @@ pub fn repository() -> PathBuf {
 
 /// A port nobody listens on.
 pub fn free_port() -> Result<u16, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Not one of those that connections of other programs are given until it is used.
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
 }
 
 /// A running server.

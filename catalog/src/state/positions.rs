@@ -16,7 +16,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::{Lease, LedgerFile, QuarantineFile, ReplayMark, files, leases, quarantine};
+use super::{
+    Capture, Lease, LedgerFile, QuarantineFile, ReplayMark, captures, files, leases, quarantine,
+};
 use crate::definitions::ObjectId;
 use crate::error::CatalogError;
 use crate::store::database::Database;
@@ -38,6 +40,8 @@ pub struct NewPosition<'a> {
     pub replays: &'a [ReplayMark],
     /// Quarantined rows whose files the commit loads anew.
     pub superseded: &'a [ReplayMark],
+    /// Captured tables whose state changes with the commit.
+    pub captures: &'a [Capture],
     /// The lease under which the pipeline runs; preparing fails when it was lost.
     pub lease: Option<&'a Lease>,
 }
@@ -105,8 +109,34 @@ impl Positions {
             position.superseded,
         )
         .await?;
+        captures::put(&mut writing, pipeline, Some(sequence), position.captures).await?;
         writing.commit().await?;
         Ok(sequence)
+    }
+
+    /// The newest position that was prepared and of which it is not settled whether it was committed.
+    pub async fn pending(&self, pipeline: ObjectId) -> Result<Option<Position>, CatalogError> {
+        self.newest(pipeline, "prepared").await
+    }
+
+    /// Deletes settled records below a sequence, so that a pipeline that commits every second does not fill
+    /// the catalog.
+    pub async fn forget_below(
+        &self,
+        pipeline: ObjectId,
+        sequence: i64,
+    ) -> Result<(), CatalogError> {
+        let mut writing = self.database.write().await?;
+        let query = sqlx::query(
+            "DELETE FROM positions WHERE pipeline_id = $1 AND sequence < $2 \
+             AND state IN ('committed', 'abandoned')",
+        );
+        query
+            .bind(pipeline.0)
+            .bind(sequence)
+            .execute(&mut *writing)
+            .await?;
+        writing.commit().await
     }
 
     /// Settles the records up to the `txn` version read from the table.
@@ -126,12 +156,21 @@ impl Positions {
         &self,
         pipeline: ObjectId,
     ) -> Result<Option<Position>, CatalogError> {
+        self.newest(pipeline, "committed").await
+    }
+
+    async fn newest(
+        &self,
+        pipeline: ObjectId,
+        state: &'static str,
+    ) -> Result<Option<Position>, CatalogError> {
         let query = sqlx::query(
             "SELECT sequence, attempt, source_position, prepared_at FROM positions \
-             WHERE pipeline_id = $1 AND state = 'committed' ORDER BY sequence DESC LIMIT 1",
+             WHERE pipeline_id = $1 AND state = $2 ORDER BY sequence DESC LIMIT 1",
         );
         let Some(row) = query
             .bind(pipeline.0)
+            .bind(state)
             .fetch_optional(self.database.pool())
             .await?
         else {

@@ -40,6 +40,7 @@ fn position(pipeline: ObjectId, committed_sequence: i64) -> NewPosition<'static>
         quarantine: &[],
         replays: &[],
         superseded: &[],
+        captures: &[],
         lease: None,
     }
 }

@@ -4,13 +4,27 @@
 //! `tls_cert` and `tls_key` (PEM texts), `timeout`, `server_id`. A server on another machine is verified to the
 //! full unless something else is said.
 
+mod binlog;
+mod capture;
+mod changes;
 mod check;
+mod ddl;
+mod position;
+mod schema;
 mod server;
+mod snapshot;
+pub mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use capture::{ChangeStream, Continuity, SourceState, Step};
+pub use changes::{ChangedRows, RowChange, fields_of};
+pub use ddl::{AddedValue, ColumnChange, SchemaChange};
+pub use position::{Gtids, Position, file_number};
+pub use schema::{SourceColumn, SourceTable, TableName};
 pub use server::{Flavor, MySqlServer};
+pub use snapshot::{Chunk, ChunkRequest, ExactPlace};
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;

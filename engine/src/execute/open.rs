@@ -48,6 +48,7 @@ pub(crate) async fn open_engine(config: EngineConfig) -> Result<Arc<Engine>, Sql
         audit: Audit::start(catalog.audit_log()),
         catalog,
         lake,
+        captures: Default::default(),
         runtime,
         started_at: chrono::Utc::now().timestamp_micros(),
     }))

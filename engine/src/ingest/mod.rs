@@ -16,6 +16,7 @@
 //! How files are fetched and decoded is `boathouse_connectors`' affair, how rows are stored
 //! [`crate::lake`]'s, what an expression means [`crate::query`]'s.
 
+mod capture;
 mod check;
 mod context;
 mod decode;
@@ -38,6 +39,7 @@ mod whole;
 
 use boathouse_catalog::state::{RunCounters, RunId, RunState};
 
+pub use capture::{CaptureBoard, CaptureStatus, TableStatus};
 pub use plan::{PlannedPipeline, check_options, plan_pipeline};
 pub use preview::{test_fields, test_pipeline};
 pub use quarantine::{QuarantinedRow, quarantined_rows};
@@ -51,6 +53,8 @@ pub enum Trigger {
     Manual,
     /// `RUN PIPELINE ... FULL REFRESH`: the pipeline's rows are replaced by everything there is now.
     FullRefresh,
+    /// A pipeline that goes on by itself, from the start of its server on.
+    Continuous,
     /// `SCHEDULE EVERY` or `SCHEDULE CRON`.
     Schedule,
     /// `SCHEDULE AFTER`.
@@ -65,6 +69,7 @@ impl Trigger {
         match self {
             Self::Manual => "manual",
             Self::FullRefresh => "full_refresh",
+            Self::Continuous => "continuous",
             Self::Schedule => "schedule",
             Self::After => "after",
             Self::Replay => "replay",

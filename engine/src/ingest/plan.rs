@@ -214,6 +214,10 @@ pub async fn plan_pipeline(
     context: &QueryContext,
     statement: &CreatePipeline,
 ) -> Result<PlannedPipeline, SqlError> {
+    if matches!(statement.source, PipelineSource::MySql { .. }) {
+        super::capture::check(context, statement).await?;
+        return Ok(PlannedPipeline { columns: None });
+    }
     let plan = PipelinePlan::resolve(context.clone(), statement).await?;
     let source = match &plan.declared {
         Some(declared) => declared.clone(),
@@ -232,6 +236,9 @@ pub async fn plan_pipeline(
 
 /// Checks the options of `WITH (...)` alone, for ALTER PIPELINE ... SET.
 pub fn check_options(statement: &CreatePipeline) -> Result<(), SqlError> {
+    if matches!(statement.source, PipelineSource::MySql { .. }) {
+        return super::capture::parse_options(statement).map(drop);
+    }
     let options = parse_options(&statement.options)?;
     match (&options.move_to, &statement.source) {
         (Some(folder), PipelineSource::Files { patterns, .. }) => refuse_circle(folder, patterns),
@@ -308,13 +315,13 @@ pub(super) fn statement_of(pipeline: &PipelineDefinition) -> Result<CreatePipeli
 
 fn unsupported_source(source: &PipelineSource) -> SqlError {
     SqlError::unsupported(match source {
-        PipelineSource::MySql { .. } => "a pipeline FROM MYSQL",
+        PipelineSource::MySql { .. } => "this of a pipeline FROM MYSQL",
         PipelineSource::Kafka { .. } => "a pipeline FROM KAFKA",
         PipelineSource::Mart { .. } => "a pipeline FROM MART",
         PipelineSource::Table { .. } => "a pipeline FROM TABLE",
         PipelineSource::Query | PipelineSource::Files { .. } => "a pipeline without FROM",
     })
-    .hint("this version runs pipelines FROM FILES")
+    .hint("this version runs pipelines FROM FILES and FROM MYSQL")
 }
 
 /// The format named, or the one all patterns' extensions agree on.
@@ -371,7 +378,7 @@ fn format_of(patterns: &[String]) -> Result<&'static str, SqlError> {
     }
 }
 
-fn connector_option(option: &SqlOption) -> Result<ConnectorOption, SqlError> {
+pub(super) fn connector_option(option: &SqlOption) -> Result<ConnectorOption, SqlError> {
     Ok(match &option.value {
         OptionValue::Boolean(value) => ConnectorOption::Boolean(*value),
         OptionValue::Number(number) => ConnectorOption::Number(number.clone()),

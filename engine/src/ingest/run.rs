@@ -16,15 +16,16 @@ use boathouse_catalog::state::{
     RunMessage, RunState, Severity,
 };
 use boathouse_connectors::{FileEntry, LocalFile};
-use boathouse_sql::statement::{OnChangedFile, OnError};
+use boathouse_sql::statement::{OnChangedFile, OnError, PipelineSource};
 use futures::StreamExt;
 use serde_json::{Map, json};
 use uuid::Uuid;
 
+use super::capture::run_capture;
 use super::discover::{self, Reason, ledger_file};
 use super::lease::{self, LEASE_TTL};
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
-use super::plan::{PipelinePlan, infer_source};
+use super::plan::{PipelinePlan, infer_source, statement_of};
 use super::quarantine::quarantined_rows;
 use super::schema::SourceSchema;
 use super::target::Target;
@@ -48,6 +49,9 @@ pub async fn run_pipeline(
     pipeline: &PipelineDefinition,
     trigger: Trigger,
 ) -> Result<RunSummary, SqlError> {
+    if is_capture(pipeline)? {
+        return run_capture(engine, pipeline, trigger).await;
+    }
     let mut open = OpenRun::begin(engine, pipeline, trigger).await?;
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
@@ -74,6 +78,12 @@ pub async fn run_pipeline(
             _ => return Err(open.fail(error).await),
         }
     }
+}
+
+/// Whether a pipeline's source is a database.
+pub(super) fn is_capture(pipeline: &PipelineDefinition) -> Result<bool, SqlError> {
+    let source = statement_of(pipeline)?.source;
+    Ok(matches!(source, PipelineSource::MySql { .. }))
 }
 
 /// A run on record, with its lease. Dropped unfinished, it is recorded as cancelled.
@@ -706,6 +716,7 @@ pub(super) async fn commit_batch(
             quarantine: &work.batch.quarantine,
             replays: work.replays,
             superseded: work.superseded,
+            captures: &[],
             lease: Some(work.lease),
         })
         .await;

@@ -1,4 +1,4 @@
-//! Runs pipelines by themselves: `EVERY`, `CRON`, `AFTER`.
+//! Runs pipelines by themselves: `EVERY`, `CRON`, `AFTER`, and those that go on and on.
 //!
 //! What is due is read from the catalog: the schedule in the pipeline's statement, the last run on
 //! record. So a schedule survives restarts, a time missed while no server ran is made up for once, and
@@ -7,12 +7,13 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::{RunFilter, RunRecord, RunState};
-use boathouse_sql::statement::Schedule;
+use boathouse_sql::statement::{PipelineSource, Schedule};
 use chrono::{DateTime, Utc};
 use croner::Cron;
 
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Scheduled runs of one process at once; further ones wait for the next tick.
 const RUNS_MAX: usize = 4;
+
+/// How long a pipeline rests that goes on by itself and failed.
+const CONTINUOUS_PAUSE: chrono::Duration = chrono::Duration::seconds(10);
 
 /// The running scheduler. Dropping it starts no more runs and stops those it started.
 pub struct Scheduler {
@@ -49,6 +53,7 @@ async fn run(engine: Weak<Engine>) {
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let running: Arc<Mutex<HashSet<ObjectId>>> = Arc::default();
+    let continuous = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         clock.tick().await;
@@ -58,10 +63,20 @@ async fn run(engine: Weak<Engine>) {
         };
         let snapshot = engine.catalog.snapshot();
         for pipeline in snapshot.pipelines() {
-            if pipeline.paused || tasks.len() >= RUNS_MAX || is_running(&running, pipeline.id) {
+            if pipeline.paused || is_running(&running, pipeline.id) {
                 continue;
             }
             let trigger = match due(&engine, pipeline, Utc::now()).await {
+                // Those that go on and on leave the others their turns.
+                Ok(Some(trigger))
+                    if trigger != Trigger::Continuous
+                        && tasks
+                            .len()
+                            .saturating_sub(continuous.load(Ordering::Relaxed))
+                            >= RUNS_MAX =>
+                {
+                    continue;
+                }
                 Ok(Some(trigger)) => trigger,
                 Ok(None) => continue,
                 Err(error) => {
@@ -72,7 +87,10 @@ async fn run(engine: Weak<Engine>) {
             let (engine, pipeline) = (Arc::clone(&engine), Arc::clone(pipeline));
             let running = Arc::clone(&running);
             set_running(&running, pipeline.id, true);
+            let goes_on = trigger == Trigger::Continuous;
+            let count = goes_on.then(|| Counted::new(&continuous));
             tasks.spawn(async move {
+                let _count = count;
                 match run_pipeline(&engine, &pipeline, trigger).await {
                     Ok(_) => {}
                     // Another server has it.
@@ -84,6 +102,22 @@ async fn run(engine: Weak<Engine>) {
                 set_running(&running, pipeline.id, false);
             });
         }
+    }
+}
+
+/// One of the runs that go on and on, as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -107,8 +141,20 @@ async fn due(
     pipeline: &PipelineDefinition,
     now: DateTime<Utc>,
 ) -> Result<Option<Trigger>, SqlError> {
-    let Some(schedule) = statement_of(pipeline)?.schedule else {
-        return Ok(None);
+    let statement = statement_of(pipeline)?;
+    let Some(schedule) = statement.schedule else {
+        if !matches!(statement.source, PipelineSource::MySql { .. })
+            || engine.captures.is_wanted(pipeline.id)
+        {
+            return Ok(None);
+        }
+        // After an error that trying again does not mend, it is tried again now and then all the same:
+        // somebody may have mended it.
+        let last = newest_run(engine, pipeline.id, None).await?;
+        let failed = last.filter(|run| run.state == RunState::Failed);
+        let pause = failed.and_then(|run| run.finished_at);
+        let waits = pause.is_some_and(|at| now - at < CONTINUOUS_PAUSE);
+        return Ok((!waits).then_some(Trigger::Continuous));
     };
     if schedule == Schedule::OnDemand {
         return Ok(None);

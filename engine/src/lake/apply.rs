@@ -160,7 +160,13 @@ impl LakeTable {
             let rows_written = adds.iter().map(|file| file.rows).sum();
             let rows_deleted = found.by_file.values().map(|rows| rows.len()).sum();
             let outcome = self
-                .commit_changes(&request, found, adds.clone(), &snapshot, state)
+                .commit_changes(
+                    &request,
+                    found.by_file,
+                    adds.clone(),
+                    Some(Arc::clone(&snapshot)),
+                    state,
+                )
                 .await;
             match outcome {
                 Ok(committed) => {
@@ -279,7 +285,7 @@ impl LakeTable {
         Ok(bases)
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         provider: &Arc<DeltaProvider>,
         columns: &[&str],
@@ -330,15 +336,15 @@ impl LakeTable {
         writer.finish().await
     }
 
-    async fn commit_changes(
+    /// Commits rows that go and rows that come. `keys_read` is the version that was searched for the keys.
+    pub(super) async fn commit_changes(
         self: &Arc<Self>,
         request: &ApplyRequest,
-        found: Found,
+        mut deletes: BTreeMap<String, Arc<RoaringTreemap>>,
         mut adds: Vec<WrittenFile>,
-        snapshot: &Arc<TableSnapshot>,
+        keys_read: Option<Arc<TableSnapshot>>,
         state: &SessionState,
     ) -> Result<Committed, LakeError> {
-        let mut deletes = found.by_file;
         let mut replaces = BTreeMap::new();
         let mut copied = Vec::new();
         let properties = request.metadata.as_ref();
@@ -359,7 +365,7 @@ impl LakeTable {
                 adds,
                 replaces,
                 deletes,
-                keys_read: Some(Arc::clone(snapshot)),
+                keys_read,
                 metadata: request.metadata.clone(),
                 transaction: request.transaction.clone(),
                 info: request.info.clone(),

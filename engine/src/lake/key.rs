@@ -16,7 +16,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// How the keys of one table become numbers.
-pub(super) struct KeyCodec {
+pub struct KeyCodec {
     types: Vec<ColumnType>,
     secret: [u8; 16],
     /// `None` when a key is one column of at most 64 bits.
@@ -24,7 +24,7 @@ pub(super) struct KeyCodec {
 }
 
 /// The numbers of a batch of keys.
-pub(super) enum KeyNumbers {
+pub enum KeyNumbers {
     Exact(Vec<u64>),
     Hashed(Vec<u128>),
 }

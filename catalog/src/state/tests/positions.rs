@@ -64,6 +64,7 @@ fn files_and_quarantine_become_true_with_their_sequence() {
             files: &changed,
             replays: &replays,
             superseded: &superseded,
+            captures: &[],
             ..position(pipeline, first)
         };
         let second = positions.prepare(second).await.unwrap();

@@ -1,0 +1,165 @@
+//! The connection that events come by.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use mysql_async::binlog::events::Event as RawEvent;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStream, BinlogStreamRequest};
+
+use super::{Event, Malformed};
+use crate::error::{ConnectorError, sqlstate};
+use crate::mysql::position::{Gtids, Position};
+use crate::mysql::server::{Flavor, MySqlServer};
+
+/// How often a server with nothing to say says so.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// Events of a server, from a position on.
+pub(crate) struct Binlog {
+    stream: BinlogStream,
+    server: MySqlServer,
+    pub flavor: Flavor,
+    /// The first event, which names the file, ends with a checksum that nothing before it announces.
+    has_surplus: bool,
+    pub file: String,
+    /// Where the event read last ends.
+    pub offset: u64,
+    pub file_began: u32,
+    /// Where the transaction ends whose compressed events are being read.
+    payload_end: Option<u64>,
+}
+
+/// What came.
+pub(crate) struct Received {
+    pub event: Event,
+    pub raw: RawEvent,
+}
+
+impl MySqlServer {
+    /// Asks for what comes after a position: by its place, or by the transactions that are done.
+    pub(crate) async fn binlog(
+        &self,
+        from: &Position,
+        by_gtid: bool,
+        server_id: u32,
+    ) -> Result<Binlog, ConnectorError> {
+        let mut session = self.connect().await?;
+        let failed = |error| self.failed("read the binlog of", error);
+        let period = HEARTBEAT.as_nanos();
+        let mut settings = vec![format!(
+            "SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}"
+        )];
+        if session.flavor == Flavor::MariaDb {
+            // Otherwise it rewrites its GTIDs into events that name none.
+            settings.push("SET @mariadb_slave_capability = 4".into());
+            if by_gtid {
+                settings.push(format!("SET @slave_connect_state = '{}'", from.gtids));
+                settings.push("SET @slave_gtid_strict_mode = 0".into());
+                settings.push("SET @slave_gtid_ignore_duplicates = 0".into());
+            }
+        }
+        for setting in settings {
+            session
+                .connection
+                .query_drop(setting)
+                .await
+                .map_err(failed)?;
+        }
+        let request = BinlogStreamRequest::new(self.server_id.unwrap_or(server_id));
+        let request = match (&from.gtids, by_gtid, session.flavor) {
+            (Gtids::MySql(set), true, Flavor::MySql) => {
+                request.with_gtid().with_gtid_set(set.sids())
+            }
+            (_, true, _) => request,
+            (_, false, _) => request
+                .with_filename(from.file.as_bytes())
+                .with_pos(from.offset),
+        };
+        let flavor = session.flavor;
+        let checksum: Option<String> = session
+            .connection
+            .query_first("SELECT @@GLOBAL.binlog_checksum")
+            .await
+            .map_err(failed)?;
+        let has_surplus = flavor == Flavor::MariaDb
+            && checksum.is_some_and(|method| !method.eq_ignore_ascii_case("none"));
+        let stream = session.connection.get_binlog_stream(request);
+        Ok(Binlog {
+            stream: stream.await.map_err(failed)?,
+            server: self.clone(),
+            flavor,
+            has_surplus,
+            file: from.file.clone(),
+            offset: from.offset,
+            file_began: from.file_began,
+            payload_end: None,
+        })
+    }
+}
+
+impl Binlog {
+    /// Waits for the next event. A server that says nothing for too long is gone.
+    pub async fn next(&mut self) -> Result<Received, ConnectorError> {
+        let received = tokio::time::timeout(HEARTBEAT * 6, self.stream.next()).await;
+        let gone = |what: &str| {
+            let place = self.server.place();
+            let what = format!("the binlog of {place} ended: {what}");
+            ConnectorError::new(sqlstate::CONNECTION_REFUSED, what).retryable()
+        };
+        let raw = match received {
+            Err(_) => return Err(gone("the server has said nothing for too long")),
+            Ok(None) => return Err(gone("the server closed it")),
+            Ok(Some(Err(error))) => return Err(self.server.failed("read the binlog of", error)),
+            Ok(Some(Ok(raw))) => raw,
+        };
+        let event = Event::read(&raw).map_err(|error| self.unreadable(&raw, error))?;
+        let header = raw.header();
+        let end = u64::from(header.log_pos());
+        match &event {
+            Event::Rotate { file, offset } => {
+                let name = match std::mem::take(&mut self.has_surplus) {
+                    true => file.get(..file.len().saturating_sub(CHECKSUM_BYTES)),
+                    false => file.get(..),
+                };
+                let name = name.ok_or(Malformed);
+                let name = name.map_err(|error| self.unreadable(&raw, error))?;
+                self.file = String::from_utf8_lossy(name).into_owned();
+                self.offset = *offset;
+            }
+            // What a server makes up for a reader who begins in the middle bears no time.
+            Event::Format { created } if *created != 0 => self.file_began = *created,
+            // It tells where the server is by now, having passed over what was not asked for.
+            Event::Heartbeat
+                if self.payload_end.is_none() && raw.data() == self.file.as_bytes() =>
+            {
+                self.offset = self.offset.max(end);
+            }
+            Event::Format { .. } | Event::Heartbeat => {}
+            _ if header.event_type_raw() == 40 => self.payload_end = Some(end),
+            // Events within a compressed transaction have no place of their own.
+            Event::Commit => match self.payload_end.take() {
+                Some(end) => self.offset = end,
+                None if end != 0 => self.offset = end,
+                None => {}
+            },
+            _ if self.payload_end.is_none() && end != 0 => self.offset = end,
+            _ => {}
+        }
+        Ok(Received { event, raw })
+    }
+
+    fn unreadable(&self, raw: &RawEvent, error: Malformed) -> ConnectorError {
+        let kind = raw.header().event_type_raw();
+        ConnectorError::new(
+            sqlstate::BAD_FILE_FORMAT,
+            format!(
+                "event {kind} of the binlog after {}:{} cannot be read",
+                self.file, self.offset
+            ),
+        )
+        .caused_by(error)
+    }
+}

@@ -1,0 +1,444 @@
+//! Row images of the binlog, as columns.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
+
+use super::binlog::bytes::bit;
+use super::binlog::event::Rows;
+use super::binlog::{RowsKind, TableMap};
+use super::schema::SourceTable;
+use super::types::{ColumnBuilder, ValueError, ValuePolicies, WireColumn, skip_binlog};
+use crate::error::{ConnectorError, sqlstate};
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowChange {
+    Upsert,
+    Delete,
+}
+
+/// Changes that name the same columns, in their order.
+///
+/// Of a table with a key, a row to be deleted has the columns of its key, and NULL in the others; of one
+/// without, it has the values of the row that goes, and a row that changed is one that goes and one that comes.
+#[derive(Debug, Clone)]
+pub struct ChangedRows {
+    pub rows: RecordBatch,
+    pub changes: Vec<RowChange>,
+    /// The keys that the rows had before, where one changed its key.
+    pub keys_before: Option<Vec<ArrayRef>>,
+}
+
+/// Collects the changes of one table.
+pub(crate) struct ChangeDecoder {
+    pub table: Arc<SourceTable>,
+    pub map: Arc<TableMap>,
+    policies: ValuePolicies,
+    /// The columns of the map, with what only the server's own description tells.
+    wires: Vec<WireColumn>,
+    /// Of each column of the map its place in the key.
+    key_places: Vec<Option<usize>>,
+    open: Option<Part>,
+    done: Vec<ChangedRows>,
+    rows: usize,
+    /// Bytes of the images that are in memory.
+    bytes: usize,
+}
+
+/// Changes of one set of columns.
+struct Part {
+    /// Which columns of the map the rows have.
+    present: Vec<bool>,
+    /// By column of the map; `None` for those that are not there.
+    builders: Vec<Option<ColumnBuilder>>,
+    before: Vec<ColumnBuilder>,
+    key_changed: bool,
+    changes: Vec<RowChange>,
+}
+
+/// Rows of one part at most, so that the columns stay of a handy size.
+const PART_ROWS_MAX: usize = 65_536;
+
+impl ChangeDecoder {
+    /// For rows written under a map that agrees with the table.
+    pub fn new(table: Arc<SourceTable>, map: Arc<TableMap>, policies: ValuePolicies) -> Self {
+        let key = table.key_places();
+        let key_places = (0..map.columns.len())
+            .map(|place| key.iter().position(|key| *key == place))
+            .collect();
+        let wires = map.columns.iter().zip(&table.columns);
+        let wires = wires
+            .map(|(mapped, column)| mapped.wire.clone().with_known(&column.source_type))
+            .collect();
+        Self {
+            table,
+            map,
+            policies,
+            wires,
+            key_places,
+            open: None,
+            done: Vec::new(),
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes the rows of an event.
+    pub fn decode(&mut self, event: &Rows, images: &[u8]) -> Result<usize, ConnectorError> {
+        if event.width != self.map.columns.len() {
+            return Err(self.malformed());
+        }
+        self.bytes += images.len();
+        let columns = |mask: &[u8]| -> Vec<usize> {
+            (0..event.width).filter(|index| bit(mask, *index)).collect()
+        };
+        let before = columns(&event.before);
+        let after = columns(&event.after);
+        let keyed = !self.table.key.is_empty();
+        let mut images = images;
+        let mut count = 0;
+        while !images.is_empty() {
+            match event.kind {
+                RowsKind::Insert => {
+                    self.part(&after, false)?;
+                    self.whole(&after, &mut images, RowChange::Upsert)?;
+                }
+                RowsKind::Delete if keyed => self.deleted(&before, &mut images)?,
+                RowsKind::Delete => {
+                    self.part(&before, false)?;
+                    self.whole(&before, &mut images, RowChange::Delete)?;
+                }
+                RowsKind::Update if keyed => self.updated(&before, &after, &mut images)?,
+                RowsKind::Update => {
+                    self.part(&before, false)?;
+                    self.whole(&before, &mut images, RowChange::Delete)?;
+                    self.part(&after, false)?;
+                    self.whole(&after, &mut images, RowChange::Upsert)?;
+                }
+            }
+            count += 1;
+        }
+        self.rows += count;
+        Ok(count)
+    }
+
+    /// What has been collected.
+    pub fn finish(&mut self) -> Result<Vec<ChangedRows>, ConnectorError> {
+        self.close()?;
+        self.rows = 0;
+        self.bytes = 0;
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Makes sure that the open part has these columns, and those of the key if wanted.
+    fn part(&mut self, columns: &[usize], with_key: bool) -> Result<(), ConnectorError> {
+        if let Some(part) = &self.open {
+            let full = part.changes.len() >= PART_ROWS_MAX;
+            let mut wanted = columns.iter().copied().peekable();
+            let same = part.present.iter().enumerate().all(|(index, present)| {
+                let named = wanted.next_if_eq(&index).is_some();
+                let is_key = with_key && self.key_places.get(index).is_some_and(Option::is_some);
+                *present == (named || is_key)
+            });
+            if same && !full {
+                return Ok(());
+            }
+        }
+        self.close()?;
+        let mut present = vec![false; self.map.columns.len()];
+        for index in columns {
+            if let Some(present) = present.get_mut(*index) {
+                *present = true;
+            }
+        }
+        let mut before = Vec::new();
+        if !self.table.key.is_empty() {
+            for (index, place) in self.key_places.iter().enumerate() {
+                if place.is_some()
+                    && with_key
+                    && let Some(present) = present.get_mut(index)
+                {
+                    *present = true;
+                }
+            }
+            for name in &self.table.key {
+                let place = self
+                    .table
+                    .columns
+                    .iter()
+                    .position(|column| column.name == *name);
+                before.push(self.builder(place.ok_or_else(|| self.malformed())?)?);
+            }
+        }
+        let builders = present
+            .iter()
+            .enumerate()
+            .map(|(index, present)| present.then(|| self.builder(index)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        self.open = Some(Part {
+            present,
+            builders,
+            before,
+            key_changed: false,
+            changes: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn builder(&self, index: usize) -> Result<ColumnBuilder, ConnectorError> {
+        match (self.table.columns.get(index), self.wires.get(index)) {
+            (Some(column), Some(wire)) => {
+                ColumnBuilder::new(&column.source_type, Some(wire), self.policies)
+            }
+            _ => Err(self.malformed()),
+        }
+    }
+
+    /// A row with all its values in one image.
+    fn whole(
+        &mut self,
+        columns: &[usize],
+        images: &mut &[u8],
+        change: RowChange,
+    ) -> Result<(), ConnectorError> {
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let nulls = take_nulls(columns.len(), images).map_err(|_| malformed(&self.table))?;
+        for (position, index) in columns.iter().enumerate() {
+            let key = self.key_places.get(*index).copied().flatten();
+            let key = key.and_then(|key| part.before.get_mut(key));
+            let Some(Some(builder)) = part.builders.get_mut(*index) else {
+                return Err(malformed(&self.table));
+            };
+            if bit(nulls, position) {
+                builder.append_null();
+                if let Some(key) = key {
+                    key.append_null();
+                }
+                continue;
+            }
+            if let Some(key) = key {
+                let mut again = *images;
+                key.append_binlog(&mut again)
+                    .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+            }
+            builder
+                .append_binlog(images)
+                .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+        }
+        part.changes.push(change);
+        Ok(())
+    }
+
+    /// A row that is there no longer, by its key.
+    fn deleted(&mut self, columns: &[usize], images: &mut &[u8]) -> Result<(), ConnectorError> {
+        // It fits a part of any columns that has the key's.
+        let fits = self.open.as_ref().is_some_and(|part| {
+            part.changes.len() < PART_ROWS_MAX
+                && part
+                    .present
+                    .iter()
+                    .zip(&self.key_places)
+                    .all(|(present, key)| *present || key.is_none())
+        });
+        if !fits {
+            self.part(columns, true)?;
+        }
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let nulls = take_nulls(columns.len(), images).map_err(|_| malformed(&self.table))?;
+        for (position, index) in columns.iter().enumerate() {
+            if bit(nulls, position) {
+                continue;
+            }
+            let Some(wire) = self.wires.get(*index) else {
+                return Err(malformed(&self.table));
+            };
+            let failed = |error| wrong(&self.table, &self.map, *index, &error);
+            let key = self.key_places.get(*index).copied().flatten();
+            let Some(key) = key.and_then(|key| part.before.get_mut(key)) else {
+                skip_binlog(wire, images).map_err(failed)?;
+                continue;
+            };
+            let mut again = *images;
+            key.append_binlog(&mut again).map_err(failed)?;
+            let Some(Some(builder)) = part.builders.get_mut(*index) else {
+                return Err(malformed(&self.table));
+            };
+            builder.append_binlog(images).map_err(failed)?;
+        }
+        for (builder, key) in part.builders.iter_mut().zip(&self.key_places) {
+            if let Some(builder) = builder
+                && key.is_none()
+            {
+                builder.append_null();
+            }
+        }
+        part.changes.push(RowChange::Delete);
+        Ok(())
+    }
+
+    /// A row with other values than before.
+    fn updated(
+        &mut self,
+        before: &[usize],
+        after: &[usize],
+        images: &mut &[u8],
+    ) -> Result<(), ConnectorError> {
+        self.part(after, true)?;
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        // The key it had, as bytes: most updates leave it as it was.
+        let mut old: Vec<Option<&[u8]>> = vec![None; part.before.len()];
+        let nulls = take_nulls(before.len(), images).map_err(|_| malformed(&self.table))?;
+        for (position, index) in before.iter().enumerate() {
+            if bit(nulls, position) {
+                continue;
+            }
+            let Some(wire) = self.wires.get(*index) else {
+                return Err(malformed(&self.table));
+            };
+            let failed = |error| wrong(&self.table, &self.map, *index, &error);
+            let start: &[u8] = images;
+            skip_binlog(wire, images).map_err(failed)?;
+            let key = self.key_places.get(*index).copied().flatten();
+            if let Some(key) = key {
+                let value = start.get(..start.len() - images.len());
+                if let (Some(builder), Some(mut value)) = (part.before.get_mut(key), value) {
+                    if let Some(old) = old.get_mut(key) {
+                        *old = Some(value);
+                    }
+                    builder.append_binlog(&mut value).map_err(failed)?;
+                }
+            }
+        }
+        let nulls = take_nulls(after.len(), images).map_err(|_| malformed(&self.table))?;
+        let mut seen = 0;
+        for (position, index) in after.iter().enumerate() {
+            let Some(Some(builder)) = part.builders.get_mut(*index) else {
+                return Err(malformed(&self.table));
+            };
+            let key = self.key_places.get(*index).copied().flatten();
+            if bit(nulls, position) {
+                builder.append_null();
+                continue;
+            }
+            let start: &[u8] = images;
+            builder
+                .append_binlog(images)
+                .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+            if let Some(key) = key {
+                seen += 1;
+                let value = start.get(..start.len() - images.len());
+                part.key_changed |= old.get(key).copied().flatten() != value;
+            }
+        }
+        // A key that did not change may be missing from the image after the change.
+        if seen < old.len() {
+            for (index, key) in self.key_places.iter().enumerate() {
+                let Some(key) = key else { continue };
+                if after.binary_search(&index).is_ok() {
+                    continue;
+                }
+                let Some(Some(builder)) = part.builders.get_mut(index) else {
+                    return Err(malformed(&self.table));
+                };
+                let mut value = old
+                    .get(*key)
+                    .copied()
+                    .flatten()
+                    .ok_or_else(|| malformed(&self.table))?;
+                builder
+                    .append_binlog(&mut value)
+                    .map_err(|error| wrong(&self.table, &self.map, index, &error))?;
+            }
+        }
+        part.changes.push(RowChange::Upsert);
+        Ok(())
+    }
+
+    /// Makes columns of the open part.
+    fn close(&mut self) -> Result<(), ConnectorError> {
+        let Some(mut part) = self.open.take() else {
+            return Ok(());
+        };
+        if part.changes.is_empty() {
+            return Ok(());
+        }
+        let mut fields = Vec::new();
+        let mut columns = Vec::new();
+        for (builder, column) in part.builders.iter_mut().zip(&self.table.columns) {
+            if let Some(builder) = builder {
+                let column_type = column.source_type.column_type();
+                fields.push(column_type.to_field(&column.name, true));
+                columns.push(builder.finish());
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let rows = RecordBatch::try_new(schema, columns)
+            .map_err(|error| malformed(&self.table).caused_by(error))?;
+        let keys_before = part
+            .key_changed
+            .then(|| part.before.iter_mut().map(ColumnBuilder::finish).collect());
+        self.done.push(ChangedRows {
+            rows,
+            changes: part.changes,
+            keys_before,
+        });
+        Ok(())
+    }
+
+    fn malformed(&self) -> ConnectorError {
+        malformed(&self.table)
+    }
+}
+
+/// The columns of a table as it lands in the lake.
+pub fn fields_of(table: &SourceTable) -> SchemaRef {
+    let fields = table.columns.iter().map(|column| {
+        let column_type = column.source_type.column_type();
+        column_type.to_field(&column.name, true)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn take_nulls<'a>(columns: usize, images: &mut &'a [u8]) -> Result<&'a [u8], ()> {
+    let (nulls, rest) = images.split_at_checked(columns.div_ceil(8)).ok_or(())?;
+    *images = rest;
+    Ok(nulls)
+}
+
+fn malformed(table: &SourceTable) -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::BAD_FILE_FORMAT,
+        format!("a row of {} in the binlog is malformed", table.name),
+    )
+}
+
+fn wrong(table: &SourceTable, map: &TableMap, index: usize, error: &ValueError) -> ConnectorError {
+    let column = map
+        .columns
+        .get(index)
+        .and_then(|column| column.name.as_deref());
+    ConnectorError::new(
+        sqlstate::BAD_FILE_FORMAT,
+        format!(
+            "column \"{}\" of {}: {error}",
+            column.unwrap_or_default(),
+            table.name
+        ),
+    )
+}

@@ -1,0 +1,527 @@
+//! Rows of a table as they are, read in chunks while it changes.
+//!
+//! A chunk is the next rows in the order of the key. It is read without a lock; what it says of a row is true
+//! somewhere between two places of the binlog: all that was read of the binlog before the chunk was begun is in
+//! it, nothing after [`Chunk::high`] is. Who reads the binlog up to there leaves out the rows whose keys were
+//! met on the way, and has the state at that place (the watermarks of "DBLog: A Watermark Based Change-Data-
+//! Capture Framework", 2020, without writes to the source).
+//!
+//! A table without a key is read whole at one exact place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use futures::StreamExt;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, Value};
+use tokio::sync::mpsc;
+
+use super::changes::fields_of;
+use super::check::binlog_position;
+use super::position::{Gtids, Position, file_number};
+use super::schema::{SourceTable, quoted};
+use super::server::{Flavor, MySqlServer, Session};
+use super::types::{ColumnBuilder, SourceType, ValuePolicies};
+use crate::error::{ConnectorError, sqlstate};
+
+/// Rows of one batch.
+const BATCH_ROWS: usize = 16_384;
+
+/// How long a server may take to show what its binlog has.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a chunk is to have.
+#[derive(Debug, Clone)]
+pub struct ChunkRequest {
+    pub table: Arc<SourceTable>,
+    /// The key of the last row read so far, as literals of the source's language.
+    pub after: Option<Vec<String>>,
+    /// Rows at most; 0 for all.
+    pub rows: usize,
+    /// What has been read of the binlog: the chunk has all of it.
+    pub seen: Position,
+    pub policies: ValuePolicies,
+}
+
+/// Rows of a table.
+#[derive(Debug)]
+pub struct Chunk {
+    pub batches: Vec<RecordBatch>,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The key of its last row; what comes next is after it. `None` when nothing comes next.
+    pub next: Option<Vec<String>>,
+    /// No change behind this place of the binlog is in it: number of the file, and offset.
+    pub high: (u64, u64),
+}
+
+/// Where a snapshot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExactPlace {
+    pub place: (u64, u64),
+    /// The transactions that it shows, where the place alone does not tell: whoever has read up to the place
+    /// and has others has to read the table again.
+    pub gtids: Gtids,
+}
+
+/// Whether chunks can be told apart by this type's order.
+fn is_ordered(source_type: &SourceType) -> bool {
+    !matches!(
+        source_type,
+        SourceType::Float
+            | SourceType::Double
+            | SourceType::Bit { .. }
+            | SourceType::Enum { .. }
+            | SourceType::Set { .. }
+            | SourceType::Json
+            | SourceType::Geometry
+            | SourceType::Vector
+    )
+}
+
+impl SourceTable {
+    /// Whether it can be read in chunks.
+    pub fn has_chunks(&self) -> bool {
+        let ordered = |name: &String| {
+            self.column(name)
+                .is_some_and(|column| is_ordered(&column.source_type))
+        };
+        !self.key.is_empty() && self.key.iter().all(ordered)
+    }
+}
+
+impl MySqlServer {
+    /// Reads the next rows of a table.
+    pub async fn read_chunk(&self, request: ChunkRequest) -> Result<Chunk, ConnectorError> {
+        let mut session = self.snapshot_session().await?;
+        let chunk = self.read_chunk_on(&mut session, request).await;
+        let _ = session.connection.disconnect().await;
+        chunk
+    }
+
+    async fn read_chunk_on(
+        &self,
+        session: &mut Session,
+        request: ChunkRequest,
+    ) -> Result<Chunk, ConnectorError> {
+        let failed = |error| self.failed("read a table of", error);
+        let exact = match session.flavor {
+            Flavor::MariaDb => Some(self.exact_snapshot(session, &request.seen).await?),
+            Flavor::MySql => {
+                self.wait_until_visible(session, &request.seen).await?;
+                None
+            }
+        };
+        let limited = request.rows > 0 && request.table.has_chunks();
+        let sql = select(&request, limited);
+        let (batches, rows, bytes, next) =
+            read_rows(self, &mut session.connection, &request, &sql).await?;
+        let high = match exact {
+            Some(exact) => {
+                session
+                    .connection
+                    .query_drop("COMMIT")
+                    .await
+                    .map_err(failed)?;
+                exact.place
+            }
+            None => self.written_at(session).await?,
+        };
+        let full = limited && rows >= request.rows as u64;
+        Ok(Chunk {
+            batches,
+            rows,
+            bytes,
+            next: next.filter(|_| full),
+            high,
+        })
+    }
+
+    /// Reads a whole table as it is at one place, not before `seen`. Where that is comes first, then the rows.
+    pub async fn read_whole(
+        &self,
+        request: ChunkRequest,
+        rows: mpsc::Sender<Result<RecordBatch, ConnectorError>>,
+    ) -> Result<ExactPlace, ConnectorError> {
+        let mut session = self.snapshot_session().await?;
+        let place = self.exact_snapshot(&mut session, &request.seen).await?;
+        let server = self.clone();
+        tokio::spawn(async move {
+            let sql = select(&request, false);
+            let read = stream_rows(&server, &mut session.connection, &request, &sql, &rows).await;
+            if let Err(error) = read {
+                let _ = rows.send(Err(error)).await;
+            }
+            let _ = session.connection.disconnect().await;
+        });
+        Ok(place)
+    }
+
+    /// A session whose texts come as they are stored, and whose times are of UTC.
+    async fn snapshot_session(&self) -> Result<Session, ConnectorError> {
+        let mut session = self.connect().await?;
+        let failed = |error| self.failed("prepare to read", error);
+        for setting in [
+            "SET NAMES utf8mb4",
+            "SET character_set_results = NULL",
+            "SET time_zone = '+00:00'",
+            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "SET SESSION net_write_timeout = 3600",
+            "SET sql_mode = CONCAT(@@sql_mode, ',NO_ENGINE_SUBSTITUTION')",
+        ] {
+            session
+                .connection
+                .query_drop(setting)
+                .await
+                .map_err(failed)?;
+        }
+        Ok(session)
+    }
+
+    /// Waits until what was read of the binlog can be seen in tables: a server sends it to replicas a moment
+    /// before.
+    async fn wait_until_visible(
+        &self,
+        session: &mut Session,
+        seen: &Position,
+    ) -> Result<(), ConnectorError> {
+        let failed = |error| self.failed("read a table of", error);
+        let Gtids::MySql(_) = &seen.gtids else {
+            // Without names for transactions there is nothing to wait for but the time it takes.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            return Ok(());
+        };
+        let wait = format!(
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', {})",
+            seen.gtids,
+            VISIBLE_WITHIN.as_secs()
+        );
+        let timed_out: Option<i64> = session.connection.query_first(wait).await.map_err(failed)?;
+        if timed_out == Some(0) {
+            return Ok(());
+        }
+        Err(ConnectorError::new(
+            sqlstate::CONNECTION_FAILURE,
+            format!("{} has sent changes that it does not show", self.place()),
+        )
+        .retryable())
+    }
+
+    /// Where the binlog is written at.
+    async fn written_at(&self, session: &mut Session) -> Result<(u64, u64), ConnectorError> {
+        let place = binlog_position(&mut session.connection, session.flavor)
+            .await
+            .map_err(|error| self.failed("ask the binlog position of", error))?;
+        place
+            .map(|(file, offset)| (file_number(&file), offset))
+            .ok_or_else(no_binlog)
+    }
+
+    /// Opens a snapshot of all tables and tells its exact place, which is not before `seen`.
+    async fn exact_snapshot(
+        &self,
+        session: &mut Session,
+        seen: &Position,
+    ) -> Result<ExactPlace, ConnectorError> {
+        let failed = |error| self.failed("open a snapshot of", error);
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < VISIBLE_WITHIN {
+            let place = match session.flavor {
+                Flavor::MariaDb => {
+                    session
+                        .connection
+                        .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                        .await
+                        .map_err(failed)?;
+                    let status: Vec<(String, String)> = session
+                        .connection
+                        .query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")
+                        .await
+                        .map_err(failed)?;
+                    let value = |name: &str| {
+                        let mut status = status.iter();
+                        let found = status.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                        found.map(|(_, value)| value.clone())
+                    };
+                    let file = value("Binlog_snapshot_file").ok_or_else(no_binlog)?;
+                    let offset = value("Binlog_snapshot_position").unwrap_or_default();
+                    let offset: u64 = offset.parse().map_err(|_| no_binlog())?;
+                    let gtids: Option<Option<String>> = session
+                        .connection
+                        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
+                        .await
+                        .map_err(failed)?;
+                    let gtids = gtids.flatten().unwrap_or_default();
+                    Some(ExactPlace {
+                        place: (file_number(&file), offset),
+                        gtids: Gtids::try_from(gtids).unwrap_or_default(),
+                    })
+                }
+                Flavor::MySql => {
+                    self.wait_until_visible(session, seen).await?;
+                    let before = self.executed(&mut session.connection).await?;
+                    session
+                        .connection
+                        .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                        .await
+                        .map_err(failed)?;
+                    let after = self.executed(&mut session.connection).await?;
+                    // Nothing was committed meanwhile. What is written and not yet committed is found out by
+                    // who reads up to the place and has other transactions then.
+                    let gtids = Gtids::try_from(after.0.clone()).unwrap_or_default();
+                    (before == after).then_some(ExactPlace {
+                        place: after.1,
+                        gtids,
+                    })
+                }
+            };
+            match place {
+                // The place is the end of a transaction; what has been read may go on to events behind it.
+                Some(exact)
+                    if exact.place >= seen.place()
+                        || (!seen.gtids.is_none() && exact.gtids.covers(&seen.gtids)) =>
+                {
+                    return Ok(exact);
+                }
+                _ => {
+                    session
+                        .connection
+                        .query_drop("ROLLBACK")
+                        .await
+                        .map_err(failed)?;
+                }
+            }
+        }
+        Err(ConnectorError::new(
+            sqlstate::CONNECTION_FAILURE,
+            format!(
+                "{} is too busy to say where a snapshot of it is",
+                self.place()
+            ),
+        )
+        .retryable())
+    }
+
+    /// What has been committed, and where the binlog is written at.
+    async fn executed(
+        &self,
+        connection: &mut Conn,
+    ) -> Result<(String, (u64, u64)), ConnectorError> {
+        let failed = |error| self.failed("ask the binlog position of", error);
+        let status: Option<Row> = match connection.query_first("SHOW BINARY LOG STATUS").await {
+            Ok(row) => row,
+            Err(_) => connection
+                .query_first("SHOW MASTER STATUS")
+                .await
+                .map_err(failed)?,
+        };
+        let mut status = status.ok_or_else(no_binlog)?;
+        let file: String = status.take(0).ok_or_else(no_binlog)?;
+        let offset: u64 = status.take(1).ok_or_else(no_binlog)?;
+        let gtids: Option<String> = status.take(4);
+        Ok((gtids.unwrap_or_default(), (file_number(&file), offset)))
+    }
+}
+
+fn no_binlog() -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "the server writes no binlog",
+    )
+}
+
+/// The statement that reads a chunk.
+fn select(request: &ChunkRequest, limited: bool) -> String {
+    let table = &request.table;
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| quoted(&column.name))
+        .collect();
+    let mut sql = format!("SELECT {} FROM {}", columns.join(", "), table.name.quoted());
+    let keys: Vec<String> = table.key.iter().map(|name| quoted(name)).collect();
+    if let Some(after) = &request.after
+        && let (Some(first_key), Some(first)) = (keys.first(), after.first())
+    {
+        // Of a key of several columns the first alone bounds the range that is read.
+        let mut alternatives = Vec::new();
+        for last in 0..keys.len().min(after.len()) {
+            let equal = (0..last).map(|index| format!("{} = {}", keys[index], after[index]));
+            let greater = format!("{} > {}", keys[last], after[last]);
+            let terms: Vec<String> = equal.chain([greater]).collect();
+            alternatives.push(format!("({})", terms.join(" AND ")));
+        }
+        sql.push_str(&format!(
+            " WHERE {first_key} >= {first} AND ({})",
+            alternatives.join(" OR ")
+        ));
+    }
+    if limited {
+        sql.push_str(&format!(
+            " ORDER BY {} LIMIT {}",
+            keys.join(", "),
+            request.rows
+        ));
+    }
+    sql
+}
+
+/// A value as a literal of the source's language, to be compared with its column.
+fn literal(value: &Value, source_type: &SourceType) -> Option<String> {
+    Some(match value {
+        Value::Int(number) => number.to_string(),
+        Value::UInt(number) => number.to_string(),
+        Value::Bytes(bytes) => match source_type {
+            SourceType::Decimal { .. } => String::from_utf8(bytes.clone()).ok()?,
+            SourceType::Text { charset } => format!("_{} x'{}'", charset.name(), hex(bytes)),
+            SourceType::Bytes { .. } => format!("x'{}'", hex(bytes)),
+            // Types of MariaDB that are compared as what they look like.
+            _ => format!(
+                "'{}'",
+                String::from_utf8(bytes.clone()).ok()?.replace('\'', "")
+            ),
+        },
+        Value::Date(year, month, day, hour, minute, second, micros) => {
+            format!("'{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}'")
+        }
+        Value::Time(negative, days, hours, minutes, seconds, micros) => format!(
+            "'{}{}:{minutes:02}:{seconds:02}.{micros:06}'",
+            if *negative { "-" } else { "" },
+            days * 24 + u32::from(*hours)
+        ),
+        Value::NULL | Value::Float(_) | Value::Double(_) => return None,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Columns being filled with rows.
+struct Batches {
+    request: ChunkRequest,
+    builders: Vec<ColumnBuilder>,
+    key: Vec<usize>,
+    rows: usize,
+}
+
+impl Batches {
+    fn new(request: &ChunkRequest) -> Result<Self, ConnectorError> {
+        let columns = request.table.columns.iter();
+        let builders = columns
+            .map(|column| ColumnBuilder::new(&column.source_type, None, request.policies))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            request: request.clone(),
+            builders,
+            key: request.table.key_places(),
+            rows: 0,
+        })
+    }
+
+    /// Takes a row. Gives the values of its key.
+    fn take(&mut self, row: Row, with_key: bool) -> Result<Option<Vec<String>>, ConnectorError> {
+        let table = &self.request.table;
+        let values = row.unwrap();
+        let mut key = None;
+        if with_key {
+            let literals = self.key.iter().map(|place| {
+                let source_type = &table.columns.get(*place)?.source_type;
+                literal(values.get(*place)?, source_type)
+            });
+            key = literals.collect::<Option<Vec<_>>>();
+        }
+        for ((value, builder), column) in values
+            .into_iter()
+            .zip(&mut self.builders)
+            .zip(&table.columns)
+        {
+            builder.append_value(value).map_err(|error| {
+                ConnectorError::new(
+                    sqlstate::BAD_FILE_FORMAT,
+                    format!("column \"{}\" of {}: {error}", column.name, table.name),
+                )
+            })?;
+        }
+        self.rows += 1;
+        Ok(key)
+    }
+
+    fn cut(&mut self) -> Result<RecordBatch, ConnectorError> {
+        self.rows = 0;
+        let columns: Vec<ArrayRef> = self
+            .builders
+            .iter_mut()
+            .map(ColumnBuilder::finish)
+            .collect();
+        RecordBatch::try_new(fields_of(&self.request.table), columns).map_err(|error| {
+            ConnectorError::new(sqlstate::INTERNAL_ERROR, "columns of unequal length")
+                .caused_by(error)
+        })
+    }
+}
+
+type Rows = (Vec<RecordBatch>, u64, u64, Option<Vec<String>>);
+
+async fn read_rows(
+    server: &MySqlServer,
+    connection: &mut Conn,
+    request: &ChunkRequest,
+    sql: &str,
+) -> Result<Rows, ConnectorError> {
+    let failed = |error| server.failed("read a table of", error);
+    let mut filling = Batches::new(request)?;
+    let mut batches = Vec::new();
+    let mut last = None;
+    let mut rows = 0u64;
+    let limit = request.rows as u64;
+    let mut stream = connection
+        .exec_stream::<Row, _, _>(sql, ())
+        .await
+        .map_err(failed)?;
+    while let Some(row) = stream.next().await {
+        rows += 1;
+        // Only the last row's key is asked for, and it is known which that is.
+        let key = filling.take(row.map_err(failed)?, rows == limit)?;
+        if key.is_some() {
+            last = key;
+        }
+        if filling.rows == BATCH_ROWS {
+            batches.push(filling.cut()?);
+        }
+    }
+    if filling.rows > 0 {
+        batches.push(filling.cut()?);
+    }
+    let bytes = batches
+        .iter()
+        .map(|batch| batch.get_array_memory_size() as u64)
+        .sum();
+    Ok((batches, rows, bytes, last))
+}
+
+async fn stream_rows(
+    server: &MySqlServer,
+    connection: &mut Conn,
+    request: &ChunkRequest,
+    sql: &str,
+    rows: &mpsc::Sender<Result<RecordBatch, ConnectorError>>,
+) -> Result<(), ConnectorError> {
+    let failed = |error| server.failed("read a table of", error);
+    let mut filling = Batches::new(request)?;
+    let mut stream = connection
+        .exec_stream::<Row, _, _>(sql, ())
+        .await
+        .map_err(failed)?;
+    while let Some(row) = stream.next().await {
+        filling.take(row.map_err(failed)?, false)?;
+        if filling.rows == BATCH_ROWS && rows.send(Ok(filling.cut()?)).await.is_err() {
+            return Ok(());
+        }
+    }
+    if filling.rows > 0 {
+        let _ = rows.send(Ok(filling.cut()?)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What the captures of this process are at, for whoever asks, and who asks them to stop.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
+
+/// How far a capture is.
+#[derive(Debug, Clone, Default)]
+pub struct CaptureStatus {
+    /// The place of the source that has been read up to.
+    pub position: String,
+    /// When the newest transaction was committed at the source that is in the tables, in microseconds since 1970;
+    /// 0 when it is not known.
+    pub committed_at: i64,
+    /// Seconds from the commit at the source of what was read last until now; 0 when nothing is left to read.
+    pub seconds_behind: Option<f64>,
+    /// Bytes of the source's binlog that have not been read.
+    pub bytes_behind: Option<u64>,
+    pub tables: Vec<TableStatus>,
+}
+
+/// How far a table is.
+#[derive(Debug, Clone)]
+pub struct TableStatus {
+    /// Its name at the source.
+    pub source: String,
+    pub target: ObjectId,
+    /// `snapshot`, `streaming`, `stale` while it is read anew, `dropped`.
+    pub state: &'static str,
+    pub snapshot_rows: u64,
+    pub snapshot_rows_estimate: u64,
+    /// Changes read since the run began.
+    pub changes: u64,
+}
+
+/// A capture that runs.
+pub(super) struct Running {
+    stop: AtomicBool,
+    status: Mutex<CaptureStatus>,
+}
+
+impl Running {
+    pub fn is_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn tell(&self, status: CaptureStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+/// The captures of this process, by pipeline.
+#[derive(Default)]
+pub struct CaptureBoard {
+    running: Mutex<HashMap<ObjectId, Weak<Running>>>,
+    wanted: Arc<Mutex<HashMap<ObjectId, usize>>>,
+}
+
+/// Somebody waits to run a pipeline.
+pub(super) struct Wanted {
+    wanted: Arc<Mutex<HashMap<ObjectId, usize>>>,
+    pipeline: ObjectId,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = wanted.get_mut(&self.pipeline) {
+            *count -= 1;
+            if *count == 0 {
+                wanted.remove(&self.pipeline);
+            }
+        }
+    }
+}
+
+impl CaptureBoard {
+    /// Puts up a capture that begins to run. It is taken down when the last holder lets go.
+    pub(super) fn run(&self, pipeline: &PipelineDefinition) -> Arc<Running> {
+        let running = Arc::new(Running {
+            stop: AtomicBool::new(false),
+            status: Mutex::default(),
+        });
+        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, one| one.strong_count() > 0);
+        all.insert(pipeline.id, Arc::downgrade(&running));
+        running
+    }
+
+    /// Asks a capture to stop after what it is at. Tells whether it runs here.
+    pub(super) fn stop(&self, pipeline: ObjectId) -> bool {
+        let all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(&pipeline).and_then(Weak::upgrade) {
+            Some(running) => {
+                running.stop.store(true, Ordering::Relaxed);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Keeps a pipeline from being run by itself until the answer is dropped.
+    pub(super) fn want(&self, pipeline: ObjectId) -> Wanted {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted.entry(pipeline).or_default() += 1;
+        Wanted {
+            wanted: Arc::clone(&self.wanted),
+            pipeline,
+        }
+    }
+
+    /// Whether somebody waits to run a pipeline.
+    pub fn is_wanted(&self, pipeline: ObjectId) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.contains_key(&pipeline)
+    }
+
+    /// What a pipeline's capture is at, if it runs here.
+    pub fn status(&self, pipeline: ObjectId) -> Option<CaptureStatus> {
+        let running = {
+            let all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(&pipeline).and_then(Weak::upgrade)?
+        };
+        let status = running
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(status.clone())
+    }
+}

@@ -1,0 +1,267 @@
+//! What the statement of a pipeline FROM MYSQL asks for, checked and resolved.
+//!
+//! Options of `WITH (...)`:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `snapshot` | `'initial'` | `'initial'` reads tables as they are before their changes, `'never'` their changes only |
+//! | `target_lag` | `'1 s'` | how long changes may wait to be committed together |
+//! | `chunk_rows` | 200000 | rows of a table read at once at most |
+//! | `batch_rows` | 200000 | changes committed together at most, but for a larger transaction |
+//! | `batch_bytes` | 134217728 | bytes of changes committed together at most, but for a larger transaction |
+//! | `zero_date` | `'null'` | what `0000-00-00` becomes: `'null'`, `'epoch'`, or `'fail'` |
+//! | `invalid_text` | `'replace'` | what bytes become that are no text: `'replace'` (U+FFFD), `'null'`, or `'fail'` |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
+use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
+use boathouse_connectors::mysql::{MySqlServer, TableName};
+use boathouse_connectors::{OptionValue as ConnectorOption, Options};
+use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
+use regex::Regex;
+
+use super::super::context::{open_connection, query_context};
+use super::super::plan::{connector_option, statement_of};
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::query::QueryContext;
+
+/// A pipeline from a database, ready to run.
+#[derive(Clone)]
+pub(in crate::ingest) struct CapturePlan {
+    pub name: String,
+    pub context: QueryContext,
+    pub server: Arc<MySqlServer>,
+    pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
+    pub target_schema: String,
+    pub options: CaptureOptions,
+}
+
+/// The knobs of `WITH (...)`.
+#[derive(Debug, Clone)]
+pub(in crate::ingest) struct CaptureOptions {
+    pub snapshot: bool,
+    pub target_lag: Duration,
+    pub chunk_rows: usize,
+    pub batch_rows: usize,
+    pub batch_bytes: usize,
+    pub policies: ValuePolicies,
+}
+
+impl CapturePlan {
+    /// Resolves a stored pipeline with its owner's rights.
+    pub async fn open(
+        engine: &Arc<Engine>,
+        pipeline: &PipelineDefinition,
+    ) -> Result<Self, SqlError> {
+        let snapshot = engine.catalog.refresh().await?;
+        let context = query_context(engine, snapshot, pipeline.owner)?;
+        let statement = statement_of(pipeline)?;
+        Self::resolve(context, &statement).await
+    }
+
+    async fn resolve(context: QueryContext, statement: &CreatePipeline) -> Result<Self, SqlError> {
+        let PipelineSource::MySql {
+            connection,
+            tables,
+            except,
+        } = &statement.source
+        else {
+            return Err(SqlError::internal("the pipeline is not from a database"));
+        };
+        let target_schema = check_clauses(&context, statement)?;
+        let options = parse_options(statement)?;
+        let wanted = patterns(tables)?;
+        let unwanted = patterns(except)?;
+        let server = open_connection(&context, connection).await?.mysql()?;
+        Ok(Self {
+            name: statement.name.clone(),
+            context,
+            server,
+            wanted: Arc::new(move |name: &TableName| {
+                let full = name.to_string();
+                let among = |patterns: &[Regex]| patterns.iter().any(|one| one.is_match(&full));
+                among(&wanted) && !among(&unwanted)
+            }),
+            target_schema,
+            options,
+        })
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.context.engine
+    }
+}
+
+/// Checks a `CREATE PIPELINE ... FROM MYSQL` as far as can be told without the source.
+pub(in crate::ingest) async fn check(
+    context: &QueryContext,
+    statement: &CreatePipeline,
+) -> Result<(), SqlError> {
+    CapturePlan::resolve(context.clone(), statement)
+        .await
+        .map(drop)
+}
+
+/// The clauses such a pipeline takes. Gives the name of the target schema.
+fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<String, SqlError> {
+    let refused = |clause: &str| {
+        Err(SqlError::unsupported(format!(
+            "{clause} of a pipeline FROM MYSQL"
+        )))
+    };
+    if statement.query.is_some() {
+        return refused("AS SELECT");
+    }
+    if !statement.expectations.is_empty() {
+        return refused("EXPECT");
+    }
+    if statement.on_changed_file.is_some() {
+        return refused("ON CHANGED FILE");
+    }
+    if statement.on_error.is_some() {
+        return refused("ON ERROR");
+    }
+    if statement.on_schema_change.is_some() {
+        return refused("ON SCHEMA CHANGE");
+    }
+    let Target::Schema(name) = &statement.into else {
+        return Err(
+            SqlError::unsupported("a pipeline FROM MYSQL into one table").hint("use INTO SCHEMA"),
+        );
+    };
+    let Some(schema) = context.snapshot.schema(name) else {
+        return Err(SqlError::new(
+            SqlState::INVALID_SCHEMA_NAME,
+            format!("schema \"{name}\" does not exist"),
+        )
+        .hint(format!("CREATE SCHEMA {name}")));
+    };
+    let object = ObjectRef::new(ObjectKind::Schema, schema.id);
+    let role = context.session.role;
+    if !context
+        .snapshot
+        .has_privilege(role, object, Privilege::Create)
+    {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for schema {name}"),
+        ));
+    }
+    Ok(name.clone())
+}
+
+/// Patterns of LIKE over `database.table`.
+fn patterns(texts: &[String]) -> Result<Vec<Regex>, SqlError> {
+    texts.iter().map(|text| pattern(text)).collect()
+}
+
+fn pattern(text: &str) -> Result<Regex, SqlError> {
+    let wrong = |what: &str| {
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("the pattern of tables '{text}' {what}"),
+        )
+        .hint("patterns are those of LIKE, over database.table: 'shop.%', 'shop.order_items'")
+    };
+    if !text.contains('.') && !text.contains('%') {
+        return Err(wrong("names no database"));
+    }
+    let mut expression = String::from("(?s)^");
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '%' => expression.push_str(".*"),
+            '_' => expression.push('.'),
+            '\\' => match characters.next() {
+                Some(escaped) => {
+                    expression.push_str(&regex::escape(escaped.encode_utf8(&mut [0; 4])))
+                }
+                None => return Err(wrong("ends with an escape")),
+            },
+            other => expression.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    expression.push('$');
+    Regex::new(&expression).map_err(|error| wrong("cannot be used").caused_by(error))
+}
+
+/// Checks the options alone.
+pub(in crate::ingest) fn parse_options(
+    statement: &CreatePipeline,
+) -> Result<CaptureOptions, SqlError> {
+    let values: BTreeMap<String, ConnectorOption> = statement
+        .options
+        .iter()
+        .map(|option| Ok((option.name.clone(), connector_option(option)?)))
+        .collect::<Result<_, SqlError>>()?;
+    let mut options = Options::new("a pipeline FROM MYSQL", values);
+    let snapshot = one_of(
+        &mut options,
+        "snapshot",
+        &[("initial", true), ("never", false)],
+    )?;
+    let zero_dates = one_of(
+        &mut options,
+        "zero_date",
+        &[
+            ("null", ZeroDates::Null),
+            ("epoch", ZeroDates::Epoch),
+            ("fail", ZeroDates::Fail),
+        ],
+    )?;
+    let invalid_text = one_of(
+        &mut options,
+        "invalid_text",
+        &[
+            ("replace", InvalidText::Replace),
+            ("null", InvalidText::Null),
+            ("fail", InvalidText::Fail),
+        ],
+    )?;
+    let parsed = CaptureOptions {
+        snapshot,
+        target_lag: options
+            .take_duration("target_lag")?
+            .unwrap_or(Duration::from_secs(1)),
+        chunk_rows: options.take_number("chunk_rows")?.unwrap_or(200_000).max(1),
+        batch_rows: options.take_number("batch_rows")?.unwrap_or(200_000).max(1),
+        batch_bytes: options
+            .take_number("batch_bytes")?
+            .unwrap_or(128 << 20)
+            .max(1),
+        policies: ValuePolicies {
+            zero_dates,
+            invalid_text,
+        },
+    };
+    options.finish()?;
+    Ok(parsed)
+}
+
+/// An option that is one of some words; the first is what it is when it is not given.
+fn one_of<T: Copy>(
+    options: &mut Options,
+    name: &'static str,
+    words: &[(&str, T)],
+) -> Result<T, SqlError> {
+    let given = options.take_text(name)?;
+    let found = match &given {
+        None => words.first(),
+        Some(given) => words.iter().find(|(word, _)| word == given),
+    };
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!(
+                "option \"{name}\" cannot be \"{}\"",
+                given.unwrap_or_default()
+            ),
+        )
+        .hint(format!("it is one of {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,1183 @@
+//! One run of a capture: reads changes and chunks, and commits them in turn.
+//!
+//! One loop reads the changes and decides; batches are committed by a task of their own while the next one is
+//! read, at most one at a time. Whatever needs the tables to stand still (a schema change, a chunk, the end)
+//! waits for it first.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::state::{RunMessage, Severity};
+use boathouse_connectors::ConnectorError;
+use boathouse_connectors::mysql::{
+    ChangeStream, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable, Step,
+    TableName, file_number,
+};
+use siphasher::sip::SipHasher13;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::super::run::{OpenRun, application};
+use super::super::{RunSummary, Trigger};
+use super::apply::{Batched, Committer, TableChanges};
+use super::board::{CaptureStatus, Running, TableStatus};
+use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
+use super::plan::CapturePlan;
+use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
+use super::{schema, target};
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+
+/// How often a position without changes of ours is put on record.
+const PIN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often progress is put on record, and the pipeline looked at for changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a run that goes on by itself may take to give way.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often the source is asked where it stands.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Records of positions kept of a pipeline.
+const POSITIONS_KEPT: i64 = 1000;
+
+/// Pauses between attempts while a source cannot be reached.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// Attempts of a run that somebody waits for.
+const ATTEMPTS_MAX: u32 = 6;
+
+/// Runs a capture: up to where the source stands now, or on and on until the pipeline is paused, changed or
+/// dropped.
+pub(in crate::ingest) async fn run_capture(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    trigger: Trigger,
+) -> Result<RunSummary, SqlError> {
+    let (mut open, status) = begin(engine, pipeline, trigger).await?;
+    let continuous = trigger == Trigger::Continuous;
+    let mut refresh = trigger == Trigger::FullRefresh;
+    let mut pause = PAUSE_MIN;
+    let mut attempts = 0;
+    loop {
+        let begun = Instant::now();
+        let error = match attempt(
+            &mut open,
+            engine,
+            pipeline,
+            (continuous, &mut refresh),
+            &status,
+        )
+        .await
+        {
+            Ok(()) => return open.succeed().await,
+            Err(error) => error,
+        };
+        // What went well for a while begins anew.
+        if begun.elapsed() > Duration::from_secs(60) {
+            (pause, attempts) = (PAUSE_MIN, 0);
+        }
+        attempts += 1;
+        if !error.retryable || (!continuous && attempts >= ATTEMPTS_MAX) {
+            return Err(open.fail(error).await);
+        }
+        tracing::warn!(
+            pipeline = pipeline.name, %error,
+            cause = ?std::error::Error::source(&error), "capture was interrupted, going on"
+        );
+        open.add_messages(vec![super::super::load::message_of(
+            Severity::Warning,
+            None,
+            &error,
+        )])
+        .await?;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+        if continuous && (status.is_to_stop() || !is_current(engine, pipeline)) {
+            return open.succeed().await;
+        }
+    }
+}
+
+/// Begins a run. One that somebody waits for takes the place of one that goes on by itself in this process.
+async fn begin(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    trigger: Trigger,
+) -> Result<(OpenRun, Arc<Running>), SqlError> {
+    let _wanted = (trigger != Trigger::Continuous).then(|| engine.captures.want(pipeline.id));
+    let begun = Instant::now();
+    loop {
+        let error = match OpenRun::begin(engine, pipeline, trigger).await {
+            Ok(open) => return Ok((open, engine.captures.run(pipeline))),
+            Err(error) => error,
+        };
+        let here = engine.captures.stop(pipeline.id);
+        let waits = trigger != Trigger::Continuous && here && begun.elapsed() < TAKE_OVER_WITHIN;
+        if error.state != SqlState::LOCK_NOT_AVAILABLE || !waits {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a pipeline is still what it was when its run began.
+fn is_current(engine: &Engine, pipeline: &PipelineDefinition) -> bool {
+    let snapshot = engine.catalog.snapshot();
+    snapshot.pipelines().any(|now| {
+        now.id == pipeline.id
+            && !now.paused
+            && now.statement == pipeline.statement
+            && now.owner == pipeline.owner
+    })
+}
+
+/// One attempt at a run: from what the tables have to its end, or to the first error.
+async fn attempt(
+    open: &mut OpenRun,
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    (continuous, refresh): (bool, &mut bool),
+    status: &Arc<Running>,
+) -> Result<(), SqlError> {
+    let plan = CapturePlan::open(engine, pipeline).await?;
+    let committer = Committer {
+        engine: Arc::clone(engine),
+        pipeline: pipeline.id,
+        name: plan.name.clone(),
+        run: open.run,
+        lease: open.lease.clone(),
+    };
+    let mut pump = Pump::start(plan, committer, open, refresh).await?;
+    let until = match continuous {
+        true => None,
+        false => Some(pump.plan.server.source_state().await?),
+    };
+    let ended = pump.work(open, pipeline, until, status).await;
+    pump.stop().await;
+    ended
+}
+
+/// A batch that was left half committed, to be read again up to its end.
+struct Redo {
+    sequence: i64,
+    position: Position,
+}
+
+/// A chunk that waits until the changes have been read up to it.
+struct ChunkWaiting {
+    table: TableName,
+    chunk: Chunk,
+}
+
+pub(super) struct Pump {
+    pub plan: CapturePlan,
+    pub committer: Committer,
+    pub stream: ChangeStream,
+    pub tables: BTreeMap<TableName, Captured>,
+    keys: HashMap<TableName, Keys>,
+    /// The newest sequence that every table has, and the position it reached.
+    sequence: i64,
+    committed: Position,
+    redo: Option<Redo>,
+    committing: Option<JoinHandle<Result<Batched, SqlError>>>,
+    /// A chunk that is being read, and of which table.
+    reading: Option<JoinHandle<Result<Chunk, ConnectorError>>>,
+    reading_table: Option<TableName>,
+    waiting: Option<ChunkWaiting>,
+    /// When the oldest change that is held came.
+    held_since: Option<Instant>,
+    /// What the source's tables were when it stood at a place, to be compared once that is reached.
+    pub proposal: Option<((u64, u64), Vec<SourceTable>)>,
+    /// Where the source stood when it was asked last, to be counted in once that is reached.
+    milestone: Option<SourceState>,
+    /// Where the source stood when it was asked last.
+    source: Option<SourceState>,
+    asked: Instant,
+    /// Everything is read anew, because somebody said so.
+    pub refreshes: bool,
+    pinned: Instant,
+    rows_in: i64,
+    rows_out: i64,
+    messages: Vec<RunMessage>,
+}
+
+impl Pump {
+    /// Finds out how far the tables are, and asks the source for what comes next.
+    async fn start(
+        plan: CapturePlan,
+        committer: Committer,
+        open: &mut OpenRun,
+        refresh: &mut bool,
+    ) -> Result<Self, SqlError> {
+        let positions = plan.engine().catalog.positions();
+        let pipeline = committer.pipeline;
+        let last = positions.last_committed(pipeline).await?;
+        let pending = positions.pending(pipeline).await?;
+        let now = plan.server.source_state().await?;
+        let read = |value: &serde_json::Value| {
+            serde_json::from_value::<Position>(value.clone()).map_err(|error| {
+                SqlError::new(SqlState::DATA_CORRUPTED, "a position cannot be read")
+                    .caused_by(error)
+            })
+        };
+        let mut sequence = last.as_ref().map_or(0, |last| last.sequence);
+        let from = match &last {
+            Some(last) if !last.position.is_null() => Some(read(&last.position)?),
+            _ => None,
+        };
+        let pending = pending.filter(|pending| pending.sequence > sequence);
+        let redo = match pending {
+            Some(pending) => Some(Redo {
+                sequence: pending.sequence,
+                position: read(&pending.position)?,
+            }),
+            None => None,
+        };
+        let mut lost = None;
+        let (from, by_gtid, redo) = match from {
+            None => (now.position.clone(), false, None),
+            Some(from) => match now.continues(&from) {
+                _ if *refresh => (now.position.clone(), false, None),
+                Continuity::ByPlace => (from, false, redo),
+                Continuity::ByGtid => (from, true, redo),
+                Continuity::Lost(reason) => {
+                    lost = Some(reason);
+                    (now.position.clone(), false, None)
+                }
+            },
+        };
+        if last.is_none() || lost.is_some() || *refresh {
+            sequence = committer.pin(&from, sequence).await?;
+        }
+        let server_id = server_id_of(plan.engine(), pipeline.0);
+        let stream = plan.server.read_changes(
+            from.clone(),
+            by_gtid,
+            server_id,
+            Arc::clone(&plan.wanted),
+            plan.options.policies,
+        );
+        let stream = stream.await?;
+        // Transactions that were being committed when the source was asked are named by now.
+        let plan_state = plan.server.source_state().await?;
+        let mut pump = Self {
+            plan,
+            committer,
+            stream,
+            tables: BTreeMap::new(),
+            keys: HashMap::new(),
+            sequence,
+            committed: from,
+            redo,
+            committing: None,
+            reading: None,
+            reading_table: None,
+            waiting: None,
+            held_since: None,
+            proposal: None,
+            milestone: Some(plan_state),
+            source: None,
+            asked: Instant::now(),
+            refreshes: *refresh,
+            pinned: Instant::now(),
+            rows_in: open.counters.rows_in,
+            rows_out: open.counters.rows_out,
+            messages: Vec::new(),
+        };
+        if let Some(reason) = &lost {
+            pump.messages.push(RunMessage {
+                severity: Severity::Warning,
+                sqlstate: SqlState::WARNING.0.to_owned(),
+                message: format!("{reason}; every table is read anew"),
+                file: None,
+                sheet: None,
+                row: None,
+                column: None,
+                hint: None,
+            });
+        }
+        pump.load(lost.is_some() || *refresh, by_gtid).await?;
+        *refresh = false;
+        pump.settle_redo().await?;
+        Ok(pump)
+    }
+
+    /// The tables as they are on record, and those that are new.
+    async fn load(&mut self, anew: bool, by_gtid: bool) -> Result<(), SqlError> {
+        let pipeline = self.committer.pipeline;
+        let records = self.plan.engine().catalog.captures().list(pipeline).await?;
+        for found in records {
+            let read = |value: &serde_json::Value| {
+                serde_json::from_value::<CaptureState>(value.clone()).map_err(|error| {
+                    let what = format!("what is known of {} cannot be read", found.source);
+                    SqlError::new(SqlState::DATA_CORRUPTED, what).caused_by(error)
+                })
+            };
+            let mut state = read(&found.state)?;
+            if !(self.plan.wanted)(&state.table.name) {
+                continue;
+            }
+            let Some((definition, lake)) = target::reopen(&self.plan, state.target).await? else {
+                // Whoever dropped the table wants it anew, or does not want it: the pattern tells.
+                let source = &found.source;
+                let captures = self.plan.engine().catalog.captures();
+                captures.remove(pipeline, source).await?;
+                continue;
+            };
+            let snapshot = lake.snapshot(None).await?;
+            let mark = snapshot.transaction(&application(pipeline)).await?;
+            if let Some((sequence, next)) = &found.next
+                && mark.is_some_and(|mark| mark >= *sequence)
+            {
+                state = read(next)?;
+            }
+            if anew && !state.dropped {
+                state.snapshot = SnapshotState::Reading {
+                    after: None,
+                    rows: 0,
+                    replaces: true,
+                };
+                self.put(&state).await?;
+            }
+            if by_gtid {
+                // Places of another server.
+                state.listed_at = (0, 0);
+            }
+            let empty = snapshot.row_count() == Some(0);
+            self.adopt(state, definition, lake, mark, empty);
+        }
+        let wanted = Arc::clone(&self.plan.wanted);
+        let sources = self
+            .plan
+            .server
+            .source_tables(move |name| wanted(name))
+            .await?;
+        if sources.is_empty() && self.tables.is_empty() {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_TABLE,
+                "no table of the source matches the patterns",
+            )
+            .hint("patterns are those of LIKE, over database.table; CHECK CONNECTION tells which grants are missing"));
+        }
+        for source in sources {
+            match self.tables.get(&source.name) {
+                None => self.capture(source, self.plan.options.snapshot).await?,
+                Some(known) if known.state.table != source => {
+                    let name = source.name.clone();
+                    self.hint(&name, Vec::new());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to capture a table: with the rows it has, or from an empty beginning.
+    pub async fn capture(&mut self, source: SourceTable, reads: bool) -> Result<(), SqlError> {
+        let listed_at = self.plan.server.source_state().await?.position.place();
+        if let Some(other) = self.tables.values().find(|other| {
+            other.name().table == source.name.table && other.name().database != source.name.database
+        }) {
+            return Err(SqlError::new(
+                SqlState::DUPLICATE_TABLE,
+                format!(
+                    "{} and {} would land in one table \"{}\"",
+                    other.name(),
+                    source.name,
+                    source.name.table
+                ),
+            )
+            .hint("leave one out with EXCEPT, or make a pipeline for each database"));
+        }
+        let (definition, lake) = target::find_or_create(&self.plan, &source).await?;
+        let state = CaptureState {
+            target: definition.id,
+            snapshot: match reads {
+                true => SnapshotState::begin(),
+                false => SnapshotState::Done { rows: 0 },
+            },
+            dropped: false,
+            in_files: in_files(&source, &definition),
+            listed_at,
+            table: source,
+        };
+        self.put(&state).await?;
+        let pipeline = self.committer.pipeline;
+        let snapshot = lake.snapshot(None).await?;
+        let mark = snapshot.transaction(&application(pipeline)).await?;
+        self.adopt(state, definition, lake, mark, true);
+        Ok(())
+    }
+
+    fn adopt(
+        &mut self,
+        state: CaptureState,
+        definition: boathouse_catalog::definitions::TableDefinition,
+        lake: Arc<crate::lake::LakeTable>,
+        mark: Option<i64>,
+        empty: bool,
+    ) {
+        let source = Arc::new(state.table.clone());
+        let name = source.name.clone();
+        if let Some(keys) = Keys::of(&source) {
+            self.keys.insert(name.clone(), keys);
+        }
+        if !state.dropped {
+            self.stream.capture(Arc::clone(&source));
+        }
+        let fresh = matches!(state.snapshot, SnapshotState::Reading { after: None, .. });
+        self.tables.insert(
+            name,
+            Captured {
+                state,
+                source,
+                definition,
+                lake,
+                mark,
+                touched: HashSet::new(),
+                touched_is_whole: fresh && empty,
+                hints: None,
+                changes: 0,
+                staged: Vec::new(),
+                staged_rows: 0,
+                staged_after: None,
+            },
+        );
+    }
+
+    /// Puts a state on record that is true now.
+    pub async fn put(&self, state: &CaptureState) -> Result<(), SqlError> {
+        let captures = self.plan.engine().catalog.captures();
+        let record = record(state, None)?;
+        Ok(captures.put(self.committer.pipeline, &[record]).await?)
+    }
+
+    /// Changes what is known of a table, on record too.
+    pub async fn change_state(
+        &mut self,
+        name: &TableName,
+        change: impl FnOnce(&mut CaptureState),
+    ) -> Result<(), SqlError> {
+        let Some(captured) = self.tables.get_mut(name) else {
+            return Ok(());
+        };
+        change(&mut captured.state);
+        captured.source = Arc::new(captured.state.table.clone());
+        match Keys::of(&captured.source) {
+            Some(keys) => self.keys.insert(name.clone(), keys),
+            None => self.keys.remove(name),
+        };
+        let state = captured.state.clone();
+        match state.dropped {
+            true => self.stream.forget(name),
+            false => self.stream.capture(Arc::clone(&captured.source)),
+        }
+        self.put(&state).await
+    }
+
+    /// Remembers what a statement said of a table's columns.
+    pub fn hint(
+        &mut self,
+        name: &TableName,
+        changes: Vec<boathouse_connectors::mysql::ColumnChange>,
+    ) {
+        if let Some(captured) = self.tables.get_mut(name) {
+            captured.hints.get_or_insert_default().push(changes);
+        }
+        self.proposal = None;
+        self.discard_chunk(name);
+    }
+
+    /// Throws away what is being read of a table: the table is another by now.
+    pub fn discard_chunk(&mut self, name: &TableName) {
+        if self.reading_table.as_ref() == Some(name)
+            && let Some(reading) = self.reading.take()
+        {
+            reading.abort();
+            self.reading_table = None;
+        }
+        if self.waiting.as_ref().is_some_and(|one| one.table == *name) {
+            self.waiting = None;
+        }
+    }
+
+    /// A batch of which no table has anything is as good as never begun.
+    async fn settle_redo(&mut self) -> Result<(), SqlError> {
+        let Some(redo) = &self.redo else {
+            return Ok(());
+        };
+        let has = |captured: &Captured| captured.mark.is_some_and(|mark| mark >= redo.sequence);
+        if !self.tables.values().any(has) {
+            self.redo = None;
+            return Ok(());
+        }
+        if redo.position.place() == self.committed.place() {
+            // It was a chunk: nothing lies between the two positions.
+            self.committer.settle(redo.sequence).await?;
+            self.sequence = redo.sequence;
+            self.redo = None;
+        }
+        Ok(())
+    }
+
+    /// Whether a table has what is being read again.
+    pub fn is_ahead(&self, name: &TableName) -> bool {
+        let (Some(redo), Some(captured)) = (&self.redo, self.tables.get(name)) else {
+            return false;
+        };
+        captured.mark.is_some_and(|mark| mark >= redo.sequence)
+    }
+
+    /// Reads and commits until the end.
+    async fn work(
+        &mut self,
+        open: &mut OpenRun,
+        pipeline: &PipelineDefinition,
+        until: Option<SourceState>,
+        status: &Running,
+    ) -> Result<(), SqlError> {
+        let engine = Arc::clone(self.plan.engine());
+        let mut looked = Instant::now();
+        let mut ending = false;
+        loop {
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.report(open).await?;
+                status.tell(self.status());
+                ending |= until.is_none() && !is_current(&engine, pipeline);
+            }
+            ending |= until.is_none() && status.is_to_stop();
+            if self.stands_between() {
+                self.between().await?;
+                let reached = until.as_ref().is_some_and(|until| {
+                    let here = self.stream.position();
+                    let until = &until.position;
+                    here.place() >= until.place()
+                        || (!until.gtids.is_none() && here.gtids.covers(&until.gtids))
+                });
+                if (ending || (reached && self.is_settled())) && self.redo.is_none() {
+                    self.flush().await?;
+                    self.wait_committed().await?;
+                    self.pin().await?;
+                    return self.report(open).await;
+                }
+            }
+            let wake = self.next_wake(looked);
+            tokio::select! {
+                biased;
+                done = joined(&mut self.committing) => {
+                    self.committing = None;
+                    self.committed(done?).await?;
+                }
+                read = joined(&mut self.reading) => {
+                    self.reading = None;
+                    self.chunk_read(read).await?;
+                }
+                step = self.stream.next() => self.step(step?).await?,
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// How far everything is, for people.
+    fn status(&self) -> CaptureStatus {
+        let here = self.stream.position();
+        let behind = self.source.as_ref().map(|source| {
+            let there = source.position.place();
+            let sizes = source
+                .files
+                .iter()
+                .map(|(file, size)| (file_number(file), *size));
+            let between: u64 = sizes
+                .filter(|(number, _)| (here.place().0..there.0).contains(number))
+                .map(|(_, size)| size)
+                .sum();
+            (between + there.1).saturating_sub(here.place().1)
+        });
+        let caught_up = behind == Some(0) && self.stream.rows_held() == 0;
+        let seconds = match here.committed_at {
+            _ if caught_up && self.committing.is_none() => Some(0.0),
+            0 => None,
+            at => Some((chrono::Utc::now().timestamp_micros() - at) as f64 / 1e6),
+        };
+        CaptureStatus {
+            position: here.to_string(),
+            committed_at: self.committed.committed_at,
+            seconds_behind: seconds,
+            bytes_behind: behind,
+            tables: self.tables.values().map(table_status).collect(),
+        }
+    }
+
+    /// Whether no transaction is half read.
+    fn stands_between(&self) -> bool {
+        !self.stream.is_within_transaction()
+    }
+
+    /// Whether every table has the rows it began with, and the columns the source has.
+    fn is_settled(&self) -> bool {
+        self.reading.is_none()
+            && self.waiting.is_none()
+            && self.tables.values().all(|captured| {
+                captured.state.dropped
+                    || (captured.state.snapshot.is_done() && captured.hints.is_none())
+            })
+    }
+
+    fn next_wake(&self, looked: Instant) -> Instant {
+        // Whoever wants the run to stop is not kept waiting.
+        let look = looked.max(Instant::now() - LOOK_EVERY / 2) + LOOK_EVERY / 2;
+        match self.held_since {
+            Some(since) => look.min(since + self.plan.options.target_lag),
+            None => look,
+        }
+    }
+
+    /// What is to be done between two transactions.
+    async fn between(&mut self) -> Result<(), SqlError> {
+        if self.redo.is_some() {
+            return self.finish_redo().await;
+        }
+        let options = &self.plan.options;
+        let rows = self.stream.rows_held();
+        let late = self
+            .held_since
+            .is_some_and(|since| since.elapsed() >= options.target_lag);
+        let full = rows >= options.batch_rows || self.stream.bytes_held() >= options.batch_bytes;
+        // A batch that is only due waits for the one before without keeping the reading from going on.
+        if full || (late && rows > 0 && self.committing.is_none()) {
+            self.flush().await?;
+        }
+        let reached = |place: &(u64, u64)| self.stream.position().place() >= *place;
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| reached(&waiting.chunk.high))
+            && let Some(waiting) = self.waiting.take()
+        {
+            self.commit_chunk(waiting).await?;
+        }
+        if self.reading.is_none() && self.waiting.is_none() {
+            self.begin_chunk().await?;
+        }
+        if let Some(milestone) = &self.milestone
+            && self.stream.position().place() >= milestone.position.place()
+        {
+            let gtids = milestone.position.gtids.clone();
+            self.stream.add_gtids(&gtids);
+            self.milestone = None;
+        }
+        if self.asked.elapsed() >= ASK_EVERY {
+            self.asked = Instant::now();
+            let source = self.plan.server.source_state().await?;
+            self.milestone.get_or_insert_with(|| source.clone());
+            self.source = Some(source);
+        }
+        schema::align(self).await?;
+        if self.pinned.elapsed() >= PIN_EVERY && self.stream.rows_held() == 0 {
+            self.wait_committed().await?;
+            self.pin().await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), SqlError> {
+        match step {
+            Step::Rows { table, rows } => {
+                self.rows_in += i64::try_from(rows).unwrap_or_default();
+                self.held_since.get_or_insert_with(Instant::now);
+                if let Some(captured) = self.tables.get_mut(&table) {
+                    captured.changes += rows as u64;
+                }
+                Ok(())
+            }
+            Step::Differs {
+                table,
+                columns,
+                key,
+            } => schema::differs(self, table, columns, key).await,
+            Step::Schema(changes) => {
+                if self.redo.is_none() {
+                    self.flush().await?;
+                    self.wait_committed().await?;
+                }
+                schema::change(self, changes).await?;
+                // What follows is counted from behind the statement.
+                self.pinned = Instant::now() - PIN_EVERY;
+                Ok(())
+            }
+            Step::Unproved(tables) => schema::unproved(self, tables).await,
+            Step::Committed | Step::Idle => Ok(()),
+        }
+    }
+
+    /// Commits what is held, in the background; waits for the batch before.
+    pub async fn flush(&mut self) -> Result<(), SqlError> {
+        if self.stream.rows_held() == 0 {
+            return Ok(());
+        }
+        self.wait_committed().await?;
+        let tables = self.take()?;
+        let position = self.stream.position().clone();
+        let committer = self.committer.clone();
+        let sequence = self.sequence;
+        self.held_since = None;
+        self.committing = Some(tokio::spawn(
+            committer.commit(tables, position, sequence, None),
+        ));
+        Ok(())
+    }
+
+    /// Takes the changes that are held, and notes the keys of tables that are still being read.
+    fn take(&mut self) -> Result<Vec<TableChanges>, SqlError> {
+        let mut tables = Vec::new();
+        for (name, changes) in self.stream.take()? {
+            let Some(captured) = self.tables.get_mut(&name) else {
+                continue;
+            };
+            if !captured.state.snapshot.is_done()
+                && let Some(keys) = self.keys.get(&name)
+            {
+                keys.touch(&mut captured.touched, &changes)?;
+                if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
+                    captured.touched_is_whole = false;
+                }
+            }
+            if self
+                .redo
+                .as_ref()
+                .is_some_and(|redo| captured.mark.is_some_and(|mark| mark >= redo.sequence))
+            {
+                continue;
+            }
+            tables.push(TableChanges {
+                name,
+                lake: Arc::clone(&captured.lake),
+                key: captured.source.key.clone(),
+                mark: captured.mark,
+                changes,
+            });
+        }
+        Ok(tables)
+    }
+
+    /// Waits until no commit is under way.
+    pub async fn wait_committed(&mut self) -> Result<(), SqlError> {
+        if self.committing.is_none() {
+            return Ok(());
+        }
+        let done = joined(&mut self.committing).await;
+        self.committing = None;
+        self.committed(done?).await
+    }
+
+    async fn committed(&mut self, done: Result<Batched, SqlError>) -> Result<(), SqlError> {
+        let batched = done?;
+        self.sequence = batched.sequence;
+        self.committed = batched.position;
+        self.pinned = Instant::now();
+        self.rows_out += i64::try_from(batched.rows_written).unwrap_or_default();
+        for name in &batched.tables {
+            if let Some(captured) = self.tables.get_mut(name) {
+                captured.mark = Some(batched.sequence);
+            }
+        }
+        for (name, rows) in &batched.incomplete {
+            self.warn(format!(
+                "{rows} changed rows of {name} named some of their columns only, and were not there: the others are NULL"
+            ));
+        }
+        if batched.sequence % 100 == 0 {
+            let positions = self.plan.engine().catalog.positions();
+            positions
+                .forget_below(self.committer.pipeline, batched.sequence - POSITIONS_KEPT)
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub fn warn(&mut self, message: String) {
+        self.messages.push(RunMessage {
+            severity: Severity::Warning,
+            sqlstate: SqlState::WARNING.0.to_owned(),
+            message,
+            file: None,
+            sheet: None,
+            row: None,
+            column: None,
+            hint: None,
+        });
+    }
+
+    /// Puts the position on record where no table has changed on the way to it.
+    async fn pin(&mut self) -> Result<(), SqlError> {
+        self.pinned = Instant::now();
+        let position = self.stream.position().clone();
+        if position == self.committed || self.redo.is_some() {
+            return Ok(());
+        }
+        self.sequence = self.committer.pin(&position, self.sequence).await?;
+        self.committed = position;
+        Ok(())
+    }
+
+    /// Commits the batch that was left, for the tables that do not have it, once it has been read again.
+    async fn finish_redo(&mut self) -> Result<(), SqlError> {
+        let Some(redo) = &self.redo else {
+            return Ok(());
+        };
+        let here = self.stream.position();
+        let same = here.server == redo.position.server;
+        let reached = match same {
+            true => here.place() >= redo.position.place(),
+            false => here.gtids == redo.position.gtids,
+        };
+        if !reached {
+            return Ok(());
+        }
+        let tables = self.take()?;
+        let Some(redo) = self.redo.take() else {
+            return Ok(());
+        };
+        self.held_since = None;
+        let committer = self.committer.clone();
+        let done = committer
+            .commit(tables, redo.position, self.sequence, Some(redo.sequence))
+            .await;
+        self.committed(done).await
+    }
+
+    /// Begins to read the next rows of a table that has not all it began with.
+    async fn begin_chunk(&mut self) -> Result<(), SqlError> {
+        let next = self.tables.iter().find(|(_, captured)| {
+            !captured.state.dropped
+                && captured.hints.is_none()
+                && !captured.state.snapshot.is_done()
+        });
+        let Some((name, _)) = next else {
+            return Ok(());
+        };
+        let name = name.clone();
+        if !self.keys.contains_key(&name)
+            || self
+                .tables
+                .get(&name)
+                .is_some_and(|captured| captured.source.key.is_empty())
+        {
+            return self.read_whole(&name).await;
+        }
+        // What is held was read before the chunk is begun, so that the chunk has it.
+        self.flush().await?;
+        let seen = self.stream.position().clone();
+        let options = &self.plan.options;
+        let Some(captured) = self.tables.get_mut(&name) else {
+            return Ok(());
+        };
+        let SnapshotState::Reading { after, .. } = &captured.state.snapshot else {
+            return Ok(());
+        };
+        let after = match captured.reloads() {
+            true => captured.staged_after.clone(),
+            false => after.clone(),
+        };
+        if !captured.touched_is_whole && !captured.reloads() {
+            captured.touched.clear();
+        }
+        let request = ChunkRequest {
+            table: Arc::clone(&captured.source),
+            after,
+            rows: chunk_rows(&captured.source, options.chunk_rows),
+            seen,
+            policies: options.policies,
+        };
+        let server = Arc::clone(&self.plan.server);
+        self.reading_table = Some(name);
+        self.reading = Some(tokio::spawn(
+            async move { server.read_chunk(request).await },
+        ));
+        Ok(())
+    }
+
+    async fn chunk_read(
+        &mut self,
+        read: Result<Result<Chunk, ConnectorError>, SqlError>,
+    ) -> Result<(), SqlError> {
+        let Some(table) = self.reading_table.take() else {
+            return Ok(());
+        };
+        match read? {
+            Ok(chunk) => {
+                self.waiting = Some(ChunkWaiting { table, chunk });
+                Ok(())
+            }
+            Err(error) => self.unread(&table, error).await,
+        }
+    }
+
+    /// A table could not be read. Where it has changed before its change was met in the binlog, it is read again
+    /// once that is so.
+    async fn unread(&mut self, name: &TableName, error: ConnectorError) -> Result<(), SqlError> {
+        if error.retryable {
+            return Err(error.into());
+        }
+        let wanted = name.clone();
+        let found = self
+            .plan
+            .server
+            .source_tables(move |name| *name == wanted)
+            .await?;
+        let is_same = |captured: &Captured| {
+            found
+                .first()
+                .is_some_and(|found| found.columns == captured.source.columns)
+        };
+        if self.tables.get(name).is_some_and(is_same) && !is_about_columns(&error) {
+            return Err(error.into());
+        }
+        tracing::info!(table = %name, %error, "a table is another than it was");
+        self.hint(name, Vec::new());
+        Ok(())
+    }
+
+    /// Commits a chunk, now that the changes have been read up to it.
+    async fn commit_chunk(&mut self, waiting: ChunkWaiting) -> Result<(), SqlError> {
+        let ChunkWaiting { table, chunk } = waiting;
+        self.flush().await?;
+        self.wait_committed().await?;
+        let Some(captured) = self.tables.get_mut(&table) else {
+            return Ok(());
+        };
+        let SnapshotState::Reading { rows, .. } = captured.state.snapshot else {
+            return Ok(());
+        };
+        self.rows_in += i64::try_from(chunk.rows).unwrap_or_default();
+        let total = rows + chunk.rows;
+        let mut next = captured.state.clone();
+        next.snapshot = match &chunk.next {
+            Some(after) => SnapshotState::Reading {
+                after: Some(after.clone()),
+                rows: total,
+                replaces: false,
+            },
+            None => SnapshotState::Done { rows: total },
+        };
+        let keys = self.keys.get(&table);
+        let (sequence, written) = if captured.reloads() {
+            let staged = super::chunks::stage(captured, chunk.batches).await?;
+            captured.staged_rows += staged;
+            captured.staged_after.clone_from(&chunk.next);
+            if chunk.next.is_some() {
+                return Ok(());
+            }
+            let Some(keys) = keys else {
+                return Ok(());
+            };
+            next.snapshot = SnapshotState::Done {
+                rows: captured.staged_rows,
+            };
+            let rows = captured.staged_rows;
+            let place = (&self.committed, self.sequence);
+            let state = next.clone();
+            let replaced =
+                super::chunks::replace(&self.committer, captured, keys, state, place).await?;
+            (replaced, rows)
+        } else {
+            let commit = ChunkCommit {
+                batches: chunk.batches,
+                next: next.clone(),
+            };
+            let place = (&self.committed, self.sequence);
+            commit_chunk(&self.committer, captured, keys, commit, place).await?
+        };
+        self.sequence = sequence;
+        self.rows_out += i64::try_from(written).unwrap_or_default();
+        captured.mark = Some(sequence);
+        captured.state = next;
+        if captured.state.snapshot.is_done() {
+            captured.forget_reading();
+        }
+        Ok(())
+    }
+
+    /// Reads a table without a key: whole, at one place, while nothing else goes on.
+    async fn read_whole(&mut self, name: &TableName) -> Result<(), SqlError> {
+        self.flush().await?;
+        self.wait_committed().await?;
+        let Some(captured) = self.tables.get(name) else {
+            return Ok(());
+        };
+        let request = ChunkRequest {
+            table: Arc::clone(&captured.source),
+            after: None,
+            rows: 0,
+            seen: self.stream.position().clone(),
+            policies: self.plan.options.policies,
+        };
+        let (sender, mut receiver) = mpsc::channel(4);
+        let exact = match self.plan.server.read_whole(request, sender).await {
+            Ok(exact) => exact,
+            Err(error) => return self.unread(name, error).await,
+        };
+        // Up to that place the table's changes are in the snapshot already.
+        self.stream.ignore(Some(name.clone()));
+        let read = self.read_up_to(exact.place).await;
+        self.stream.ignore(None);
+        let whole = read?;
+        let differs = !exact.gtids.is_none() && self.stream.position().gtids != exact.gtids;
+        if !whole || differs {
+            tracing::info!(table = %name, ?exact, here = %self.stream.position(), "a table is read another time");
+            // Another time: a schema change lies between, or the server had more than it showed.
+            return Ok(());
+        }
+        let Some(captured) = self.tables.get(name) else {
+            return Ok(());
+        };
+        let mut writer = super::chunks::whole_writer(captured).await?;
+        while let Some(batch) = receiver.recv().await {
+            match batch {
+                Ok(batch) => writer.write(&batch).await?,
+                Err(error) => return self.unread(name, error).await,
+            }
+        }
+        let mut next = captured.state.clone();
+        next.snapshot = SnapshotState::Done {
+            rows: writer.rows(),
+        };
+        let position = self.stream.position().clone();
+        let place = (&position, self.sequence);
+        let rows = writer.rows();
+        let sequence = writer
+            .replace(&self.committer, captured, next.clone(), place)
+            .await?;
+        self.sequence = sequence;
+        self.committed = position;
+        self.rows_in += i64::try_from(rows).unwrap_or_default();
+        self.rows_out += i64::try_from(rows).unwrap_or_default();
+        if let Some(captured) = self.tables.get_mut(name) {
+            captured.mark = Some(sequence);
+            captured.state = next;
+            captured.forget_reading();
+        }
+        Ok(())
+    }
+
+    /// Reads on to a place and commits what was met. Tells whether that could be done: a schema change on the
+    /// way stops it.
+    async fn read_up_to(&mut self, place: (u64, u64)) -> Result<bool, SqlError> {
+        while self.stream.position().place() < place || self.stream.is_within_transaction() {
+            let step = self.stream.next().await?;
+            let schema = matches!(step, Step::Schema(_));
+            self.step(step).await?;
+            if schema {
+                return Ok(false);
+            }
+        }
+        self.flush().await?;
+        self.wait_committed().await?;
+        Ok(true)
+    }
+
+    /// Puts the run's progress and its messages on record.
+    async fn report(&mut self, open: &mut OpenRun) -> Result<(), SqlError> {
+        tracing::debug!(
+            position = %self.stream.position(),
+            within = self.stream.is_within_transaction(),
+            rows_held = self.stream.rows_held(),
+            committing = self.committing.is_some(),
+            reading = ?self.reading_table,
+            waiting = ?self.waiting.as_ref().map(|waiting| (&waiting.table, waiting.chunk.high)),
+            "capture goes on"
+        );
+        let done = |captured: &&Captured| captured.state.snapshot.is_done();
+        let count = |number: usize| i64::try_from(number).unwrap_or_default();
+        open.counters.files_total = count(self.tables.len());
+        open.counters.files_done = count(self.tables.values().filter(done).count());
+        open.counters.rows_in = self.rows_in;
+        open.counters.rows_out = self.rows_out;
+        open.counters.bytes_in = i64::try_from(self.stream.bytes_read()).unwrap_or_default();
+        open.add_messages(std::mem::take(&mut self.messages))
+            .await?;
+        let runs = self.plan.engine().catalog.runs();
+        Ok(runs.progress(open.run, open.counters).await?)
+    }
+
+    /// Leaves nothing running. A commit that has begun is let end.
+    async fn stop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            reading.abort();
+        }
+        if let Some(committing) = self.committing.take() {
+            let _ = committing.await;
+        }
+    }
+}
+
+/// The outcome of a task, if there is one to wait for.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, SqlError> {
+    match task {
+        Some(task) => task
+            .await
+            .map_err(|error| SqlError::internal("a task of the capture stopped").caused_by(error)),
+        None => std::future::pending().await,
+    }
+}
+
+fn table_status(captured: &Captured) -> TableStatus {
+    let (state, rows) = match &captured.state.snapshot {
+        _ if captured.state.dropped => ("dropped", 0),
+        SnapshotState::Reading { replaces: true, .. } => ("stale", captured.staged_rows),
+        SnapshotState::Reading { rows, .. } => ("snapshot", *rows),
+        SnapshotState::Done { rows } => ("streaming", *rows),
+    };
+    TableStatus {
+        source: captured.name().to_string(),
+        target: captured.definition.id,
+        state,
+        snapshot_rows: rows,
+        snapshot_rows_estimate: captured.source.rows_estimate,
+        changes: captured.changes,
+    }
+}
+
+/// Rows of a chunk: fewer where rows are long, so that a chunk has some tens of megabytes.
+fn chunk_rows(source: &SourceTable, rows_max: usize) -> usize {
+    const CHUNK_BYTES: u64 = 64 << 20;
+    let row_bytes = source
+        .bytes_estimate
+        .checked_div(source.rows_estimate)
+        .unwrap_or_default()
+        .max(32);
+    let rows = usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(usize::MAX);
+    rows.clamp(1, rows_max)
+}
+
+/// Whether a table could not be read because it has other columns by now, or is gone.
+fn is_about_columns(error: &ConnectorError) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if words.contains("1054") || words.contains("1146") || words.contains("1412") {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// What a pipeline is called among the replicas of its source.
+fn server_id_of(engine: &Engine, pipeline: i64) -> u32 {
+    // Above what people number their servers by; the same after a restart, so that the server gives up the
+    // connection of the process that died.
+    let mut hasher = SipHasher13::new();
+    hasher.write(engine.lake.url().as_str().as_bytes());
+    hasher.write_i64(pipeline);
+    let number = hasher.finish() % (1 << 30);
+    3_000_000_000 + u32::try_from(number).unwrap_or_default()
+}

@@ -1,0 +1,717 @@
+//! Changes of the source's tables, followed by the tables they land in.
+//!
+//! A statement in the binlog tells what was renamed, dropped, emptied, and what an added column has in the rows
+//! that were there. What columns a table has at a place of the binlog is told by its rows; where none come, by the
+//! server, as soon as everything up to its answer has been read. The two are brought together here, by ordinary
+//! statements to our own tables: each does nothing where it has been done, so that it may be done again after a
+//! crash.
+//!
+//! What cannot be told so (a computed value in rows that were there, a type whose values are converted) is not
+//! guessed: the table is read anew while it stays as it is, and gets its new rows in one commit.
+
+use std::collections::HashMap;
+
+use boathouse_catalog::definitions::TableDefinition;
+use boathouse_catalog::types::ColumnType;
+use boathouse_connectors::mysql::types::SourceType;
+use boathouse_connectors::mysql::{
+    AddedValue, ColumnChange, SchemaChange, SourceColumn, SourceTable, TableName,
+};
+use boathouse_sql::name::{quote_identifier, quote_literal};
+
+use super::pump::Pump;
+use super::sql::{self, qualified};
+use super::state::{CaptureState, SnapshotState, in_files};
+use super::target;
+use crate::error::{SqlError, SqlState};
+
+/// Follows a statement.
+pub(super) async fn change(pump: &mut Pump, changes: Vec<SchemaChange>) -> Result<(), SqlError> {
+    let mut renames = Vec::new();
+    for change in changes {
+        if let SchemaChange::Alter { table, .. } = &change
+            && let Some(captured) = pump.tables.get(table)
+            && pump.stream.next_place() <= captured.state.listed_at
+        {
+            continue;
+        }
+        match change {
+            SchemaChange::Create(name) => created(pump, name).await?,
+            SchemaChange::Drop(name) => dropped(pump, &name).await?,
+            SchemaChange::DropDatabase(database) => {
+                let names: Vec<TableName> = pump.tables.keys().cloned().collect();
+                for name in names.iter().filter(|name| name.database == database) {
+                    dropped(pump, name).await?;
+                }
+            }
+            SchemaChange::Truncate(name) => {
+                if pump.tables.contains_key(&name) && !pump.is_ahead(&name) {
+                    truncate(pump, &name).await?;
+                }
+            }
+            SchemaChange::Rename { from, to } => renames.push((from, to)),
+            SchemaChange::Alter { table, changes } => {
+                if !pump.is_ahead(&table) {
+                    pump.hint(&table, changes);
+                }
+            }
+        }
+    }
+    renamed(pump, renames).await
+}
+
+/// A table was made: what it has comes with the changes.
+async fn created(pump: &mut Pump, name: TableName) -> Result<(), SqlError> {
+    if !(pump.plan.wanted)(&name) || pump.is_ahead(&name) {
+        return Ok(());
+    }
+    match pump.tables.get(&name) {
+        // One of its name was dropped, and its rows stayed.
+        Some(captured) if captured.state.dropped => {
+            truncate(pump, &name).await?;
+            pump.change_state(&name, |state| {
+                state.dropped = false;
+                state.snapshot = SnapshotState::Done { rows: 0 };
+            })
+            .await?;
+            pump.hint(&name, vec![]);
+            Ok(())
+        }
+        // It was met when the source's tables were listed, further on than this statement.
+        Some(_) => Ok(()),
+        None => {
+            let wanted = name.clone();
+            let found = pump
+                .plan
+                .server
+                .source_tables(move |name| *name == wanted)
+                .await?;
+            match found.into_iter().next() {
+                Some(source) => pump.capture(source, false).await,
+                // It is there no longer. Its rows, if it has any, tell its columns.
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+async fn dropped(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
+    if !pump.tables.contains_key(name) || pump.is_ahead(name) {
+        return Ok(());
+    }
+    pump.discard_chunk(name);
+    pump.change_state(name, |state| state.dropped = true)
+        .await?;
+    if let Some(captured) = pump.tables.get_mut(name) {
+        captured.hints = None;
+    }
+    pump.warn(format!(
+        "{name} was dropped at the source; the table it landed in keeps its rows"
+    ));
+    Ok(())
+}
+
+async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
+    pump.discard_chunk(name);
+    let Some(captured) = pump.tables.get_mut(name) else {
+        return Ok(());
+    };
+    let schema = target::schema_name(&pump.plan, &captured.definition);
+    let statement = format!("TRUNCATE {}", qualified(&schema, &captured.definition.name));
+    sql::run(&pump.plan, &[statement]).await?;
+    // Nothing that was read before counts any more, and nothing can be in the table.
+    captured.touched.clear();
+    captured.staged.clear();
+    if !captured.state.snapshot.is_done() {
+        captured.touched_is_whole = true;
+        pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Tables got other names, several at once.
+async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Result<(), SqlError> {
+    // Where each name's table comes from, after all of them.
+    let mut origins: HashMap<TableName, TableName> = HashMap::new();
+    for (from, to) in &renames {
+        let origin = origins.remove(from).unwrap_or_else(|| from.clone());
+        origins.insert(to.clone(), origin);
+    }
+    let left: Vec<TableName> = renames
+        .iter()
+        .map(|(from, _)| from.clone())
+        .filter(|from| !origins.contains_key(from))
+        .collect();
+    for (to, origin) in &origins {
+        if !(pump.plan.wanted)(to) || to == origin {
+            continue;
+        }
+        if pump.is_ahead(to) {
+            continue;
+        }
+        let known = pump.tables.contains_key(to);
+        if !known && !move_table(pump, origin, to).await? {
+            // It is new under a wanted name: its rows are there already.
+            let wanted = to.clone();
+            let found = pump
+                .plan
+                .server
+                .source_tables(move |name| *name == wanted)
+                .await?;
+            if let Some(source) = found.into_iter().next() {
+                pump.capture(source, true).await?;
+            }
+        } else if known {
+            // Another table has the name now: what it has is read in its place.
+            pump.discard_chunk(to);
+            pump.change_state(to, |state| state.dropped = false).await?;
+            reload(pump, to).await?;
+            pump.hint(to, vec![ColumnChange::Unclear]);
+        }
+    }
+    // A name that no table has any more; what had it may have moved on with its rows.
+    for name in left {
+        dropped(pump, &name).await?;
+    }
+    Ok(())
+}
+
+/// Gives the table that a source's table lands in the source's new name. Tells whether it could.
+async fn move_table(pump: &mut Pump, from: &TableName, to: &TableName) -> Result<bool, SqlError> {
+    let Some(captured) = pump.tables.get(from) else {
+        return Ok(false);
+    };
+    if captured.state.dropped || !captured.state.snapshot.is_done() {
+        return Ok(false);
+    }
+    let schema = target::schema_name(&pump.plan, &captured.definition);
+    let statement = format!(
+        "ALTER TABLE {} RENAME TO {}",
+        qualified(&schema, &captured.definition.name),
+        quote_identifier(&to.table)
+    );
+    let same = captured.definition.name == to.table;
+    if !same {
+        sql::run(&pump.plan, &[statement]).await?;
+    }
+    let Some(mut captured) = pump.tables.remove(from) else {
+        return Ok(false);
+    };
+    pump.stream.forget(from);
+    let captures = pump.plan.engine().catalog.captures();
+    captures
+        .remove(pump.committer.pipeline, &from.to_string())
+        .await?;
+    captured.state.table.name = to.clone();
+    if let Some((definition, _)) = target::reopen(&pump.plan, captured.state.target).await? {
+        captured.definition = definition;
+    }
+    pump.tables.insert(to.clone(), captured);
+    pump.change_state(to, |_| {}).await?;
+    pump.hint(to, Vec::new());
+    Ok(true)
+}
+
+/// Has a table read anew; until that is done it stays as it is, and is kept up with the changes.
+async fn reload(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
+    pump.discard_chunk(name);
+    if let Some(captured) = pump.tables.get_mut(name) {
+        captured.forget_reading();
+    }
+    pump.change_state(name, |state| {
+        state.snapshot = SnapshotState::Reading {
+            after: None,
+            rows: 0,
+            replaces: true,
+        };
+    })
+    .await
+}
+
+/// Changes took effect that are not known any more.
+pub(super) async fn unproved(pump: &mut Pump, tables: Vec<TableName>) -> Result<(), SqlError> {
+    for name in tables {
+        if pump.tables.contains_key(&name) && !pump.is_ahead(&name) {
+            pump.warn(format!(
+                "{name} is read anew: a transaction in two phases was begun before the pipeline was started"
+            ));
+            reload(pump, &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows have come of a table that is not known as it is.
+pub(super) async fn differs(
+    pump: &mut Pump,
+    name: TableName,
+    columns: Vec<SourceColumn>,
+    key: Vec<String>,
+) -> Result<(), SqlError> {
+    if !pump.tables.contains_key(&name) {
+        let wanted = name.clone();
+        let found = pump
+            .plan
+            .server
+            .source_tables(move |name| *name == wanted)
+            .await?;
+        let reads = pump.plan.options.snapshot;
+        let (source, reads) = match found.into_iter().next() {
+            Some(source) => (source, reads),
+            // It is there no longer: all it ever had is in the binlog.
+            None => (
+                SourceTable {
+                    name: name.clone(),
+                    columns,
+                    key,
+                    comment: None,
+                    rows_estimate: 0,
+                    bytes_estimate: 0,
+                },
+                false,
+            ),
+        };
+        return pump.capture(source, reads).await;
+    }
+    let Some(captured) = pump.tables.get(&name) else {
+        return Ok(());
+    };
+    if captured.state.dropped {
+        return pump
+            .change_state(&name, |state| state.dropped = false)
+            .await;
+    }
+    let mut source = captured.state.table.clone();
+    source.columns = columns;
+    if !key.is_empty() && !captured.source.key.is_empty() {
+        source.key = key;
+    }
+    follow(pump, &name, source).await
+}
+
+/// Brings tables into line of which statements said something and no rows have come since.
+pub(super) async fn align(pump: &mut Pump) -> Result<(), SqlError> {
+    let hinted: Vec<TableName> = pump
+        .tables
+        .iter()
+        .filter(|(_, captured)| captured.hints.is_some() && !captured.state.dropped)
+        .map(|(name, _)| name.clone())
+        .collect();
+    if hinted.is_empty() {
+        return Ok(());
+    }
+    if pump.proposal.is_none() {
+        let names = hinted.clone();
+        let server = &pump.plan.server;
+        let tables = server
+            .source_tables(move |name| names.contains(name))
+            .await?;
+        let place = server.source_state().await?.position.place();
+        pump.proposal = Some((place, tables));
+    }
+    let reached = |place: &(u64, u64)| pump.stream.position().place() >= *place;
+    if !pump
+        .proposal
+        .as_ref()
+        .is_some_and(|(place, _)| reached(place))
+    {
+        return Ok(());
+    }
+    let Some((_, tables)) = pump.proposal.take() else {
+        return Ok(());
+    };
+    pump.flush().await?;
+    pump.wait_committed().await?;
+    for name in hinted {
+        match tables.iter().find(|table| table.name == name) {
+            Some(source) => follow(pump, &name, source.clone()).await?,
+            None => {
+                // It is gone, and so will its statement say.
+                if let Some(captured) = pump.tables.get_mut(&name) {
+                    captured.hints = None;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is to be done to a table.
+#[derive(Default)]
+struct Todo {
+    steps: Vec<Alteration>,
+    /// Its rows have to be read anew, for this reason.
+    reload: Option<String>,
+}
+
+/// A statement to the table.
+struct Alteration {
+    statement: String,
+    /// What is done instead where everything is read anew, should the statement be refused.
+    otherwise: Vec<String>,
+}
+
+impl Todo {
+    fn push(&mut self, statement: String) {
+        self.steps.push(Alteration {
+            statement,
+            otherwise: Vec::new(),
+        });
+    }
+
+    fn reload(&mut self, reason: impl Into<String>) {
+        self.reload.get_or_insert_with(|| reason.into());
+    }
+}
+
+/// Gives a table the columns that its source has.
+async fn follow(
+    pump: &mut Pump,
+    name: &TableName,
+    mut source: SourceTable,
+) -> Result<(), SqlError> {
+    let Some(captured) = pump.tables.get_mut(name) else {
+        return Ok(());
+    };
+    let hints = captured.hints.take().unwrap_or_default();
+    let state = captured.state.clone();
+    let known = &state.table;
+    source.rows_estimate = source.rows_estimate.max(known.rows_estimate);
+    source.bytes_estimate = source.bytes_estimate.max(known.bytes_estimate);
+    let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
+        return Ok(());
+    };
+    let rows = lake.snapshot(None).await?.row_count();
+    let schema = target::schema_name(&pump.plan, &definition);
+    let table = qualified(&schema, &definition.name);
+    let mut todo = Todo::default();
+    let columns = followed(&state, &hints, &mut todo);
+    plan(
+        &mut todo,
+        &table,
+        &columns,
+        (&state, &source),
+        &definition,
+        rows == Some(0),
+    );
+    if known.key != source.key {
+        todo.reload("its key is another");
+    }
+    for step in todo.steps {
+        let Err(error) = sql::run(&pump.plan, &[step.statement]).await else {
+            continue;
+        };
+        if !pump.refreshes || step.otherwise.is_empty() {
+            return Err(refused(name, error));
+        }
+        let done = sql::run(&pump.plan, &step.otherwise).await;
+        done.map_err(|error| refused(name, error))?;
+        todo.reload
+            .get_or_insert_with(|| "a column is of another type".to_owned());
+    }
+    let changed = source != *known;
+    let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
+        return Ok(());
+    };
+    let in_files = in_files(&source, &definition);
+    if let Some(captured) = pump.tables.get_mut(name) {
+        captured.definition = definition;
+        captured.lake = lake;
+    }
+    if changed || in_files != state.in_files {
+        pump.discard_chunk(name);
+        pump.change_state(name, |state| {
+            state.table = source;
+            state.in_files = in_files;
+        })
+        .await?;
+    }
+    let reads = !state.snapshot.is_done();
+    if let Some(reason) = todo.reload {
+        if rows != Some(0) {
+            pump.warn(format!("{name} is read anew: {reason}"));
+            reload(pump, name).await?;
+        }
+    } else if reads && changed {
+        // Chunks that were read have not what was added since; the simplest is to begin again.
+        reload(pump, name).await?;
+    }
+    Ok(())
+}
+
+/// A column of the source, followed through statements.
+#[derive(Clone)]
+struct Followed {
+    /// What it is called in the end.
+    name: String,
+    /// Its type before, and what our data files call it; `None` for one that was added.
+    was: Option<(SourceType, Option<String>)>,
+    /// What an added one has in rows that were there.
+    value: Option<AddedValue>,
+}
+
+/// The columns that a table was known to have, as statements leave them. Within one statement all names are those
+/// of before.
+fn followed(state: &CaptureState, hints: &[Vec<ColumnChange>], todo: &mut Todo) -> Vec<Followed> {
+    let known = state.table.columns.iter().map(|column| Followed {
+        name: column.name.clone(),
+        was: Some((
+            column.source_type.clone(),
+            state.in_files.get(&column.name).cloned(),
+        )),
+        value: None,
+    });
+    let mut columns: Vec<Followed> = known.collect();
+    for statement in hints {
+        let before = columns.clone();
+        let place = |name: &str| before.iter().position(|column| column.name == name);
+        let mut gone = Vec::new();
+        let mut added = Vec::new();
+        for change in statement {
+            match change {
+                ColumnChange::Rename { from, to } => {
+                    if let Some(column) = place(from).and_then(|at| columns.get_mut(at)) {
+                        column.name.clone_from(to);
+                    }
+                }
+                ColumnChange::Drop { name } => gone.extend(place(name)),
+                ColumnChange::Add { name, value } => added.push(Followed {
+                    name: name.clone(),
+                    was: None,
+                    value: Some(value.clone()),
+                }),
+                ColumnChange::Modify { .. } => {}
+                ColumnChange::Unclear => todo.reload("what its rows became cannot be told"),
+            }
+        }
+        let mut index = 0;
+        columns.retain(|_| {
+            index += 1;
+            !gone.contains(&(index - 1))
+        });
+        for column in added {
+            if !columns.iter().any(|one| one.name == column.name) {
+                columns.push(column);
+            }
+        }
+    }
+    columns
+}
+
+/// The statements that give a table the columns of its source, beginning with what it has now.
+fn plan(
+    todo: &mut Todo,
+    table: &str,
+    columns: &[Followed],
+    (state, source): (&CaptureState, &SourceTable),
+    definition: &TableDefinition,
+    empty: bool,
+) {
+    let ours = |in_files: &str| {
+        let mut columns = definition.columns.iter();
+        columns.find(|column| column.name_in_files() == in_files)
+    };
+    let stays = |in_files: &str| {
+        columns.iter().any(|column| {
+            let same = column.was.as_ref().and_then(|(_, name)| name.as_deref()) == Some(in_files);
+            same && source.column(&column.name).is_some()
+        })
+    };
+    // Gone: columns of before that no column of now was.
+    for in_files in state.in_files.values() {
+        if let Some(column) = ours(in_files)
+            && !stays(in_files)
+        {
+            todo.push(format!(
+                "ALTER TABLE {table} DROP COLUMN IF EXISTS {}",
+                quote_identifier(&column.name)
+            ));
+        }
+    }
+    // Renamed: all aside first, where a column that is renamed too still has a name that is wanted.
+    let mut renames = Vec::new();
+    for column in columns {
+        if let Some((_, Some(in_files))) = &column.was
+            && let Some(mine) = ours(in_files)
+            && mine.name != column.name
+            && source.column(&column.name).is_some()
+        {
+            renames.push((mine.name.as_str(), column.name.as_str()));
+        }
+    }
+    let clash = renames
+        .iter()
+        .any(|(_, to)| renames.iter().any(|(from, _)| from == to));
+    let rename = |from: &str, to: &str| {
+        format!(
+            "ALTER TABLE {table} RENAME COLUMN {} TO {}",
+            quote_identifier(from),
+            quote_identifier(to)
+        )
+    };
+    let aside = |number: usize| format!("_renamed_{number}");
+    if clash {
+        for (number, (from, _)) in renames.iter().enumerate() {
+            todo.push(rename(from, &aside(number)));
+        }
+    }
+    for (number, (from, to)) in renames.iter().enumerate() {
+        todo.push(match clash {
+            true => rename(&aside(number), to),
+            false => rename(from, to),
+        });
+    }
+    for column in &source.columns {
+        let followed = columns.iter().find(|one| one.name == column.name);
+        let Some((old, _)) = followed.and_then(|one| one.was.as_ref()) else {
+            let value = followed.and_then(|one| one.value.as_ref());
+            add_column(todo, table, column, value, empty);
+            continue;
+        };
+        let (had, has) = (old.column_type(), column.source_type.column_type());
+        if had == has {
+            if converts(old, &column.source_type) && !empty {
+                todo.reload(format!("column {} was converted", column.name));
+            }
+            continue;
+        }
+        let name = quote_identifier(&column.name);
+        let has = has.sql_name();
+        todo.steps.push(Alteration {
+            statement: format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE {has}"),
+            otherwise: vec![
+                format!("ALTER TABLE {table} DROP COLUMN {name}"),
+                format!("ALTER TABLE {table} ADD COLUMN {name} {has}"),
+            ],
+        });
+        if !widens(old, &column.source_type) && !empty {
+            todo.reload(format!("column {} was converted", column.name));
+        }
+    }
+}
+
+/// Whether values stay the same in another type of ours.
+fn widens(from: &SourceType, to: &SourceType) -> bool {
+    let decimal = |source: &SourceType| matches!(source, SourceType::Decimal { .. });
+    (is_number(from) && is_number(to)) || (decimal(from) && decimal(to))
+}
+
+fn add_column(
+    todo: &mut Todo,
+    table: &str,
+    column: &SourceColumn,
+    value: Option<&AddedValue>,
+    empty: bool,
+) {
+    let name = quote_identifier(&column.name);
+    let column_type = column.source_type.column_type();
+    todo.push(format!(
+        "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {}",
+        column_type.sql_name()
+    ));
+    if empty {
+        return;
+    }
+    match value.map(|value| literal(value, &column.source_type)) {
+        Some(Some(None)) => {}
+        Some(Some(Some(text))) => todo.push(format!(
+            "UPDATE {table} SET {name} = CAST({} AS {})",
+            quote_literal(&text),
+            column_type.sql_name()
+        )),
+        _ => todo.reload(format!("the server computed column {}", column.name)),
+    }
+}
+
+/// The value of an added column in rows that were there, as a text of ours: `Some(None)` for NULL, `None` when
+/// it cannot be told.
+fn literal(value: &AddedValue, source: &SourceType) -> Option<Option<String>> {
+    match value {
+        AddedValue::Null => Some(None),
+        AddedValue::Computed => None,
+        AddedValue::Zero => match source {
+            SourceType::Text { .. } => Some(Some(String::new())),
+            SourceType::Enum { values, .. } => Some(Some(values.first()?.clone())),
+            source if is_number(source) => Some(Some("0".to_owned())),
+            _ => None,
+        },
+        AddedValue::Literal(text) => match source {
+            SourceType::Text { .. } => Some(Some(text.clone())),
+            SourceType::Enum { values, .. } => values.contains(text).then(|| Some(text.clone())),
+            source if is_number(source) => {
+                let plain =
+                    |character: char| character.is_ascii_digit() || matches!(character, '.' | '-');
+                // Rounding is the server's affair.
+                let whole = !text.contains('.');
+                let fits = whole || matches!(source, SourceType::Double);
+                (text.chars().all(plain) && fits).then(|| Some(text.clone()))
+            }
+            _ => None,
+        },
+    }
+}
+
+fn is_number(source: &SourceType) -> bool {
+    matches!(
+        source,
+        SourceType::TinyInt { .. }
+            | SourceType::SmallInt { .. }
+            | SourceType::MediumInt { .. }
+            | SourceType::Int { .. }
+            | SourceType::BigInt { .. }
+            | SourceType::Float
+            | SourceType::Double
+            | SourceType::Year
+    ) || matches!(source, SourceType::Decimal { .. } if matches!(source.column_type(), ColumnType::Numeric { .. }))
+}
+
+/// Whether values may be others although our type is the same.
+fn converts(from: &SourceType, to: &SourceType) -> bool {
+    match (from, to) {
+        // Names that were taken out leave their rows with another value; those of a set are told in the order
+        // of the type.
+        (SourceType::Enum { values: old, .. }, SourceType::Enum { values: new, .. }) => {
+            !old.iter().all(|name| new.contains(name))
+        }
+        (SourceType::Set { values: old, .. }, SourceType::Set { values: new, .. }) => {
+            !new.starts_with(old)
+        }
+        // What the new character set lacks has become question marks.
+        (SourceType::Text { charset: old }, SourceType::Text { charset: new }) => {
+            old != new
+                && !matches!(
+                    new.name(),
+                    "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030"
+                )
+        }
+        (SourceType::DateTime { fraction: old }, SourceType::DateTime { fraction: new })
+        | (SourceType::Timestamp { fraction: old }, SourceType::Timestamp { fraction: new }) => {
+            new < old
+        }
+        (SourceType::Bytes { fixed: None }, SourceType::Bytes { fixed: None }) => false,
+        (from, to) => {
+            std::mem::discriminant(from) != std::mem::discriminant(to)
+                || from != to && !same_numbers(from, to)
+        }
+    }
+}
+
+/// Whether one integer type holds the values of the other as they are.
+fn same_numbers(from: &SourceType, to: &SourceType) -> bool {
+    from.column_type() == to.column_type() && is_number(from) && is_number(to)
+}
+
+/// A change that our table cannot follow.
+fn refused(name: &TableName, error: SqlError) -> SqlError {
+    if error.retryable {
+        return error;
+    }
+    let message = format!(
+        "{name} has changed in a way that its table cannot follow: {}",
+        error.message
+    );
+    SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+        .hint("RUN PIPELINE ... FULL REFRESH reads the tables anew, after the column was given its new type or dropped")
+        .caused_by(error)
+}

@@ -1,0 +1,135 @@
+//! How far the capture of each table has come.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use boathouse_catalog::definitions::{ObjectId, TableDefinition};
+use boathouse_catalog::state::Capture;
+use boathouse_connectors::mysql::{ColumnChange, SourceTable, TableName};
+use serde::{Deserialize, Serialize};
+
+use crate::error::SqlError;
+use crate::lake::{LakeTable, WrittenFile};
+
+/// What is on record of a captured table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CaptureState {
+    pub table: SourceTable,
+    /// The table it lands in.
+    pub target: ObjectId,
+    pub snapshot: SnapshotState,
+    /// It was dropped at the source; what it had stays.
+    #[serde(default)]
+    pub dropped: bool,
+    /// What our data files call the columns of `table`: our own names for them do not tell, half way through a
+    /// change, which column is which.
+    pub in_files: BTreeMap<String, String>,
+    /// Where the source stood when it was asked what `table` is: what statements before did is in it.
+    #[serde(default)]
+    pub listed_at: (u64, u64),
+}
+
+/// How far the rows have been read that were there before the changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SnapshotState {
+    /// Rows are still to be read: those behind a key, or all.
+    Reading {
+        after: Option<Vec<String>>,
+        rows: u64,
+        /// Rows of before are to be taken out with the first chunk: the table is read anew.
+        #[serde(default)]
+        replaces: bool,
+    },
+    Done {
+        rows: u64,
+    },
+}
+
+impl SnapshotState {
+    /// Nothing has been read yet.
+    pub fn begin() -> Self {
+        Self::Reading {
+            after: None,
+            rows: 0,
+            replaces: false,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
+}
+
+/// What data files call the columns of a table.
+pub(super) fn in_files(
+    source: &SourceTable,
+    definition: &TableDefinition,
+) -> BTreeMap<String, String> {
+    let columns = source.columns.iter().filter_map(|column| {
+        let ours = definition.column(&column.name)?;
+        Some((column.name.clone(), ours.name_in_files().to_owned()))
+    });
+    columns.collect()
+}
+
+/// A captured table while the pipeline runs.
+pub(super) struct Captured {
+    pub state: CaptureState,
+    pub source: Arc<SourceTable>,
+    pub definition: TableDefinition,
+    pub lake: Arc<LakeTable>,
+    /// The newest sequence of the pipeline that the table has.
+    pub mark: Option<i64>,
+    /// Keys met among the changes since the reading of rows began, as numbers of [`super::chunks::Keys`].
+    pub touched: HashSet<u128>,
+    /// Whether all keys met since the beginning are in `touched`, so that rows that were read and are not in
+    /// it cannot be in the table.
+    pub touched_is_whole: bool,
+    /// What statements said of its columns since they were last brought into line, statement by statement.
+    pub hints: Option<Vec<Vec<ColumnChange>>>,
+    pub changes: u64,
+    /// While the table is read anew: what has been written and is of no commit yet, and how far that goes.
+    pub staged: Vec<WrittenFile>,
+    pub staged_rows: u64,
+    pub staged_after: Option<Vec<String>>,
+}
+
+impl Captured {
+    pub fn name(&self) -> &TableName {
+        &self.state.table.name
+    }
+
+    /// Whether its rows are being replaced by what the source has.
+    pub fn reloads(&self) -> bool {
+        matches!(
+            self.state.snapshot,
+            SnapshotState::Reading { replaces: true, .. }
+        )
+    }
+
+    /// Lets go of what is only needed while rows are being read.
+    pub fn forget_reading(&mut self) {
+        self.touched = HashSet::new();
+        self.touched_is_whole = false;
+        self.staged = Vec::new();
+        self.staged_rows = 0;
+        self.staged_after = None;
+    }
+}
+
+/// A state as the catalog keeps it.
+pub(super) fn record(
+    state: &CaptureState,
+    next: Option<&CaptureState>,
+) -> Result<Capture, SqlError> {
+    let json = |state: &CaptureState| {
+        serde_json::to_value(state)
+            .map_err(|error| SqlError::internal("a state cannot be recorded").caused_by(error))
+    };
+    Ok(Capture {
+        source: state.table.name.to_string(),
+        state: json(state)?,
+        next: next.map(json).transpose()?,
+    })
+}

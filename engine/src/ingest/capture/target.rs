@@ -1,0 +1,153 @@
+//! The tables that captured tables land in.
+
+use std::sync::Arc;
+
+use boathouse_catalog::CatalogError;
+use boathouse_catalog::definitions::{
+    ColumnDefinition, KeyConstraint, ObjectId, ObjectKind, ObjectRef, Privilege, TableDefinition,
+};
+use boathouse_connectors::mysql::SourceTable;
+
+use super::plan::CapturePlan;
+use crate::error::{SqlError, SqlState};
+use crate::lake::{LakeTable, MetadataChange};
+
+/// Finds the table that a source's table lands in, or makes it. One that is there already has to be empty.
+pub(super) async fn find_or_create(
+    plan: &CapturePlan,
+    source: &SourceTable,
+) -> Result<(TableDefinition, Arc<LakeTable>), SqlError> {
+    let catalog = &plan.engine().catalog;
+    let snapshot = catalog.snapshot();
+    let name = &source.name.table;
+    let schema = snapshot.schema(&plan.target_schema).ok_or_else(|| {
+        SqlError::new(
+            SqlState::INVALID_SCHEMA_NAME,
+            format!("schema \"{}\" does not exist", plan.target_schema),
+        )
+    })?;
+    if snapshot.view(&plan.target_schema, name).is_some() {
+        return Err(SqlError::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("\"{name}\" is not a table"),
+        ));
+    }
+    if let Some(definition) = snapshot.table(&plan.target_schema, name) {
+        let lake = plan.engine().lake.table(definition).await?;
+        let rows = lake.snapshot(None).await?.row_count();
+        let fits = source
+            .columns
+            .iter()
+            .all(|column| definition.column(&column.name).is_some());
+        if rows != Some(0) || !fits {
+            return Err(SqlError::new(
+                SqlState::DUPLICATE_TABLE,
+                format!(
+                    "table \"{}.{name}\" exists already, and {} is to land in it",
+                    plan.target_schema, source.name
+                ),
+            )
+            .hint("drop or rename it, choose another INTO SCHEMA, or leave the source's table out with EXCEPT"));
+        }
+        require(plan, definition.id)?;
+        return Ok((definition.as_ref().clone(), lake));
+    }
+    let object = ObjectRef::new(ObjectKind::Schema, schema.id);
+    let role = plan.context.session.role;
+    if !snapshot.has_privilege(role, object, Privilege::Create) {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for schema {}", schema.name),
+        ));
+    }
+    let mut definition = TableDefinition::new(schema.id, name, role, "");
+    definition.comment.clone_from(&source.comment);
+    for column in &source.columns {
+        let column_type = column.source_type.column_type();
+        let is_key = source.key.contains(&column.name);
+        let mut defined = ColumnDefinition::new(&column.name, column_type, !is_key);
+        defined.comment.clone_from(&column.comment);
+        definition.columns.push(defined);
+    }
+    if !source.key.is_empty() {
+        definition.primary_key = Some(KeyConstraint {
+            name: format!("{name}_pkey"),
+            columns: source.key.clone(),
+        });
+    }
+    let lake = &plan.engine().lake;
+    definition.location = lake.create_table(&definition, &plan.target_schema).await?;
+    let mut transaction = catalog.begin();
+    let created = match transaction.create_table(definition.clone()) {
+        Ok(_) => catalog.commit(transaction).await,
+        Err(error) => Err(error),
+    };
+    match created {
+        Ok(snapshot) => {
+            let made = snapshot
+                .table(&plan.target_schema, name)
+                .ok_or_else(|| SqlError::internal("a table just made is missing"))?;
+            let table = lake.table(made).await?;
+            Ok((made.as_ref().clone(), table))
+        }
+        Err(error) => {
+            // After a lost reply the catalog may name it: an empty folder harms less than a table without one.
+            if !matches!(error, CatalogError::Unreachable(_)) {
+                lake.discard_table(&definition.location).await?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// The table of an earlier run, as it is defined now. `None` when it was dropped.
+pub(super) async fn reopen(
+    plan: &CapturePlan,
+    target: ObjectId,
+) -> Result<Option<(TableDefinition, Arc<LakeTable>)>, SqlError> {
+    let snapshot = plan.engine().catalog.snapshot();
+    let Some(definition) = snapshot.table_by_id(target) else {
+        return Ok(None);
+    };
+    require(plan, target)?;
+    let lake = plan.engine().lake.table(definition).await?;
+    let schema_name = schema_name(plan, definition);
+    let definition = definition.as_ref().clone();
+    // A crash may have left the log without what the catalog has.
+    let seen = lake.snapshot(None).await?;
+    if !seen.describes(&schema_name, &definition) {
+        let change = MetadataChange {
+            schema_name,
+            definition: definition.clone(),
+        };
+        lake.change_metadata("CHANGE COLUMN", change).await?;
+    }
+    Ok(Some((definition, lake)))
+}
+
+/// Who may follow changes into a table may insert, update and delete.
+fn require(plan: &CapturePlan, target: ObjectId) -> Result<(), SqlError> {
+    let snapshot = plan.engine().catalog.snapshot();
+    let object = ObjectRef::new(ObjectKind::Table, target);
+    let role = plan.context.session.role;
+    let needed = [Privilege::Insert, Privilege::Update, Privilege::Delete];
+    if needed
+        .into_iter()
+        .all(|privilege| snapshot.has_privilege(role, object, privilege))
+    {
+        return Ok(());
+    }
+    let name = snapshot.table_by_id(target);
+    let name = name.map_or_else(String::new, |table| table.name.clone());
+    Err(SqlError::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for table {name}"),
+    ))
+}
+
+/// The name of a table's schema.
+pub(super) fn schema_name(plan: &CapturePlan, definition: &TableDefinition) -> String {
+    let snapshot = plan.engine().catalog.snapshot();
+    let schema = snapshot.schema_by_id(definition.schema);
+    schema.map_or_else(String::new, |schema| schema.name.clone())
+}

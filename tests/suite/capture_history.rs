@@ -1,0 +1,221 @@
+//! Sources that no longer have, or never logged, what happened meanwhile: the tables are right all the same,
+//! or the run says why they are not. Success with wrong tables is the one thing that may not be.
+
+use std::time::{Duration, Instant};
+
+use boathouse_tests::Failure;
+use boathouse_tests::mysql::{Flavor, Source, SourceClient};
+
+use crate::{Fixture, Schedule};
+
+/// Words of which an error about lost history has one.
+const LOST: &[&str] = &["binlog", "binary log", "gtid", "purged"];
+
+/// Words of which an error about what was logged too sparsely has one.
+const SPARSE: &[&str] = &[
+    "binlog",
+    "binary log",
+    "row image",
+    "row_image",
+    "metadata",
+    "statement",
+    "partial",
+    "foreign key",
+    "cascade",
+];
+
+/// How long a source may take to forget.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const TABLES: &str = "
+    CREATE TABLE keyed (id INT UNSIGNED PRIMARY KEY, v INT, choice ENUM('a','b'), t VARCHAR(20) CHARACTER SET latin1, body TEXT);
+    CREATE TABLE no_key (a INT, b VARCHAR(10));
+    INSERT INTO keyed VALUES (1, 10, 'a', 'ä', 'one'), (2, 20, 'b', NULL, 'two'), (3, 30, NULL, '', NULL), (4, 40, 'a', 'x', 'four');
+    INSERT INTO no_key VALUES (1, 'x'), (1, 'x'), (2, 'y')";
+
+/// Changes of every kind, of rows that are there from the beginning.
+const MISSED: &str = "
+    INSERT INTO keyed VALUES (5, 50, 'b', 'ö', 'missed'); UPDATE keyed SET v = 11, body = 'missed' WHERE id = 1;
+    DELETE FROM keyed WHERE id = 2; UPDATE keyed SET id = 33 WHERE id = 3;
+    INSERT INTO no_key VALUES (1, 'x'); DELETE FROM no_key WHERE a = 2";
+
+const LATER: &str = "
+    INSERT INTO keyed VALUES (4294967295, 60, 'a', 'ü', 'later'); UPDATE keyed SET v = v + 1; INSERT INTO no_key VALUES (1, 'x')";
+
+/// How a source loses its history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Loss {
+    Purged,
+    /// Of all its tables' changes only these are in the binlog that follows.
+    Reset,
+    /// The new binlog is longer than the old, so that every position of the old is one of the new.
+    ResetAndOvertaken,
+}
+
+pub async fn sources_that_lost_history(flavor: Flavor) -> Result<(), Failure> {
+    let mut source = Source::own(flavor, &[]).await?;
+    let reset = match flavor {
+        Flavor::MySql => "RESET BINARY LOGS AND GTIDS",
+        Flavor::MariaDb => "RESET MASTER",
+    };
+    for loss in [Loss::Purged, Loss::Reset, Loss::ResetAndOvertaken] {
+        let mut fixture = Fixture::start_at(source).await?;
+        let mut session = fixture.session().await?;
+        session.execute(TABLES).await?;
+        if loss != Loss::Purged {
+            // Both histories begin alike.
+            session.execute(reset).await?;
+        }
+        fixture
+            .create_pipeline(Schedule::OnDemand, "chunk_rows = 2")
+            .await?;
+        fixture.follow(&format!("{loss:?}: the snapshot")).await?;
+        session
+            .execute("UPDATE keyed SET v = v + 1; INSERT INTO no_key VALUES (2, 'y'); DELETE FROM no_key WHERE b = 'y' LIMIT 1")
+            .await?;
+        fixture.follow(&format!("{loss:?}: before it")).await?;
+        fixture.kill()?;
+        session.execute(MISSED).await?;
+        match loss {
+            Loss::Purged => {
+                purge(&mut session).await?;
+                session.execute(LATER).await?;
+            }
+            Loss::Reset => {
+                session.execute(reset).await?;
+                session
+                    .execute("UPDATE keyed SET v = 0 WHERE id = 4")
+                    .await?;
+            }
+            Loss::ResetAndOvertaken => {
+                session.execute(reset).await?;
+                session.execute(LATER).await?;
+                for number in 0..40 {
+                    session
+                        .execute(&format!(
+                            "INSERT INTO keyed VALUES ({}, 0, 'b', 'n', REPEAT('x', 500)); UPDATE keyed SET v = v + 1 WHERE id = 4",
+                            1000 + number
+                        ))
+                        .await?;
+                }
+            }
+        }
+        fixture.restart().await?;
+        // Trying again does not make it right either.
+        for what in ["at first", "again"] {
+            fixture
+                .follow_or_tell(&format!("{loss:?}, {what}"), LOST)
+                .await?;
+        }
+        session.execute("INSERT INTO keyed VALUES (70, 70, NULL, NULL, NULL); DELETE FROM keyed WHERE id = 1").await?;
+        fixture
+            .follow_or_tell(&format!("{loss:?}, later"), LOST)
+            .await?;
+        source = fixture.finish_keeping_source().await?;
+    }
+
+    // Without names, signs and character sets in the binlog.
+    let fixture = Fixture::start_at(source).await?;
+    let mut session = fixture.session().await?;
+    session.execute(TABLES).await?;
+    fixture
+        .create_pipeline(Schedule::OnDemand, "chunk_rows = 2")
+        .await?;
+    fixture.follow("with row metadata").await?;
+    session
+        .execute("SET GLOBAL binlog_row_metadata = 'MINIMAL'")
+        .await?;
+    session.execute(MISSED).await?;
+    session
+        .execute("ALTER TABLE keyed ADD COLUMN w INT UNSIGNED DEFAULT 1 AFTER v; UPDATE keyed SET w = 4294967295")
+        .await?;
+    session
+        .execute("INSERT INTO keyed (id) VALUES (4294967294)")
+        .await?;
+    fixture
+        .follow_or_tell("without row metadata", SPARSE)
+        .await?;
+    Ok(())
+}
+
+/// Leaves nothing in the binlog of what has happened so far.
+async fn purge(session: &mut SourceClient) -> Result<(), Failure> {
+    session
+        .execute("FLUSH BINARY LOGS; FLUSH BINARY LOGS")
+        .await?;
+    let begun = Instant::now();
+    loop {
+        let logs = session.rows("SHOW BINARY LOGS").await?;
+        let newest = logs.last().and_then(|row| row.first().cloned().flatten());
+        let newest = newest.ok_or("the source has no binlog")?;
+        if logs.len() == 1 {
+            return Ok(());
+        }
+        if begun.elapsed() > PURGE_TIMEOUT {
+            return Err(format!("the source keeps {} binlogs", logs.len()).into());
+        }
+        // MariaDB keeps what it would recover from until its tables are on disk.
+        session.execute("FLUSH ENGINE LOGS").await?;
+        session
+            .execute(&format!("PURGE BINARY LOGS TO '{newest}'"))
+            .await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What a session may have set for itself, and its changes.
+const SPARSE_SESSIONS: &[(&str, &str)] = &[
+    (
+        "a minimal row image",
+        "SET SESSION binlog_row_image = 'MINIMAL'; UPDATE keyed SET v = 5 WHERE id = 1; UPDATE keyed SET id = 44 WHERE id = 4;
+         INSERT INTO keyed (id, v) VALUES (6, 6); DELETE FROM keyed WHERE id = 2; DELETE FROM no_key WHERE a = 1 LIMIT 1",
+    ),
+    (
+        "a row image without long values",
+        "SET SESSION binlog_row_image = 'NOBLOB'; UPDATE keyed SET v = 5 WHERE id = 1; UPDATE keyed SET body = NULL WHERE id = 4;
+         INSERT INTO keyed (id, v) VALUES (6, 6); DELETE FROM keyed WHERE id = 2",
+    ),
+    (
+        "statements instead of rows",
+        "SET SESSION binlog_format = 'STATEMENT'; UPDATE keyed SET v = v + 1; INSERT INTO keyed (id, v) VALUES (6, 6);
+         DELETE FROM no_key WHERE a = 1",
+    ),
+    (
+        // MariaDB names the other table before the rows of the first, and leaves its rows out.
+        "rows that a foreign key changes",
+        "CREATE TABLE parent (id INT PRIMARY KEY);
+         CREATE TABLE child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE ON UPDATE CASCADE);
+         CREATE TABLE grandchild (id INT PRIMARY KEY, child INT, FOREIGN KEY (child) REFERENCES child (id) ON DELETE SET NULL);
+         INSERT INTO parent VALUES (1), (2), (3); INSERT INTO child VALUES (1, 1), (2, 2), (3, 3); INSERT INTO grandchild VALUES (1, 1), (2, 2);
+         {run} DELETE FROM parent WHERE id = 1; UPDATE parent SET id = 20 WHERE id = 2; REPLACE INTO parent VALUES (3)",
+    ),
+];
+
+/// Only MySQL can log a document in part.
+const PARTIAL_JSON: (&str, &str) = (
+    "documents in part",
+    "CREATE TABLE documents (id INT PRIMARY KEY, j JSON, v INT);
+     INSERT INTO documents VALUES (1, JSON_OBJECT('a', 1, 'pad', REPEAT('x', 300), 'list', JSON_ARRAY(1, 2, 3)), 1);
+     {run} SET SESSION binlog_row_value_options = 'PARTIAL_JSON';
+     UPDATE documents SET j = JSON_SET(j, '$.a', 2);
+     UPDATE documents SET j = JSON_REMOVE(JSON_REPLACE(j, '$.list[1]', 7), '$.list[0]'), v = 2",
+);
+
+pub async fn sessions_that_log_less(flavor: Flavor) -> Result<(), Failure> {
+    let only = (flavor == Flavor::MySql).then_some(PARTIAL_JSON);
+    for (what, sql) in SPARSE_SESSIONS.iter().copied().chain(only) {
+        let fixture = Fixture::start(flavor).await?;
+        let mut session = fixture.session().await?;
+        session.execute(TABLES).await?;
+        fixture
+            .create_pipeline(Schedule::OnDemand, "chunk_rows = 2")
+            .await?;
+        let (before, after) = sql.split_once("{run}").unwrap_or(("DO 0", sql));
+        session.execute(before).await?;
+        fixture.follow(&format!("before {what}")).await?;
+        session.execute(after).await?;
+        fixture.follow_or_tell(what, SPARSE).await?;
+        fixture.finish().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Kills of Boathouse, and of the source, while the source is at work.
+
+use std::time::{Duration, Instant};
+
+use boathouse_tests::mysql::{DURABLE, Flavor, Source};
+use boathouse_tests::{Failure, value};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::workload::{ID_STEP, LARGE_TABLES, MIXED_TABLES, Workload, mixed, moving};
+use crate::{Fixture, Schedule, measure, seed};
+
+const KILLS: usize = 12;
+const LARGE_ROWS: usize = 25_000;
+
+/// When a kill comes at the latest though nothing of the snapshot is to be seen.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub async fn a_random_workload_survives_kills(flavor: Flavor) -> Result<(), Failure> {
+    let seed = seed()?;
+    let kills = measure("CAPTURE_KILLS", KILLS)?;
+    let mut draw = StdRng::seed_from_u64(seed);
+    let mut fixture = Fixture::start_at(Source::own(flavor, DURABLE).await?).await?;
+    let mut session = fixture.session().await?;
+    session.execute(MIXED_TABLES).await?;
+    let address = fixture.source.address();
+    let workload = Workload::start(&address, &fixture.database, seed, 3, mixed);
+    fixture
+        .create_pipeline(
+            Schedule::Continuous,
+            "target_lag = '200 ms', chunk_rows = 50",
+        )
+        .await?;
+    for kill in 0..kills {
+        let moment = Duration::from_millis(draw.random_range(0..1200));
+        tokio::time::sleep(moment).await;
+        if kill == kills / 2 {
+            // Boathouse sees its source go and come back, and both are gone once.
+            fixture.source.kill()?;
+            tokio::time::sleep(moment).await;
+            fixture.source.start().await?;
+            tokio::time::sleep(moment).await;
+            fixture.source.kill()?;
+            fixture.kill()?;
+            fixture.source.start().await?;
+        } else {
+            fixture.kill()?;
+        }
+        fixture.restart().await?;
+    }
+    let taken = workload.stop().await?;
+    assert!(
+        taken > 10 * kills,
+        "seed {seed}: the source took {taken} transactions only"
+    );
+    let lake = fixture
+        .follow(&format!("seed {seed}, {kills} kills, {taken} transactions"))
+        .await?;
+    // More than the last run has written: the kills did not come to an idle pipeline.
+    let commits = value(
+        &lake,
+        "SELECT count(DISTINCT version) FROM system.table_history
+         WHERE schema_name = 'bronze' AND table_name = 'orders'",
+    )
+    .await?;
+    assert!(
+        commits.parse::<usize>()? > 3,
+        "seed {seed}: {commits} commits"
+    );
+    // And it goes on from there.
+    fixture.work(seed.wrapping_add(1000)).await?;
+    fixture
+        .follow(&format!("seed {seed}, after all kills"))
+        .await?;
+    fixture.finish().await
+}
+
+impl Fixture {
+    /// Some more transactions.
+    async fn work(&self, seed: u64) -> Result<(), Failure> {
+        let workload = Workload::start(&self.source.address(), &self.database, seed, 1, mixed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        workload.stop().await?;
+        Ok(())
+    }
+}
+
+pub async fn a_snapshot_under_load(flavor: Flavor) -> Result<(), Failure> {
+    let seed = seed()?;
+    let row_count = measure("CAPTURE_ROWS", LARGE_ROWS)?;
+    let mut draw = StdRng::seed_from_u64(seed);
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let depth = match flavor {
+        Flavor::MySql => "cte_max_recursion_depth",
+        Flavor::MariaDb => "max_recursive_iterations",
+    };
+    session
+        .execute(&format!(
+            "{LARGE_TABLES};
+             SET SESSION {depth} = {row_count} + 1;
+             INSERT INTO large WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {row_count})
+               SELECT i * {ID_STEP}, i, 'from the beginning' FROM n;
+             INSERT INTO large_text WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {row_count})
+               SELECT CONCAT(IF(i % 3 = 0, 'key-', 'Key-'), LPAD(i, 8, '0')), i FROM n"
+        ))
+        .await?;
+    let address = fixture.source.address();
+    let workload = Workload::start(&address, &fixture.database, seed, 2, moving);
+    fixture
+        .create_pipeline(
+            Schedule::Continuous,
+            "target_lag = '200 ms', chunk_rows = 2000",
+        )
+        .await?;
+
+    // The kill comes when a part of the snapshot is there.
+    let part = draw.random_range(1..row_count / 2);
+    let begun = Instant::now();
+    let lake = fixture.server.connect().await?;
+    let mut there = 0;
+    while there < part && begun.elapsed() < SNAPSHOT_TIMEOUT {
+        // The table is not there at first.
+        there = match value(&lake, "SELECT count(*) FROM bronze.large").await {
+            Ok(count) => count.parse()?,
+            Err(_) => 0,
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fixture.kill()?;
+    println!(
+        "killed with {there} of {row_count} rows after {:?}",
+        begun.elapsed()
+    );
+    fixture.restart().await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let taken = workload.stop().await?;
+    assert!(
+        taken > 20,
+        "seed {seed}: the source took {taken} transactions only"
+    );
+    fixture
+        .follow(&format!(
+            "seed {seed}, killed at {there} rows, {taken} transactions"
+        ))
+        .await?;
+    fixture.finish().await
+}
