@@ -150,6 +150,7 @@ fn reading_kind(statement: &Statement) -> &'static str {
         S::SetRole(_) => "SET ROLE",
         S::CheckConnection(_) => "CHECK CONNECTION",
         S::RunPipeline(_) => "RUN PIPELINE",
+        S::VerifyPipeline(_) => "VERIFY PIPELINE",
         S::TestPipeline(_) => "TEST PIPELINE",
         S::ReplayQuarantine(_) => "REPLAY QUARANTINE",
         S::ShowCreate(_) => "SHOW CREATE",

@@ -15,6 +15,8 @@ mod kills;
 mod schemas;
 #[path = "capture_types.rs"]
 mod types;
+#[path = "capture_verify.rs"]
+mod verify;
 #[path = "capture_workload.rs"]
 mod workload;
 
@@ -53,6 +55,7 @@ for_both! {
     a_random_workload_survives_kills: crate::kills::a_random_workload_survives_kills,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,
+    what_is_broken_is_found_and_healed: crate::verify::what_is_broken_is_found_and_healed,
     sources_that_lost_history: crate::history::sources_that_lost_history,
     sessions_that_log_less: crate::history::sessions_that_log_less,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boathouse_tests::mysql::{DURABLE, Flavor, Source};
-use boathouse_tests::{Failure, value};
+use boathouse_tests::{Failure, rows, value};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -56,6 +56,11 @@ pub async fn a_random_workload_survives_kills(flavor: Flavor) -> Result<(), Fail
     let lake = fixture
         .follow(&format!("seed {seed}, {kills} kills, {taken} transactions"))
         .await?;
+    let verdicts = rows(&lake, "VERIFY PIPELINE p").await?;
+    assert!(
+        verdicts.iter().all(|verdict| verdict.contains("|equal|")),
+        "seed {seed}: {verdicts:?}"
+    );
     // More than the last run has written: the kills did not come to an idle pipeline.
     let commits = value(
         &lake,

@@ -10,7 +10,7 @@ use super::binlog::TransactionId;
 use super::schema::TableName;
 
 /// A place in the changes of a server, between two transactions: all before it are done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Position {
     /// Which server it is a place of: MySQL's `server_uuid`; MariaDB has none, so that it is its `server_id`.
     pub server: String,

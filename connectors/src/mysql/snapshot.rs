@@ -11,7 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::util::display::array_value_to_string;
+use boathouse_catalog::types::ColumnType;
 use futures::StreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
@@ -37,6 +39,8 @@ pub struct ChunkRequest {
     pub table: Arc<SourceTable>,
     /// The key of the last row read so far, as literals of the source's language.
     pub after: Option<Vec<String>>,
+    /// The rows with these keys alone, each given as literals.
+    pub keys: Option<Vec<Vec<String>>>,
     /// Rows at most; 0 for all.
     pub rows: usize,
     /// What has been read of the binlog: the chunk has all of it.
@@ -63,6 +67,81 @@ pub struct ExactPlace {
     /// The transactions that it shows, where the place alone does not tell: whoever has read up to the place
     /// and has others has to read the table again.
     pub gtids: Gtids,
+}
+
+/// All tables as they were at one place.
+pub struct WholeSnapshot {
+    server: MySqlServer,
+    session: Session,
+    pub at: ExactPlace,
+}
+
+impl WholeSnapshot {
+    /// Reads a table, batch by batch, for as long as `each` wants more.
+    pub async fn read(
+        &mut self,
+        table: &Arc<SourceTable>,
+        policies: ValuePolicies,
+        mut each: impl FnMut(RecordBatch) -> bool,
+    ) -> Result<(), ConnectorError> {
+        let request = ChunkRequest {
+            table: Arc::clone(table),
+            after: None,
+            keys: None,
+            rows: 0,
+            seen: Position::default(),
+            policies,
+        };
+        let sql = select(&request, false);
+        let server = self.server.clone();
+        let failed = |error| server.failed("read a table of", error);
+        let mut filling = Batches::new(&request)?;
+        let mut stream = self
+            .session
+            .connection
+            .exec_stream::<Row, _, _>(sql, ())
+            .await
+            .map_err(failed)?;
+        while let Some(row) = stream.next().await {
+            filling.take(row.map_err(failed)?, false)?;
+            if filling.rows == BATCH_ROWS && !each(filling.cut()?) {
+                return Ok(());
+            }
+        }
+        if filling.rows > 0 {
+            each(filling.cut()?);
+        }
+        Ok(())
+    }
+
+    pub async fn close(self) {
+        let _ = self.session.connection.disconnect().await;
+    }
+}
+
+/// The key of a row as literals of the source's language. `None` when a value has none.
+pub fn key_literals(table: &SourceTable, key: &[ArrayRef], row: usize) -> Option<Vec<String>> {
+    let columns = table.key.iter().map(|name| table.column(name));
+    let literals = columns.zip(key).map(|(column, values)| {
+        let text = array_value_to_string(values, row).ok()?;
+        Some(match column?.source_type.column_type() {
+            ColumnType::SmallInt
+            | ColumnType::Integer
+            | ColumnType::BigInt
+            | ColumnType::Numeric { .. } => text,
+            ColumnType::Boolean => u8::from(text == "true").to_string(),
+            ColumnType::Bytea => format!("x'{}'", hex(values.as_binary_opt::<i32>()?.value(row))),
+            ColumnType::Date => format!("'{text}'"),
+            ColumnType::Timestamp | ColumnType::TimestampTz => {
+                format!("'{}'", text.trim_end_matches('Z').replace('T', " "))
+            }
+            ColumnType::Text | ColumnType::Uuid => {
+                format!("_utf8mb4 x'{}'", hex(text.as_bytes()))
+            }
+            _ => return None,
+        })
+    });
+    literals.collect()
 }
 
 /// Whether chunks can be told apart by this type's order.
@@ -113,7 +192,7 @@ impl MySqlServer {
                 None
             }
         };
-        let limited = request.rows > 0 && request.table.has_chunks();
+        let limited = request.rows > 0 && request.keys.is_none() && request.table.has_chunks();
         let sql = select(&request, limited);
         let (batches, rows, bytes, next) =
             read_rows(self, &mut session.connection, &request, &sql).await?;
@@ -156,6 +235,17 @@ impl MySqlServer {
             let _ = session.connection.disconnect().await;
         });
         Ok(place)
+    }
+
+    /// Opens a snapshot of all tables at one place, not before `seen`.
+    pub async fn open_snapshot(&self, seen: &Position) -> Result<WholeSnapshot, ConnectorError> {
+        let mut session = self.snapshot_session().await?;
+        let at = self.exact_snapshot(&mut session, seen).await?;
+        Ok(WholeSnapshot {
+            server: self.clone(),
+            session,
+            at,
+        })
     }
 
     /// A session whose texts come as they are stored, and whose times are of UTC.
@@ -355,6 +445,17 @@ fn select(request: &ChunkRequest, limited: bool) -> String {
         sql.push_str(&format!(
             " WHERE {first_key} >= {first} AND ({})",
             alternatives.join(" OR ")
+        ));
+    }
+    if let Some(asked) = &request.keys {
+        let asked: Vec<String> = asked
+            .iter()
+            .map(|key| format!("({})", key.join(", ")))
+            .collect();
+        sql.push_str(&format!(
+            " WHERE ({}) IN ({})",
+            keys.join(", "),
+            asked.join(", ")
         ));
     }
     if limited {

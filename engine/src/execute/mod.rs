@@ -204,6 +204,13 @@ pub(crate) async fn prepare(
             },
             PreparedPlan::None,
         ),
+        Statement::VerifyPipeline(_) => (
+            Description {
+                parameters: Vec::new(),
+                fields: Some(pipeline::verify_fields()),
+            },
+            PreparedPlan::None,
+        ),
         Statement::ReplayQuarantine(_) => (
             Description {
                 parameters: Vec::new(),
@@ -374,6 +381,7 @@ fn needs_work(statement: &Statement) -> bool {
             | Statement::Set(_)
             | Statement::Show(_)
             | Statement::RunPipeline(_)
+            | Statement::VerifyPipeline(_)
             | Statement::Optimize(_)
             | Statement::Vacuum(_)
             | Statement::ReplayQuarantine(_)
@@ -434,6 +442,7 @@ async fn dispatch(
         S::AlterPipeline(alter) => pipeline::alter(session, alter),
         S::DropPipeline(drop) => pipeline::drop(session, drop),
         S::RunPipeline(run) => pipeline::run(session, run).await,
+        S::VerifyPipeline(verify) => pipeline::verify(session, verify).await,
         S::TestPipeline(test) => pipeline::test(session, test).await,
         S::ShowCreate(show) => show_create::execute(session, show),
         S::ReplayQuarantine(replay) => pipeline::replay(session, replay).await,

@@ -11,14 +11,14 @@ use boathouse_catalog::types::ColumnType;
 use boathouse_sql::Statement;
 use boathouse_sql::statement::{
     AlterPipeline, AlterPipelineAction, CreatePipeline, DropPipeline, PipelineSource,
-    ReplayQuarantine, RunPipeline, TestPipeline,
+    ReplayQuarantine, RunPipeline, TestPipeline, VerifyPipeline,
 };
 
 use super::done;
 use super::resolve::undefined;
 use super::rows::{self, Column};
 use crate::error::{SqlError, SqlState};
-use crate::ingest::{self, RunSummary, Trigger};
+use crate::ingest::{self, RunSummary, Trigger, Verdict};
 use crate::outcome::{Outcome, RowsTag};
 use crate::session::Session;
 
@@ -49,7 +49,9 @@ pub(super) async fn create(
             .state
             .require_owner(&snapshot, existing.owner, "pipeline", &create.name)?;
     }
-    if let PipelineSource::Files { connection, .. } = &create.source {
+    if let PipelineSource::Files { connection, .. } | PipelineSource::MySql { connection, .. } =
+        &create.source
+    {
         let connection = session.state.connection(&snapshot, connection)?;
         session.state.require(
             &snapshot,
@@ -251,6 +253,35 @@ pub(super) async fn run(session: &mut Session, run: &RunPipeline) -> Result<Outc
     };
     let result = ingest::run_pipeline(&session.engine, &pipeline, trigger).await?;
     summary(&result, "RUN PIPELINE")
+}
+
+pub(super) fn verify_fields() -> SchemaRef {
+    rows::fields(&[
+        ("source", ColumnType::Text),
+        ("target", ColumnType::Text),
+        ("status", ColumnType::Text),
+        ("key", ColumnType::Text),
+        ("detail", ColumnType::Text),
+    ])
+}
+
+pub(super) async fn verify(
+    session: &mut Session,
+    verify: &VerifyPipeline,
+) -> Result<Outcome, SqlError> {
+    leave_block(session, "VERIFY PIPELINE").await?;
+    let pipeline = runnable(session, &verify.name)?;
+    let found = ingest::verify_pipeline(&session.engine, &pipeline, verify.heal).await?;
+    let column =
+        |value: fn(&Verdict) -> Option<String>| Column::Text(found.iter().map(value).collect());
+    let columns = vec![
+        column(|one| Some(one.source.clone())),
+        column(|one| Some(one.target.clone())),
+        column(|one| Some(one.status.to_owned())),
+        column(|one| one.key.clone()),
+        column(|one| one.detail.clone()),
+    ];
+    rows::outcome(verify_fields(), columns, RowsTag::Verb("VERIFY PIPELINE"))
 }
 
 pub(super) async fn test_fields(

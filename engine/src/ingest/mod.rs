@@ -39,7 +39,7 @@ mod whole;
 
 use boathouse_catalog::state::{RunCounters, RunId, RunState};
 
-pub use capture::{CaptureBoard, CaptureStatus, TableStatus};
+pub use capture::{CaptureBoard, CaptureStatus, TableStatus, Verdict, verify_pipeline};
 pub use plan::{PlannedPipeline, check_options, plan_pipeline};
 pub use preview::{test_fields, test_pipeline};
 pub use quarantine::{QuarantinedRow, quarantined_rows};
@@ -61,6 +61,8 @@ pub enum Trigger {
     After,
     /// `REPLAY QUARANTINE`.
     Replay,
+    /// `VERIFY PIPELINE`.
+    Verify,
 }
 
 impl Trigger {
@@ -73,6 +75,7 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::After => "after",
             Self::Replay => "replay",
+            Self::Verify => "verify",
         }
     }
 }

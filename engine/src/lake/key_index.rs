@@ -208,9 +208,12 @@ impl KeyIndex {
     }
 
     fn bytes_for(&self, rows: u64) -> usize {
-        let key = if self.codec.is_exact() { 8 } else { 16 };
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        rows.saturating_mul(key + size_of::<u32>()) / 16 * 17
+        if self.codec.is_exact() {
+            return WholePlaces::bytes_for(rows);
+        }
+        let entry = size_of::<u128>() + size_of::<u32>();
+        rows.saturating_mul(entry) / 32 * 33
     }
 }
 

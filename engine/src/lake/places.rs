@@ -115,6 +115,15 @@ impl WholePlaces {
         }
     }
 
+    /// Bytes that a map of so many keys will hold, about.
+    pub fn bytes_for(keys: usize) -> usize {
+        let key = match keys < SPLIT_KEYS_MIN {
+            true => size_of::<u64>(),
+            false => size_of::<Short>(),
+        };
+        keys.saturating_mul(key + size_of::<u32>()) / 32 * 33
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match self {
@@ -254,10 +263,10 @@ impl<K: PlaceKey> Places<K> {
 }
 
 impl<K: PlaceKey> Bucket<K> {
-    /// Room for one more, growing by an eighth.
+    /// Room for one more, growing little: all buckets grow alike, so that slack is slack of the whole map.
     fn reserve(&mut self) {
         if self.keys.len() == self.keys.capacity() {
-            let more = self.keys.len() / 8 + 4;
+            let more = self.keys.len() / 32 + 4;
             self.keys.reserve_exact(more);
             self.places.reserve_exact(more);
         }

@@ -40,6 +40,22 @@ impl LakeTable {
         Ok(Arc::new(snapshot.with_uncommitted(&uncommitted)?))
     }
 
+    /// Reads some columns of a version, batch by batch.
+    pub async fn each_batch(
+        self: &Arc<Self>,
+        snapshot: &Arc<TableSnapshot>,
+        columns: &[String],
+        state: &SessionState,
+        each: impl FnMut(RecordBatch) -> Result<(), LakeError>,
+    ) -> Result<(), LakeError> {
+        if snapshot.files().is_empty() {
+            return Ok(());
+        }
+        let provider = self.provider(snapshot);
+        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        self.read(&provider, &names, state, each).await
+    }
+
     /// Where the rows are whose values of some columns are `wanted`, which is asked batch by batch and gives
     /// `None` when it cannot tell.
     pub async fn rows_where(

@@ -56,6 +56,7 @@ pub mod transaction;
 pub mod truncate;
 pub mod update;
 pub mod vacuum;
+mod verify_pipeline;
 
 pub use crate::schedule::Schedule;
 pub use alter_connection::{AlterConnection, AlterConnectionAction};
@@ -122,6 +123,7 @@ pub use transaction::{
 pub use truncate::Truncate;
 pub use update::Update;
 pub use vacuum::Vacuum;
+pub use verify_pipeline::VerifyPipeline;
 
 use std::fmt;
 
@@ -174,6 +176,7 @@ pub enum Statement {
     AlterPipeline(AlterPipeline),
     DropPipeline(DropPipeline),
     RunPipeline(RunPipeline),
+    VerifyPipeline(VerifyPipeline),
     TestPipeline(TestPipeline),
     ShowCreate(ShowCreate),
     ReplayQuarantine(ReplayQuarantine),
@@ -309,6 +312,7 @@ impl Statement {
             Self::AlterPipeline(_) => "ALTER PIPELINE",
             Self::DropPipeline(_) => "DROP PIPELINE",
             Self::RunPipeline(_) => "RUN PIPELINE",
+            Self::VerifyPipeline(_) => "VERIFY PIPELINE",
             Self::TestPipeline(_) => "TEST PIPELINE",
             Self::ShowCreate(_) => "SHOW",
             Self::ReplayQuarantine(_) => "REPLAY QUARANTINE",
@@ -378,6 +382,10 @@ impl Statement {
             "run" => {
                 input.expect_keyword("PIPELINE")?;
                 Self::RunPipeline(RunPipeline::parse(input)?)
+            }
+            "verify" => {
+                input.expect_keyword("PIPELINE")?;
+                Self::VerifyPipeline(VerifyPipeline::parse(input)?)
             }
             "test" => {
                 input.expect_keyword("PIPELINE")?;
@@ -645,6 +653,7 @@ impl fmt::Display for Statement {
             Self::AlterPipeline(statement) => statement.fmt(formatter),
             Self::DropPipeline(statement) => statement.fmt(formatter),
             Self::RunPipeline(statement) => statement.fmt(formatter),
+            Self::VerifyPipeline(statement) => statement.fmt(formatter),
             Self::TestPipeline(statement) => statement.fmt(formatter),
             Self::ShowCreate(statement) => statement.fmt(formatter),
             Self::ReplayQuarantine(statement) => statement.fmt(formatter),

@@ -45,7 +45,7 @@ impl Keys {
         })
     }
 
-    fn numbers(&self, columns: &[ArrayRef]) -> Result<Vec<u128>, SqlError> {
+    pub fn numbers(&self, columns: &[ArrayRef]) -> Result<Vec<u128>, SqlError> {
         let (numbers, _) = self
             .codec
             .numbers(columns)
@@ -56,7 +56,7 @@ impl Keys {
         })
     }
 
-    fn of_rows(&self, rows: &RecordBatch) -> Result<Vec<u128>, SqlError> {
+    pub fn of_rows(&self, rows: &RecordBatch) -> Result<Vec<u128>, SqlError> {
         let columns: Option<Vec<ArrayRef>> = self
             .names
             .iter()
@@ -82,7 +82,7 @@ impl Keys {
     }
 
     /// Leaves out the rows whose keys were touched.
-    fn untouched(
+    pub fn untouched(
         &self,
         touched: &HashSet<u128>,
         batch: RecordBatch,

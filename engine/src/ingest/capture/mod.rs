@@ -25,7 +25,9 @@ mod schema;
 mod sql;
 mod state;
 mod target;
+mod verify;
 
 pub use board::{CaptureBoard, CaptureStatus, TableStatus};
 pub(super) use plan::{check, parse_options};
 pub(super) use pump::run_capture;
+pub use verify::{Verdict, verify_pipeline};

@@ -40,6 +40,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a run that goes on by itself may take to give way.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long it takes at most until such a run can be asked to.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+
 /// How often the source is asked where it stands.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
@@ -106,7 +109,7 @@ pub(in crate::ingest) async fn run_capture(
 }
 
 /// Begins a run. One that somebody waits for takes the place of one that goes on by itself in this process.
-async fn begin(
+pub(super) async fn begin(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
     trigger: Trigger,
@@ -118,8 +121,12 @@ async fn begin(
             Ok(open) => return Ok((open, engine.captures.run(pipeline))),
             Err(error) => error,
         };
-        let here = engine.captures.stop(pipeline.id);
-        let waits = trigger != Trigger::Continuous && here && begun.elapsed() < TAKE_OVER_WITHIN;
+        // One that has just begun is not put up yet.
+        let patience = match engine.captures.stop(pipeline.id) {
+            true => TAKE_OVER_WITHIN,
+            false => NOTICED_WITHIN,
+        };
+        let waits = trigger != Trigger::Continuous && begun.elapsed() < patience;
         if error.state != SqlState::LOCK_NOT_AVAILABLE || !waits {
             return Err(error);
         }
@@ -181,10 +188,10 @@ pub(super) struct Pump {
     pub committer: Committer,
     pub stream: ChangeStream,
     pub tables: BTreeMap<TableName, Captured>,
-    keys: HashMap<TableName, Keys>,
+    pub keys: HashMap<TableName, Keys>,
     /// The newest sequence that every table has, and the position it reached.
-    sequence: i64,
-    committed: Position,
+    pub sequence: i64,
+    pub committed: Position,
     redo: Option<Redo>,
     committing: Option<JoinHandle<Result<Batched, SqlError>>>,
     /// A chunk that is being read, and of which table.
@@ -210,7 +217,7 @@ pub(super) struct Pump {
 
 impl Pump {
     /// Finds out how far the tables are, and asks the source for what comes next.
-    async fn start(
+    pub async fn start(
         plan: CapturePlan,
         committer: Committer,
         open: &mut OpenRun,
@@ -445,6 +452,7 @@ impl Pump {
                 touched_is_whole: fresh && empty,
                 hints: None,
                 changes: 0,
+                is_healing: false,
                 staged: Vec::new(),
                 staged_rows: 0,
                 staged_after: None,
@@ -536,7 +544,7 @@ impl Pump {
     }
 
     /// Reads and commits until the end.
-    async fn work(
+    pub async fn work(
         &mut self,
         open: &mut OpenRun,
         pipeline: &PipelineDefinition,
@@ -742,7 +750,7 @@ impl Pump {
             let Some(captured) = self.tables.get_mut(&name) else {
                 continue;
             };
-            if !captured.state.snapshot.is_done()
+            if (captured.is_healing || !captured.state.snapshot.is_done())
                 && let Some(keys) = self.keys.get(&name)
             {
                 keys.touch(&mut captured.touched, &changes)?;
@@ -893,6 +901,7 @@ impl Pump {
         let request = ChunkRequest {
             table: Arc::clone(&captured.source),
             after,
+            keys: None,
             rows: chunk_rows(&captured.source, options.chunk_rows),
             seen,
             policies: options.policies,
@@ -1016,6 +1025,7 @@ impl Pump {
         let request = ChunkRequest {
             table: Arc::clone(&captured.source),
             after: None,
+            keys: None,
             rows: 0,
             seen: self.stream.position().clone(),
             policies: self.plan.options.policies,
@@ -1070,7 +1080,7 @@ impl Pump {
 
     /// Reads on to a place and commits what was met. Tells whether that could be done: a schema change on the
     /// way stops it.
-    async fn read_up_to(&mut self, place: (u64, u64)) -> Result<bool, SqlError> {
+    pub async fn read_up_to(&mut self, place: (u64, u64)) -> Result<bool, SqlError> {
         while self.stream.position().place() < place || self.stream.is_within_transaction() {
             let step = self.stream.next().await?;
             let schema = matches!(step, Step::Schema(_));
@@ -1109,7 +1119,7 @@ impl Pump {
     }
 
     /// Leaves nothing running. A commit that has begun is let end.
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         if let Some(reading) = self.reading.take() {
             reading.abort();
         }

@@ -214,7 +214,7 @@ async fn move_table(pump: &mut Pump, from: &TableName, to: &TableName) -> Result
 }
 
 /// Has a table read anew; until that is done it stays as it is, and is kept up with the changes.
-async fn reload(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
+pub(super) async fn reload(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     pump.discard_chunk(name);
     if let Some(captured) = pump.tables.get_mut(name) {
         captured.forget_reading();

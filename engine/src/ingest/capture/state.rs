@@ -89,6 +89,8 @@ pub(super) struct Captured {
     /// What statements said of its columns since they were last brought into line, statement by statement.
     pub hints: Option<Vec<Vec<ColumnChange>>>,
     pub changes: u64,
+    /// Some of its rows are being read anew: keys that change are noted.
+    pub is_healing: bool,
     /// While the table is read anew: what has been written and is of no commit yet, and how far that goes.
     pub staged: Vec<WrittenFile>,
     pub staged_rows: u64,

@@ -1,0 +1,110 @@
+//! `VERIFY PIPELINE` finds what somebody has done to the lake, and mends it.
+
+use boathouse_tests::mysql::Flavor;
+use boathouse_tests::{Failure, rows};
+use rand::rngs::StdRng;
+use rand::seq::index::sample;
+use rand::{Rng, SeedableRng};
+use tokio_postgres::Client;
+
+use crate::{Fixture, Schedule, seed};
+
+/// Rows of each table.
+const ROWS: usize = 3000;
+
+const TABLES: &str = "\
+CREATE TABLE numbered (id INT PRIMARY KEY, amount DECIMAL(12,2), name VARCHAR(40), at DATETIME(3), raw VARBINARY(20));
+CREATE TABLE named (area VARCHAR(8) CHARACTER SET latin1, name VARCHAR(40), v BIGINT UNSIGNED, PRIMARY KEY (area, name));
+CREATE TABLE keyless (a INT, b TEXT);";
+
+const FILL: &str = "\
+INSERT INTO numbered SELECT n, n * 1.25, CONCAT('name ', n), '2024-05-06 07:08:09.123', UNHEX(LPAD(HEX(n), 8, '0')) FROM seq;
+INSERT INTO named SELECT IF(n % 2, 'süd', 'nord'), CONCAT('o''name ', n), 18446744073709551615 - n FROM seq;
+INSERT INTO keyless SELECT n, CONCAT('text ', n) FROM seq;";
+
+/// One hundred corruptions, each of a row of its own.
+pub async fn what_is_broken_is_found_and_healed(flavor: Flavor) -> Result<(), Failure> {
+    let seed = seed()?;
+    let mut draw = StdRng::seed_from_u64(seed);
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE tmp_digits (d INT); INSERT INTO tmp_digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)")
+        .await?;
+    let seq = format!(
+        "(SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n FROM tmp_digits a, tmp_digits b, \
+         tmp_digits c, tmp_digits e WHERE a.d + 10 * b.d + 100 * c.d + 1000 * e.d < {ROWS}) seq"
+    );
+    session.execute(TABLES).await?;
+    session
+        .execute(&FILL.replace("seq;", &format!("{seq};")))
+        .await?;
+    fixture
+        .create_pipeline(Schedule::Continuous, "chunk_rows = 700")
+        .await?;
+    let lake = fixture.follow("the snapshot").await?;
+    assert_eq!(broken(&lake, "VERIFY PIPELINE p").await?, 0, "seed {seed}");
+
+    let chosen: Vec<usize> = sample(&mut draw, ROWS, 80)
+        .into_iter()
+        .map(|at| at + 1)
+        .collect();
+    for (number, id) in chosen.iter().enumerate() {
+        let named = format!(
+            "name = 'o''name {id}' AND area = '{}'",
+            if id % 2 == 1 { "süd" } else { "nord" }
+        );
+        let statement = match number % 8 {
+            0 => format!("DELETE FROM bronze.numbered WHERE id = {id}"),
+            1 => format!("UPDATE bronze.numbered SET amount = amount + 0.01 WHERE id = {id}"),
+            2 => format!("UPDATE bronze.numbered SET name = NULL, raw = '\\x00' WHERE id = {id}"),
+            3 => format!(
+                "UPDATE bronze.numbered SET at = at + interval '1 millisecond' WHERE id = {id}"
+            ),
+            4 => format!("DELETE FROM bronze.named WHERE {named}"),
+            5 => format!("UPDATE bronze.named SET v = v - 1 WHERE {named}"),
+            6 => format!("DELETE FROM bronze.keyless WHERE a = {id}"),
+            _ => format!("UPDATE bronze.numbered SET name = name || ' ' WHERE id = {id}"),
+        };
+        rows(&lake, &statement).await?;
+    }
+    for number in 0..20 {
+        let statement = match number % 2 {
+            0 => format!(
+                "INSERT INTO bronze.numbered (id, name) VALUES ({}, 'extra')",
+                100_000 + number
+            ),
+            _ => format!("INSERT INTO bronze.named VALUES ('west', 'extra {number}', {number})"),
+        };
+        rows(&lake, &statement).await?;
+    }
+    // The source goes on meanwhile.
+    for _ in 0..20 {
+        let id = draw.random_range(1..=ROWS);
+        session
+            .execute(&format!(
+                "UPDATE numbered SET amount = amount + 1 WHERE id = {id}"
+            ))
+            .await?;
+    }
+    // What the source has changed itself is whole again by now.
+    let found = broken(&lake, "VERIFY PIPELINE p").await?;
+    assert!(
+        (80..=100).contains(&found),
+        "seed {seed}: {found} of 100 were found"
+    );
+    let healed = broken(&lake, "VERIFY PIPELINE p HEAL").await?;
+    assert_eq!(healed, found, "seed {seed}");
+    assert_eq!(broken(&lake, "VERIFY PIPELINE p").await?, 0, "seed {seed}");
+    fixture.follow(&format!("seed {seed}: healed")).await?;
+    Ok(())
+}
+
+/// How many rows a statement says are not as at the source.
+async fn broken(lake: &Client, statement: &str) -> Result<usize, Failure> {
+    let verdicts = rows(lake, statement).await?;
+    Ok(verdicts
+        .iter()
+        .filter(|verdict| !verdict.contains("|equal|"))
+        .count())
+}
