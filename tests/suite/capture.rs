@@ -51,6 +51,7 @@ macro_rules! for_both {
 for_both! {
     every_type_by_snapshot_and_by_binlog: crate::types::every_type_by_snapshot_and_by_binlog,
     changes_follow: crate::changes::changes_follow,
+    a_transaction_larger_than_memory: crate::changes::a_transaction_larger_than_memory,
     schemas_follow: crate::schemas::schemas_follow,
     a_random_workload_survives_kills: crate::kills::a_random_workload_survives_kills,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,

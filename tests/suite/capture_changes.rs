@@ -201,3 +201,56 @@ pub async fn changes_follow(flavor: Flavor) -> Result<(), Failure> {
     assert_eq!(left_out, "0", "a table that EXCEPT names is in the lake");
     fixture.finish().await
 }
+
+/// What is held may not be more than some kilobytes, and one transaction is a hundred times that.
+pub async fn a_transaction_larger_than_memory(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute(
+            "CREATE TABLE tmp_digits (d INT); \
+             INSERT INTO tmp_digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9); \
+             CREATE TABLE large (id INT PRIMARY KEY, name VARCHAR(60), v DECIMAL(10,2)); \
+             CREATE TABLE large_text (name VARCHAR(40), part INT, v TEXT, PRIMARY KEY (name, part)); \
+             CREATE TABLE large_bag (a INT, b VARCHAR(60)); \
+             CREATE TABLE little (id INT PRIMARY KEY)",
+        )
+        .await?;
+    fixture
+        .create_pipeline(Schedule::OnDemand, "batch_bytes = 50000")
+        .await?;
+    fixture.follow("the snapshot").await?;
+    let numbers = "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n FROM tmp_digits a, tmp_digits b, \
+                   tmp_digits c, tmp_digits e) seq";
+    session
+        .execute(&format!(
+            "START TRANSACTION; \
+             INSERT INTO large SELECT n, CONCAT('the name of number ', n), n / 4 FROM {numbers}; \
+             INSERT INTO large_bag SELECT n % 100, CONCAT('row ', n % 50) FROM {numbers}; \
+             INSERT INTO large_text SELECT CONCAT('name ', n % 500), n, REPEAT('x', n % 60) FROM {numbers}; \
+             INSERT INTO little VALUES (1); \
+             UPDATE large SET v = v + 1; \
+             UPDATE large SET id = id + 100000 WHERE id % 7 = 0; \
+             UPDATE large SET id = id - 50000 WHERE id >= 100000 AND id % 5 = 0; \
+             UPDATE large_text SET name = UPPER(name) WHERE part % 3 = 0; \
+             DELETE FROM large WHERE id % 11 = 0; \
+             DELETE FROM large_bag WHERE a < 10 LIMIT 777; \
+             UPDATE large_bag SET b = 'changed' WHERE a BETWEEN 20 AND 29; \
+             INSERT INTO large SELECT n, 'again', 0 FROM {numbers} WHERE n % 7 = 0 AND n % 11 = 0; \
+             COMMIT"
+        ))
+        .await?;
+    let lake = fixture.follow("a large transaction").await?;
+    // One commit of each table, whatever its size.
+    let commits = value(
+        &lake,
+        "SELECT count(*) FROM system.table_history WHERE table_name = 'large' AND operation = 'STREAMING UPDATE'",
+    )
+    .await?;
+    assert_eq!(commits, "1");
+    session
+        .execute("START TRANSACTION; DELETE FROM large WHERE id % 2 = 0; DELETE FROM large_bag WHERE a % 2 = 0; UPDATE large_text SET v = 'y'; COMMIT")
+        .await?;
+    fixture.follow("a second").await?;
+    Ok(())
+}

@@ -10,6 +10,7 @@
 //! What the table holds is found in one version. A commit that finds rows added since, or rows gone, begins
 //! anew; the files already written are used again unless they hold values of old rows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ use super::provider::{FILE_COLUMN, ROW_COLUMN};
 use super::snapshot::DataFile;
 use super::{
     Asked, CommitRequest, Committed, DeltaProvider, LakeError, LakeTable, MetadataChange,
-    TableSnapshot, TransactionMark, Uncommitted, WriterOptions, WrittenFile,
+    RowsByFile, SpilledChanges, TableSnapshot, TransactionMark, Uncommitted, WriterOptions,
+    WrittenFile,
 };
 use crate::query::failure::from_datafusion;
 
@@ -65,6 +67,8 @@ pub struct ApplyRequest {
     /// The columns of the primary key.
     pub key: Vec<String>,
     pub changes: Vec<ChangeBatch>,
+    /// More changes, kept on disk: of no two parts have changes a key in common, nor with `changes`.
+    pub spilled: Vec<SpilledChanges>,
     pub operation: String,
     pub transaction: Option<TransactionMark>,
     /// New columns that the changes have values for, or other changes of the table.
@@ -120,6 +124,31 @@ struct Bases {
     places: HashMap<u128, Place>,
 }
 
+impl ApplyRequest {
+    pub(super) fn parts(&self) -> usize {
+        self.spilled.len() + usize::from(!self.changes.is_empty() || self.spilled.is_empty())
+    }
+
+    pub(super) fn part(&self, part: usize) -> Result<Cow<'_, [ChangeBatch]>, LakeError> {
+        match self.spilled.get(part) {
+            Some(spilled) => spilled.read().map(Cow::Owned),
+            None => Ok(Cow::Borrowed(&self.changes)),
+        }
+    }
+}
+
+/// Adds rows of files to others.
+pub(super) fn merge(rows: &mut RowsByFile, more: RowsByFile) {
+    for (path, more) in more {
+        match rows.get_mut(&path) {
+            Some(rows) => *Arc::make_mut(rows) |= &*more,
+            None => {
+                rows.insert(path, more);
+            }
+        }
+    }
+}
+
 impl LakeTable {
     /// Applies changes, exactly once if the request has a mark. `state` runs the reading.
     pub async fn apply(
@@ -137,32 +166,38 @@ impl LakeTable {
             };
             let table = table.unwrap_or_else(|| Arc::clone(&snapshot));
             let codec = codec_of(&request.key, &table)?;
-            let folded = fold(&request, &codec, table.schema())?;
-            let found = self
-                .find(&request.key, &codec, &folded, (&snapshot, &table), state)
-                .await?;
-            let needs_old = folded.needs_old();
+            let mut deletes = RowsByFile::new();
+            let mut adds = Vec::new();
+            let mut needs_old = false;
             let mut incomplete = 0;
-            let adds = match written.take() {
-                Some(adds) => adds,
-                None => {
-                    let bases = match needs_old {
+            let known = written.take();
+            for part in 0..request.parts() {
+                let changes = request.part(part)?;
+                let folded = fold(&request.key, &changes, &codec, table.schema())?;
+                let found = self
+                    .find(&request.key, &codec, &folded, (&snapshot, &table), state)
+                    .await?;
+                if known.is_none() {
+                    let bases = match folded.needs_old() {
                         true => {
+                            needs_old = true;
                             self.bases(&request.key, &codec, &found, &table, state)
                                 .await?
                         }
                         false => Bases::default(),
                     };
-                    incomplete = folded.incomplete(&bases);
-                    self.write_states(&request, &folded, &bases, &table).await?
+                    incomplete += folded.incomplete(&bases);
+                    adds.extend(self.write_states(&changes, &folded, &bases, &table).await?);
                 }
-            };
+                merge(&mut deletes, found.by_file);
+            }
+            let adds = known.unwrap_or(adds);
             let rows_written = adds.iter().map(|file| file.rows).sum();
-            let rows_deleted = found.by_file.values().map(|rows| rows.len()).sum();
+            let rows_deleted = deletes.values().map(|rows| rows.len()).sum();
             let outcome = self
                 .commit_changes(
                     &request,
-                    found.by_file,
+                    deletes,
                     adds.clone(),
                     Some(Arc::clone(&snapshot)),
                     state,
@@ -312,7 +347,7 @@ impl LakeTable {
     /// Writes the rows that the keys have now.
     async fn write_states(
         &self,
-        request: &ApplyRequest,
+        changes: &[ChangeBatch],
         folded: &Folded,
         bases: &Bases,
         table: &TableSnapshot,
@@ -329,7 +364,7 @@ impl LakeTable {
                 State::Parts { parts, base } => Some((parts.as_slice(), *base)),
             })
             .collect();
-        let sources = Sources::new(request, bases, schema)?;
+        let sources = Sources::new(changes, bases, schema)?;
         for rows in rows.chunks(WRITE_ROWS) {
             writer.write(&sources.rows(rows, bases)?).await?;
         }
@@ -439,13 +474,18 @@ fn encoding(error: arrow::error::ArrowError) -> LakeError {
 }
 
 /// The last state of each key.
-fn fold(request: &ApplyRequest, codec: &KeyCodec, schema: &SchemaRef) -> Result<Folded, LakeError> {
+fn fold(
+    key: &[String],
+    changes: &[ChangeBatch],
+    codec: &KeyCodec,
+    schema: &SchemaRef,
+) -> Result<Folded, LakeError> {
     let mut states: HashMap<u128, State> = HashMap::new();
     let mut order = Vec::new();
     // Where the columns of each key met first are: (array, row), arrays by key column.
-    let mut key_arrays: Vec<Vec<ArrayRef>> = vec![Vec::new(); request.key.len()];
+    let mut key_arrays: Vec<Vec<ArrayRef>> = vec![Vec::new(); key.len()];
     let mut key_places = Vec::new();
-    for (batch, part) in request.changes.iter().enumerate() {
+    for (batch, part) in changes.iter().enumerate() {
         if part.changes.len() != part.rows.num_rows() {
             return Err(LakeError::Encode {
                 reason: format!(
@@ -462,7 +502,7 @@ fn fold(request: &ApplyRequest, codec: &KeyCodec, schema: &SchemaRef) -> Result<
             });
         }
         let whole = part.rows.num_columns() == schema.fields().len();
-        let keys = columns_of(&part.rows, &request.key)?;
+        let keys = columns_of(&part.rows, key)?;
         let numbers = numbers_of(codec, &keys)?;
         let before = match &part.keys_before {
             Some(before) => {
@@ -531,7 +571,7 @@ fn fold(request: &ApplyRequest, codec: &KeyCodec, schema: &SchemaRef) -> Result<
             false => interleave(&arrays, &key_places).map_err(encoding),
         }
     });
-    let keys = match request.changes.is_empty() {
+    let keys = match changes.is_empty() {
         true => Vec::new(),
         false => keys.collect::<Result<_, _>>()?,
     };
@@ -554,7 +594,7 @@ struct Sources {
 }
 
 impl Sources {
-    fn new(request: &ApplyRequest, bases: &Bases, schema: &SchemaRef) -> Result<Self, LakeError> {
+    fn new(changes: &[ChangeBatch], bases: &Bases, schema: &SchemaRef) -> Result<Self, LakeError> {
         let mut sources = Self {
             schema: Arc::clone(schema),
             arrays: Vec::new(),
@@ -563,8 +603,8 @@ impl Sources {
         };
         for (column, field) in schema.fields().iter().enumerate() {
             let mut arrays: Vec<ArrayRef> = Vec::new();
-            let mut of_batch = Vec::with_capacity(request.changes.len());
-            for part in &request.changes {
+            let mut of_batch = Vec::with_capacity(changes.len());
+            for part in changes {
                 of_batch.push(match part.rows.column_by_name(field.name()) {
                     Some(values) if values.data_type() == field.data_type() => {
                         arrays.push(Arc::clone(values));

@@ -9,11 +9,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, SchemaRe
 use datafusion::execution::SessionState;
 use roaring::RoaringTreemap;
 
+use super::apply::merge;
 use super::key::{KeyCodec, KeyNumbers};
 use super::provider::{FILE_COLUMN, ROW_COLUMN};
 use super::{
-    Applied, ApplyRequest, Change, LakeError, LakeTable, TableSnapshot, Uncommitted, WriterOptions,
-    WrittenFile,
+    Applied, ApplyRequest, Change, ChangeBatch, LakeError, LakeTable, TableSnapshot, Uncommitted,
+    WriterOptions, WrittenFile,
 };
 
 /// Turns taken while other writers are in the way.
@@ -143,9 +144,17 @@ impl LakeTable {
         let mut attempt = 1;
         loop {
             let snapshot = self.snapshot(None).await?;
-            let net = Net::of(&request, snapshot.schema())?;
-            let (deletes, missing) = self.find_equal(&net, &snapshot, state).await?;
-            let adds = self.write_net(&request, &net, &snapshot).await?;
+            let mut deletes = RowsByFile::new();
+            let mut adds = Vec::new();
+            let mut missing = 0;
+            for part in 0..request.parts() {
+                let changes = request.part(part)?;
+                let net = Net::of(&changes, snapshot.schema())?;
+                let (found, lacking) = self.find_equal(&net, &snapshot, state).await?;
+                adds.extend(self.write_net(&changes, &net, &snapshot).await?);
+                missing += lacking;
+                merge(&mut deletes, found);
+            }
             let rows_written = adds.iter().map(|file| file.rows).sum();
             let rows_deleted = deletes.values().map(|rows| rows.len()).sum();
             let outcome = self
@@ -213,7 +222,7 @@ impl LakeTable {
 
     async fn write_net(
         &self,
-        request: &ApplyRequest,
+        changes: &[ChangeBatch],
         net: &Net,
         snapshot: &TableSnapshot,
     ) -> Result<Vec<WrittenFile>, LakeError> {
@@ -230,8 +239,7 @@ impl LakeTable {
         let mut writer = self.writer(Arc::clone(schema), layout, WriterOptions::default())?;
         for places in places.chunks(WRITE_ROWS) {
             let columns = schema.fields().iter().map(|field| {
-                let arrays: Vec<ArrayRef> = request
-                    .changes
+                let arrays: Vec<ArrayRef> = changes
                     .iter()
                     .map(|part| match part.rows.column_by_name(field.name()) {
                         Some(column) => Arc::clone(column),
@@ -267,9 +275,9 @@ struct NetRow {
 }
 
 impl Net {
-    fn of(request: &ApplyRequest, schema: &SchemaRef) -> Result<Self, LakeError> {
+    fn of(changes: &[ChangeBatch], schema: &SchemaRef) -> Result<Self, LakeError> {
         let mut names: Vec<String> = Vec::new();
-        if let Some(first) = request.changes.first() {
+        if let Some(first) = changes.first() {
             let fields = first.rows.schema();
             names.extend(fields.fields().iter().map(|field| field.name().clone()));
         }
@@ -291,7 +299,7 @@ impl Net {
             rows: HashMap::new(),
             order: Vec::new(),
         };
-        for (batch, part) in request.changes.iter().enumerate() {
+        for (batch, part) in changes.iter().enumerate() {
             let columns = net.columns.iter().map(|name| {
                 let column = part.rows.column_by_name(name).cloned();
                 column.ok_or_else(|| LakeError::Encode {

@@ -13,7 +13,7 @@ use super::super::run::application;
 use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::ingest::failpoint;
-use crate::lake::{ApplyRequest, Change, ChangeBatch, LakeTable, TransactionMark};
+use crate::lake::{ApplyRequest, Change, ChangeBatch, LakeTable, SpilledChanges, TransactionMark};
 use crate::query;
 
 /// What `system.table_history` calls such a commit.
@@ -36,6 +36,8 @@ pub(super) struct TableChanges {
     pub key: Vec<String>,
     pub mark: Option<i64>,
     pub changes: Vec<ChangedRows>,
+    /// Changes that are on disk. There are no others then.
+    pub spilled: Vec<SpilledChanges>,
 }
 
 /// What became of a batch.
@@ -138,11 +140,13 @@ impl Committer {
                 key,
                 mark,
                 changes,
+                spilled,
             } = table;
             let state = query::state_of(&self.engine.runtime);
             let request = ApplyRequest {
                 key,
                 changes: changes.into_iter().map(change_batch).collect(),
+                spilled,
                 operation: OPERATION.into(),
                 transaction: Some(self.mark(mark, sequence)),
                 metadata: None,
@@ -166,7 +170,7 @@ impl Committer {
     }
 }
 
-fn change_batch(rows: ChangedRows) -> ChangeBatch {
+pub(super) fn change_batch(rows: ChangedRows) -> ChangeBatch {
     ChangeBatch {
         rows: rows.rows,
         changes: rows

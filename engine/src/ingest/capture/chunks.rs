@@ -148,6 +148,7 @@ pub(super) async fn commit_chunk(
         let request = ApplyRequest {
             key: captured.source.key.clone(),
             changes,
+            spilled: Vec::new(),
             operation: OPERATION.into(),
             transaction: Some(committer.mark(captured.mark, sequence)),
             metadata: None,

@@ -13,8 +13,8 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
-    ChangeStream, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable, Step,
-    TableName, file_number,
+    ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable,
+    Step, TableName, file_number,
 };
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::super::run::{OpenRun, application};
 use super::super::{RunSummary, Trigger};
-use super::apply::{Batched, Committer, TableChanges};
+use super::apply::{Batched, Committer, TableChanges, change_batch};
 use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
@@ -30,6 +30,7 @@ use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
 use super::{schema, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
+use crate::lake::{ChangeSpill, LakeError};
 
 /// How often a position without changes of ours is put on record.
 const PIN_EVERY: Duration = Duration::from_secs(10);
@@ -194,6 +195,8 @@ pub(super) struct Pump {
     pub committed: Position,
     redo: Option<Redo>,
     committing: Option<JoinHandle<Result<Batched, SqlError>>>,
+    /// Changes of a large transaction, on disk.
+    spills: BTreeMap<TableName, ChangeSpill>,
     /// A chunk that is being read, and of which table.
     reading: Option<JoinHandle<Result<Chunk, ConnectorError>>>,
     reading_table: Option<TableName>,
@@ -284,6 +287,7 @@ impl Pump {
             committed: from,
             redo,
             committing: None,
+            spills: BTreeMap::new(),
             reading: None,
             reading_table: None,
             waiting: None,
@@ -609,7 +613,7 @@ impl Pump {
                 .sum();
             (between + there.1).saturating_sub(here.place().1)
         });
-        let caught_up = behind == Some(0) && self.stream.rows_held() == 0;
+        let caught_up = behind == Some(0) && !self.holds_changes();
         let seconds = match here.committed_at {
             _ if caught_up && self.committing.is_none() => Some(0.0),
             0 => None,
@@ -658,9 +662,11 @@ impl Pump {
         let late = self
             .held_since
             .is_some_and(|since| since.elapsed() >= options.target_lag);
-        let full = rows >= options.batch_rows || self.stream.bytes_held() >= options.batch_bytes;
+        let full = !self.spills.is_empty()
+            || rows >= options.batch_rows
+            || self.stream.bytes_held() >= options.batch_bytes;
         // A batch that is only due waits for the one before without keeping the reading from going on.
-        if full || (late && rows > 0 && self.committing.is_none()) {
+        if full || (late && self.holds_changes() && self.committing.is_none()) {
             self.flush().await?;
         }
         let reached = |place: &(u64, u64)| self.stream.position().place() >= *place;
@@ -689,7 +695,7 @@ impl Pump {
             self.source = Some(source);
         }
         schema::align(self).await?;
-        if self.pinned.elapsed() >= PIN_EVERY && self.stream.rows_held() == 0 {
+        if self.pinned.elapsed() >= PIN_EVERY && !self.holds_changes() {
             self.wait_committed().await?;
             self.pin().await?;
         }
@@ -704,7 +710,12 @@ impl Pump {
                 if let Some(captured) = self.tables.get_mut(&table) {
                     captured.changes += rows as u64;
                 }
-                Ok(())
+                // A batch would have ended before, had its transaction.
+                let bytes_max = self.plan.options.batch_bytes;
+                match self.stream.bytes_held() >= bytes_max + bytes_max / 2 {
+                    true => self.spill().await,
+                    false => Ok(()),
+                }
             }
             Step::Differs {
                 table,
@@ -728,11 +739,11 @@ impl Pump {
 
     /// Commits what is held, in the background; waits for the batch before.
     pub async fn flush(&mut self) -> Result<(), SqlError> {
-        if self.stream.rows_held() == 0 {
+        if !self.holds_changes() {
             return Ok(());
         }
         self.wait_committed().await?;
-        let tables = self.take()?;
+        let tables = self.take().await?;
         let position = self.stream.position().clone();
         let committer = self.committer.clone();
         let sequence = self.sequence;
@@ -743,37 +754,80 @@ impl Pump {
         Ok(())
     }
 
-    /// Takes the changes that are held, and notes the keys of tables that are still being read.
-    fn take(&mut self) -> Result<Vec<TableChanges>, SqlError> {
+    /// Takes the changes that are held, on disk or not.
+    async fn take(&mut self) -> Result<Vec<TableChanges>, SqlError> {
+        let held = self.take_held()?;
+        let mut changed: BTreeMap<TableName, Vec<ChangedRows>> = held.into_iter().collect();
+        let mut spilled = BTreeMap::new();
+        for (name, spill) in std::mem::take(&mut self.spills) {
+            let rest = changed.remove(&name).unwrap_or_default();
+            let spill = add_to(spill, rest).await?;
+            spilled.insert(name.clone(), spill.finish()?);
+            changed.insert(name, Vec::new());
+        }
         let mut tables = Vec::new();
-        for (name, changes) in self.stream.take()? {
-            let Some(captured) = self.tables.get_mut(&name) else {
+        for (name, changes) in changed {
+            if self.is_ahead(&name) {
+                continue;
+            }
+            let Some(captured) = self.tables.get(&name) else {
                 continue;
             };
-            if (captured.is_healing || !captured.state.snapshot.is_done())
-                && let Some(keys) = self.keys.get(&name)
-            {
-                keys.touch(&mut captured.touched, &changes)?;
-                if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
-                    captured.touched_is_whole = false;
-                }
-            }
-            if self
-                .redo
-                .as_ref()
-                .is_some_and(|redo| captured.mark.is_some_and(|mark| mark >= redo.sequence))
-            {
-                continue;
-            }
             tables.push(TableChanges {
-                name,
                 lake: Arc::clone(&captured.lake),
                 key: captured.source.key.clone(),
                 mark: captured.mark,
                 changes,
+                spilled: spilled.remove(&name).unwrap_or_default(),
+                name,
             });
         }
         Ok(tables)
+    }
+
+    /// Takes the changes that are in memory, and notes the keys of tables that are still being read.
+    fn take_held(&mut self) -> Result<Vec<(TableName, Vec<ChangedRows>)>, SqlError> {
+        let taken = self.stream.take()?;
+        for (name, changes) in &taken {
+            if let Some(captured) = self.tables.get_mut(name)
+                && (captured.is_healing || !captured.state.snapshot.is_done())
+                && let Some(keys) = self.keys.get(name)
+            {
+                keys.touch(&mut captured.touched, changes)?;
+                if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
+                    captured.touched_is_whole = false;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Moves what is held to disk: a transaction may be larger than memory.
+    async fn spill(&mut self) -> Result<(), SqlError> {
+        let scratch = self.plan.engine().config.scratch.clone();
+        for (name, changes) in self.take_held()? {
+            let spill = match self.spills.remove(&name) {
+                Some(spill) => spill,
+                None => {
+                    let Some(captured) = self.tables.get(&name) else {
+                        continue;
+                    };
+                    let columns = &captured.source.columns;
+                    let key = match captured.source.key.is_empty() {
+                        true => columns.iter().map(|column| column.name.clone()).collect(),
+                        false => captured.source.key.clone(),
+                    };
+                    ChangeSpill::new(&scratch, key, columns.len())?
+                }
+            };
+            self.spills.insert(name, add_to(spill, changes).await?);
+        }
+        Ok(())
+    }
+
+    /// Whether changes are held that are of no commit yet.
+    fn holds_changes(&self) -> bool {
+        self.stream.rows_held() > 0 || !self.spills.is_empty()
     }
 
     /// Waits until no commit is under way.
@@ -850,7 +904,7 @@ impl Pump {
         if !reached {
             return Ok(());
         }
-        let tables = self.take()?;
+        let tables = self.take().await?;
         let Some(redo) = self.redo.take() else {
             return Ok(());
         };
@@ -1137,6 +1191,23 @@ async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, SqlError> {
             .map_err(|error| SqlError::internal("a task of the capture stopped").caused_by(error)),
         None => std::future::pending().await,
     }
+}
+
+/// Adds changes to those on disk.
+async fn add_to(
+    mut spill: ChangeSpill,
+    changes: Vec<ChangedRows>,
+) -> Result<ChangeSpill, SqlError> {
+    let added = tokio::task::spawn_blocking(move || {
+        for part in changes {
+            spill.add(&change_batch(part))?;
+        }
+        Ok::<_, LakeError>(spill)
+    });
+    let added = added.await.map_err(|error| {
+        SqlError::internal("changes could not be kept on disk").caused_by(error)
+    })?;
+    Ok(added?)
 }
 
 fn table_status(captured: &Captured) -> TableStatus {

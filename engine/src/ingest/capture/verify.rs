@@ -679,6 +679,7 @@ async fn mend_keys(
     let request = ApplyRequest {
         key: source.key.clone(),
         changes,
+        spilled: Vec::new(),
         operation: OPERATION.into(),
         transaction: Some(committer.mark(mark, sequence)),
         metadata: None,
