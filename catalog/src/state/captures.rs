@@ -5,6 +5,7 @@
 
 use sqlx::{AnyConnection, Row};
 
+use super::{Lease, leases};
 use crate::definitions::ObjectId;
 use crate::error::CatalogError;
 use crate::store::database::Database;
@@ -75,16 +76,28 @@ impl Captures {
             .collect()
     }
 
-    /// Records states that are true now.
-    pub async fn put(&self, pipeline: ObjectId, captures: &[Capture]) -> Result<(), CatalogError> {
+    /// Records states that are true now. Fails when the lease was lost.
+    pub async fn put(
+        &self,
+        pipeline: ObjectId,
+        lease: &Lease,
+        captures: &[Capture],
+    ) -> Result<(), CatalogError> {
         let mut writing = self.database.write().await?;
+        leases::hold(&mut writing, lease).await?;
         put(&mut writing, pipeline, None, captures).await?;
         writing.commit().await
     }
 
-    /// Forgets a table.
-    pub async fn remove(&self, pipeline: ObjectId, source: &str) -> Result<(), CatalogError> {
+    /// Forgets a table. Fails when the lease was lost.
+    pub async fn remove(
+        &self,
+        pipeline: ObjectId,
+        lease: &Lease,
+        source: &str,
+    ) -> Result<(), CatalogError> {
         let mut writing = self.database.write().await?;
+        leases::hold(&mut writing, lease).await?;
         let query = sqlx::query("DELETE FROM captures WHERE pipeline_id = $1 AND source = $2");
         query
             .bind(pipeline.0)

@@ -47,6 +47,7 @@ impl SourceState {
     /// Whether the changes behind a position can all be had.
     pub fn continues(&self, from: &Position) -> Continuity {
         let named = !from.gtids.is_none() && !self.position.gtids.is_none();
+        let far = from.offset > u64::from(u32::MAX);
         if named && !self.position.gtids.covers(&from.gtids) {
             return Continuity::Lost(format!(
                 "the server lacks transactions that were read: it has {}, and {} were read; it was reset, or restored from an older backup, or is a replica that had not received them",
@@ -62,7 +63,15 @@ impl SourceState {
         let file = self.files.iter().find(|(name, _)| *name == from.file);
         if self.position.server == from.server {
             match file {
+                // A place that a replica cannot ask for.
+                Some(_) if far && named => {}
                 Some((_, size)) if *size >= from.offset => return Continuity::ByPlace,
+                Some((_, size)) if named => {
+                    return Continuity::Lost(format!(
+                        "the server's {} has {size} bytes, and was read up to {}: it lost what it had written",
+                        from.file, from.offset
+                    ));
+                }
                 Some((_, size)) if !named => {
                     return Continuity::Lost(format!(
                         "the server's {} has {size} bytes, and was read up to {}: it was reset",
@@ -158,6 +167,8 @@ pub struct ChangeStream {
     held: Option<(Event, RawEvent)>,
     /// A table whose rows are passed over.
     ignored: Option<TableName>,
+    /// The file that reading began in is the one it was.
+    checked_file: bool,
     bytes_read: u64,
 }
 
@@ -260,7 +271,7 @@ impl MySqlServer {
         })
     }
     /// MySQL's servers have a name of their own; of MariaDB's only the number among its replicas is known.
-    async fn identity_of(
+    pub(crate) async fn identity_of(
         &self,
         connection: &mut Conn,
         flavor: Flavor,
@@ -300,12 +311,7 @@ impl MySqlServer {
         let mut position = from;
         if by_gtid {
             // The place is of the server that is read from now.
-            let mut session = self.connect().await?;
-            let server = self
-                .identity_of(&mut session.connection, session.flavor)
-                .await;
-            let _ = session.connection.disconnect().await;
-            position.server = server?;
+            position.server.clone_from(&binlog.identity);
             position.file.clear();
             position.offset = 0;
             position.file_began = 0;
@@ -328,6 +334,7 @@ impl MySqlServer {
             mapped: HashMap::new(),
             held: None,
             ignored: None,
+            checked_file: false,
             bytes_read: 0,
         })
     }
@@ -449,6 +456,9 @@ impl ChangeStream {
             } => {
                 self.two_phases = two_phases.map(|name| (name, Vec::new()));
                 self.mapped.clear();
+                if self.maps.len() >= MAPS_MAX {
+                    self.maps.clear();
+                }
                 let seconds = i64::from(raw.header().timestamp());
                 self.transaction = Some(Open {
                     id,
@@ -497,13 +507,34 @@ impl ChangeStream {
                 }
                 Ok(Some(Step::Idle))
             }
-            Event::Rotate { .. } | Event::Format { .. } | Event::Other => {
-                if self.transaction.is_none() {
-                    self.follow_place();
+            Event::Format { created } => {
+                let began = self.position.file_began;
+                let same_place = self.position.file == self.binlog.file;
+                if !self.checked_file
+                    && same_place
+                    && began != 0
+                    && created != 0
+                    && began != created
+                {
+                    return Err(self.stopped(
+                        "another file of the same name: the server was reset",
+                        "RUN PIPELINE ... FULL REFRESH reads the tables anew",
+                    ));
                 }
-                Ok(None)
+                self.checked_file = true;
+                Ok(self.moved())
             }
+            Event::Rotate { .. } | Event::Other => Ok(self.moved()),
         }
+    }
+
+    /// Follows the place where no transaction is half read: whoever waits for a place is told.
+    fn moved(&mut self) -> Option<Step> {
+        if self.transaction.is_some() {
+            return None;
+        }
+        self.follow_place();
+        Some(Step::Idle)
     }
 
     /// Between transactions the place moves on with the events that belong to none.
@@ -562,6 +593,7 @@ impl ChangeStream {
     }
 
     fn statement(&mut self, database: &str, text: &str) -> Result<Option<Step>, ConnectorError> {
+        let lowers = self.binlog.lowers_names;
         let open = self
             .transaction
             .get_or_insert_with(|| Open::anonymous(false));
@@ -616,7 +648,10 @@ impl ChangeStream {
             "ROLLBACK" => return self.commit(),
             _ => {}
         }
-        if let Some(tables) = ddl::changed_rows_of(database, text) {
+        if let Some(mut tables) = ddl::changed_rows_of(database, text) {
+            if lowers {
+                tables.iter_mut().for_each(TableName::lower);
+            }
             let concerned = tables.is_empty() || tables.iter().any(|table| (self.wanted)(table));
             if concerned {
                 return Err(self.stopped(
@@ -626,6 +661,9 @@ impl ChangeStream {
             }
         }
         let mut changes = ddl::read(database, text);
+        if lowers {
+            changes.iter_mut().for_each(SchemaChange::lower);
+        }
         changes.retain(|change| {
             let concerns =
                 |table: &TableName| (self.wanted)(table) || self.tables.contains_key(table);
@@ -667,9 +705,6 @@ impl ChangeStream {
         }
         let map =
             TableMap::parse(data, self.binlog.flavor).map_err(|error| self.malformed(error))?;
-        if self.maps.len() >= MAPS_MAX {
-            self.maps.clear();
-        }
         // The same table under another number is still the same.
         let name = TableName::new(&map.database, &map.table);
         if self.binlog.flavor == Flavor::MariaDb {
@@ -734,7 +769,7 @@ impl ChangeStream {
                 )
                 .retryable());
             }
-            let decoder = ChangeDecoder::new(table, map, self.policies);
+            let decoder = ChangeDecoder::new(table, map, self.binlog.flavor, self.policies);
             self.decoders.insert(name.clone(), decoder);
         }
         let Some(decoder) = self.decoders.get_mut(&name) else {

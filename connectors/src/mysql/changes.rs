@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
+use mysql_async::Value;
 
 use super::binlog::bytes::bit;
 use super::binlog::event::Rows;
 use super::binlog::{RowsKind, TableMap};
-use super::schema::SourceTable;
-use super::types::{ColumnBuilder, ValueError, ValuePolicies, WireColumn, skip_binlog};
+use super::schema::{DefaultValue, SourceTable};
+use super::server::Flavor;
+use super::types::{ColumnBuilder, SourceType, ValueError, ValuePolicies, WireColumn, skip_binlog};
 use crate::error::{ConnectorError, sqlstate};
 
 /// What became of a row.
@@ -33,6 +35,7 @@ pub struct ChangedRows {
 
 /// Collects the changes of one table.
 pub(crate) struct ChangeDecoder {
+    flavor: Flavor,
     pub table: Arc<SourceTable>,
     pub map: Arc<TableMap>,
     policies: ValuePolicies,
@@ -63,7 +66,12 @@ const PART_ROWS_MAX: usize = 65_536;
 
 impl ChangeDecoder {
     /// For rows written under a map that agrees with the table.
-    pub fn new(table: Arc<SourceTable>, map: Arc<TableMap>, policies: ValuePolicies) -> Self {
+    pub fn new(
+        table: Arc<SourceTable>,
+        map: Arc<TableMap>,
+        flavor: Flavor,
+        policies: ValuePolicies,
+    ) -> Self {
         let key = table.key_places();
         let key_places = (0..map.columns.len())
             .map(|place| key.iter().position(|key| *key == place))
@@ -73,6 +81,7 @@ impl ChangeDecoder {
             .map(|(mapped, column)| mapped.wire.clone().with_known(&column.source_type))
             .collect();
         Self {
+            flavor,
             table,
             map,
             policies,
@@ -105,13 +114,26 @@ impl ChangeDecoder {
         let before = columns(&event.before);
         let after = columns(&event.after);
         let keyed = !self.table.key.is_empty();
+        let all: Vec<usize> = (0..event.width).collect();
+        let missing: Vec<usize> = match event.kind {
+            RowsKind::Insert => all
+                .iter()
+                .copied()
+                .filter(|at| !bit(&event.after, *at))
+                .collect(),
+            _ => Vec::new(),
+        };
+        if event.kind != RowsKind::Delete && after.len() < event.width {
+            self.check_partial(event.kind)?;
+        }
         let mut images = images;
         let mut count = 0;
         while !images.is_empty() {
             match event.kind {
                 RowsKind::Insert => {
-                    self.part(&after, false)?;
+                    self.part(&all, false)?;
                     self.whole(&after, &mut images, RowChange::Upsert)?;
+                    self.fill(&missing)?;
                 }
                 RowsKind::Delete if keyed => self.deleted(&before, &mut images)?,
                 RowsKind::Delete => {
@@ -238,6 +260,57 @@ impl ChangeDecoder {
                 .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
         }
         part.changes.push(change);
+        Ok(())
+    }
+
+    /// Whether rows may be told by some of their columns. What MariaDB leaves out of an image may have changed
+    /// all the same: of REPLACE it logs an update of the columns that were named.
+    fn check_partial(&self, kind: RowsKind) -> Result<(), ConnectorError> {
+        let keyless = self.table.key.is_empty() && kind == RowsKind::Update;
+        if self.flavor == Flavor::MySql && !keyless {
+            return Ok(());
+        }
+        Err(ConnectorError::new(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            format!(
+                "the binlog has rows of {} with some of their columns only, which do not tell what became of the others",
+                self.table.name
+            ),
+        )
+        .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"))
+    }
+
+    /// Gives the row taken last the defaults of columns that its image does not name.
+    fn fill(&mut self, missing: &[usize]) -> Result<(), ConnectorError> {
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        for index in missing {
+            let (Some(Some(builder)), Some(column)) = (
+                part.builders.get_mut(*index),
+                self.table.columns.get(*index),
+            ) else {
+                return Err(malformed(&self.table));
+            };
+            let value = match &column.default {
+                DefaultValue::Null => Some(Value::NULL),
+                DefaultValue::Literal(text) => default_value(&column.source_type, text),
+                DefaultValue::Computed => None,
+            };
+            let Some(value) = value else {
+                return Err(ConnectorError::new(
+                    sqlstate::FEATURE_NOT_SUPPORTED,
+                    format!(
+                        "the binlog has new rows of {} without column \"{}\", whose default cannot be told",
+                        self.table.name, column.name
+                    ),
+                )
+                .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"));
+            };
+            builder
+                .append_value(value)
+                .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+        }
         Ok(())
     }
 
@@ -413,6 +486,26 @@ pub fn fields_of(table: &SourceTable) -> SchemaRef {
         column_type.to_field(&column.name, true)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A default as a value of the binary protocol. `None` for what cannot be told from its text.
+fn default_value(source_type: &SourceType, text: &str) -> Option<Value> {
+    Some(match source_type {
+        SourceType::TinyInt { .. }
+        | SourceType::SmallInt { .. }
+        | SourceType::MediumInt { .. }
+        | SourceType::Int { .. }
+        | SourceType::Year => Value::Int(text.parse().ok()?),
+        SourceType::BigInt { unsigned: false } => Value::Int(text.parse().ok()?),
+        SourceType::BigInt { unsigned: true } => Value::UInt(text.parse().ok()?),
+        SourceType::Decimal { .. } => Value::Bytes(text.as_bytes().to_vec()),
+        SourceType::Float => Value::Float(text.parse().ok()?),
+        SourceType::Double => Value::Double(text.parse().ok()?),
+        SourceType::Text { .. } | SourceType::Enum { .. } if text.is_ascii() => {
+            Value::Bytes(text.as_bytes().to_vec())
+        }
+        _ => return None,
+    })
 }
 
 fn take_nulls<'a>(columns: usize, images: &mut &'a [u8]) -> Result<&'a [u8], ()> {

@@ -64,6 +64,19 @@ pub enum AddedValue {
 }
 
 impl SchemaChange {
+    /// Its names as a server has them that keeps names in small letters.
+    pub(crate) fn lower(&mut self) {
+        match self {
+            Self::Create(table) | Self::Drop(table) | Self::Truncate(table) => table.lower(),
+            Self::Alter { table, .. } => table.lower(),
+            Self::Rename { from, to } => {
+                from.lower();
+                to.lower();
+            }
+            Self::DropDatabase(database) => *database = database.to_lowercase(),
+        }
+    }
+
     /// The table it is about, where it is one.
     pub fn table(&self) -> Option<&TableName> {
         match self {
@@ -107,17 +120,36 @@ pub(crate) fn after_words(text: &str) -> String {
 pub(crate) fn changed_rows_of(database: &str, text: &str) -> Option<Vec<TableName>> {
     let mut tokens = Tokens::of(text);
     let word = tokens.word(0)?;
-    let after: &[&str] = match word.as_str() {
-        "INSERT" | "REPLACE" => &["INTO"],
-        "UPDATE" => &["UPDATE"],
-        "DELETE" => &["FROM"],
-        "LOAD" | "CALL" => return Some(Vec::new()),
+    match word.as_str() {
+        "INSERT" | "REPLACE" | "UPDATE" | "DELETE" => tokens.at = 1,
+        "LOAD" | "CALL" | "WITH" => return Some(Vec::new()),
         _ => return None,
-    };
-    while tokens.at < tokens.tokens.len() && !after.iter().any(|word| tokens.takes(word)) {
-        tokens.at += 1;
     }
-    Some(tokens.table(database).into_iter().collect())
+    while [
+        "LOW_PRIORITY",
+        "HIGH_PRIORITY",
+        "DELAYED",
+        "QUICK",
+        "IGNORE",
+        "INTO",
+        "FROM",
+    ]
+    .iter()
+    .any(|word| tokens.takes(word))
+    {}
+    let table = tokens.table(database);
+    // Whatever is not of the simplest form may be about several tables.
+    let simple = match tokens.peek() {
+        None | Some(Token::LParen) => true,
+        Some(_) => {
+            let next = tokens.word(tokens.at).unwrap_or_default();
+            let words = [
+                "SET", "VALUES", "VALUE", "SELECT", "WHERE", "ORDER", "LIMIT",
+            ];
+            words.contains(&next.as_str())
+        }
+    };
+    Some(table.filter(|_| simple).into_iter().collect())
 }
 
 /// What a statement does to tables; nothing when it is about something else.
@@ -127,19 +159,32 @@ pub(crate) fn read(database: &str, text: &str) -> Vec<SchemaChange> {
     tokens.at = 1;
     match first.as_str() {
         "CREATE" => {
-            tokens.takes("OR");
-            tokens.takes("REPLACE");
+            let replaces = tokens.takes_all(&["OR", "REPLACE"]);
             if tokens.takes("TEMPORARY") || !tokens.takes("TABLE") {
                 return Vec::new();
             }
             tokens.takes_all(&["IF", "NOT", "EXISTS"]);
-            tokens
-                .table(database)
-                .map(SchemaChange::Create)
-                .into_iter()
-                .collect()
+            let Some(table) = tokens.table(database) else {
+                return Vec::new();
+            };
+            let created = SchemaChange::Create(table.clone());
+            match replaces {
+                true => vec![SchemaChange::Drop(table), created],
+                false => vec![created],
+            }
         }
         "DROP" => {
+            // The rows of a table may be told apart otherwise without an index.
+            if tokens.takes("INDEX") {
+                tokens.takes_all(&["IF", "EXISTS"]);
+                tokens.name();
+                tokens.takes("ON");
+                let table = tokens.table(database).map(|table| SchemaChange::Alter {
+                    table,
+                    changes: Vec::new(),
+                });
+                return table.into_iter().collect();
+            }
             if tokens.takes("DATABASE") || tokens.takes("SCHEMA") {
                 tokens.takes_all(&["IF", "EXISTS"]);
                 return tokens
@@ -192,7 +237,8 @@ pub(crate) fn read(database: &str, text: &str) -> Vec<SchemaChange> {
         }
         "ALTER" => {
             tokens.takes("ONLINE");
-            tokens.takes("IGNORE");
+            // Rows that a new key does not let be go without a word.
+            let ignores = tokens.takes("IGNORE");
             if !tokens.takes("TABLE") {
                 return Vec::new();
             }
@@ -200,7 +246,7 @@ pub(crate) fn read(database: &str, text: &str) -> Vec<SchemaChange> {
             let Some(table) = tokens.table(database) else {
                 return Vec::new();
             };
-            tokens.alter(database, table)
+            tokens.alter(database, table, ignores)
         }
         _ => Vec::new(),
     }
@@ -307,7 +353,7 @@ impl Tokens {
         clause
     }
 
-    fn alter(&mut self, database: &str, table: TableName) -> Vec<SchemaChange> {
+    fn alter(&mut self, database: &str, table: TableName, ignores: bool) -> Vec<SchemaChange> {
         let mut changes = Vec::new();
         let mut renamed = None;
         let mut exchanged = None;
@@ -325,14 +371,13 @@ impl Tokens {
                 break;
             }
         }
-        if !self.whole {
+        if !self.whole || ignores {
             changes.push(ColumnChange::Unclear);
         }
-        let mut all = Vec::new();
-        if !changes.is_empty() {
-            let table = table.clone();
-            all.push(SchemaChange::Alter { table, changes });
-        }
+        let mut all = vec![SchemaChange::Alter {
+            table: table.clone(),
+            changes,
+        }];
         if let Some(table) = exchanged {
             let changes = vec![ColumnChange::Unclear];
             all.push(SchemaChange::Alter { table, changes });
@@ -628,9 +673,21 @@ mod tests {
             read("shop", "rename table `t` to `_t_del`, shop.`_t_gho` to `t`"),
             [rename("t", "_t_del"), rename("_t_gho", "t")]
         );
+        let altered = SchemaChange::Alter {
+            table: table("a"),
+            changes: Vec::new(),
+        };
         assert_eq!(
             read("shop", "ALTER TABLE a RENAME TO b"),
-            [rename("a", "b")]
+            [altered.clone(), rename("a", "b")]
+        );
+        assert_eq!(read("shop", "DROP INDEX `k` ON a"), [altered]);
+        assert_eq!(
+            read("shop", "CREATE OR REPLACE TABLE a (b int)"),
+            [
+                SchemaChange::Drop(table("a")),
+                SchemaChange::Create(table("a"))
+            ]
         );
         assert_eq!(
             read(
@@ -650,6 +707,8 @@ mod tests {
             changed_rows_of("shop", "insert ignore into `t` values (1)"),
             Some(vec![table("t")])
         );
+        let several = "update low_priority t, u set t.a = u.a";
+        assert_eq!(changed_rows_of("shop", several), Some(Vec::new()));
         assert_eq!(changed_rows_of("shop", "CREATE TABLE t (a int)"), None);
         assert_eq!(first_words("ROLLBACK TO `a`"), "ROLLBACK TO");
         assert_eq!(first_words("XA END X'61',X'',1"), "XA END");

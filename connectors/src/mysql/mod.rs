@@ -22,7 +22,7 @@ pub use capture::{ChangeStream, Continuity, SourceState, Step};
 pub use changes::{ChangedRows, RowChange, fields_of};
 pub use ddl::{AddedValue, ColumnChange, SchemaChange};
 pub use position::{Gtids, Position, file_number};
-pub use schema::{SourceColumn, SourceTable, TableName};
+pub use schema::{DefaultValue, SourceColumn, SourceTable, TableName};
 pub use server::{Flavor, MySqlServer};
 pub use snapshot::{Chunk, ChunkRequest, ExactPlace, WholeSnapshot, key_literals};
 

@@ -29,6 +29,12 @@ impl TableName {
         }
     }
 
+    /// As a server has it that keeps names in small letters.
+    pub(crate) fn lower(&mut self) {
+        self.database = self.database.to_lowercase();
+        self.table = self.table.to_lowercase();
+    }
+
     /// As it is written in a statement to the server.
     pub(crate) fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.database), quoted(&self.table))
@@ -71,6 +77,19 @@ pub struct SourceColumn {
     /// Computed whenever it is read, so that nothing of it is stored.
     #[serde(default)]
     pub is_virtual: bool,
+    /// What it has in a row whose image does not name it.
+    #[serde(default)]
+    pub default: DefaultValue,
+}
+
+/// What a column has in a new row that does not name it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DefaultValue {
+    Null,
+    Literal(String),
+    /// Computed by the server, or not known.
+    #[default]
+    Computed,
 }
 
 impl SourceTable {
@@ -112,6 +131,7 @@ impl SourceTable {
                 source_type,
                 comment: known.and_then(|column| column.comment.clone()),
                 is_virtual: known.is_some_and(|column| column.is_virtual),
+                default: known.map_or_else(Default::default, |column| column.default.clone()),
             })
         });
         columns.collect()
@@ -188,14 +208,14 @@ impl MySqlServer {
         let rows: Vec<Row> = connection
             .exec(
                 "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, \
-                 COLUMN_COMMENT, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? \
+                 COLUMN_COMMENT, EXTRA, COLUMN_DEFAULT, IS_NULLABLE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? \
                  ORDER BY TABLE_NAME, ORDINAL_POSITION",
                 (database,),
             )
             .await
             .map_err(ask)?;
         for row in rows {
-            let (table, name, data_type, column_type, charset, comment, extra): (
+            let (table, name, data_type, column_type, charset, comment, extra, default, nullable): (
                 String,
                 String,
                 String,
@@ -203,6 +223,8 @@ impl MySqlServer {
                 Option<String>,
                 Option<String>,
                 Option<String>,
+                Option<String>,
+                String,
             ) = mysql_async::from_row_opt(row).map_err(|_| self.surprising())?;
             let Some(table) = tables.get_mut(&TableName::new(database, table)) else {
                 continue;
@@ -215,8 +237,16 @@ impl MySqlServer {
                     },
                 )?;
             let extra = extra.unwrap_or_default().to_ascii_uppercase();
+            let default = match default {
+                None if nullable == "YES" => DefaultValue::Null,
+                None => DefaultValue::Computed,
+                Some(_) if extra.contains("DEFAULT_GENERATED") => DefaultValue::Computed,
+                // MariaDB writes literals as it reads them, which MySQL's servers do not.
+                Some(text) => DefaultValue::Literal(text),
+            };
             table.columns.push(SourceColumn {
                 name,
+                default,
                 source_type,
                 comment: comment.filter(|comment| !comment.is_empty()),
                 is_virtual: extra.contains("VIRTUAL"),

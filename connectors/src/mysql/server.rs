@@ -9,6 +9,8 @@ use tokio_rustls::rustls;
 use super::TlsMode;
 use crate::error::{ConnectorError, sqlstate};
 
+const PACKET_BYTES_MAX: usize = 1 << 30;
+
 /// Which server it is. The two agree on little about positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
@@ -75,6 +77,8 @@ impl MySqlServer {
             .pass(self.password.clone())
             .ssl_opts(tls)
             .prefer_socket(false)
+            // Events and rows may be as large as the protocol lets them.
+            .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .into()
     }

@@ -136,7 +136,13 @@ pub fn key_literals(table: &SourceTable, key: &[ArrayRef], row: usize) -> Option
                 format!("'{}'", text.trim_end_matches('Z').replace('T', " "))
             }
             ColumnType::Text | ColumnType::Uuid => {
-                format!("_utf8mb4 x'{}'", hex(text.as_bytes()))
+                let text = format!("_utf8mb4 x'{}'", hex(text.as_bytes()));
+                match &column?.source_type {
+                    SourceType::Text { charset } if charset.name() != "utf8mb4" => {
+                        format!("CONVERT({text} USING {})", charset.name())
+                    }
+                    _ => text,
+                }
             }
             _ => return None,
         })
@@ -173,7 +179,7 @@ impl SourceTable {
 impl MySqlServer {
     /// Reads the next rows of a table.
     pub async fn read_chunk(&self, request: ChunkRequest) -> Result<Chunk, ConnectorError> {
-        let mut session = self.snapshot_session().await?;
+        let mut session = self.snapshot_session(&request.seen).await?;
         let chunk = self.read_chunk_on(&mut session, request).await;
         let _ = session.connection.disconnect().await;
         chunk
@@ -208,6 +214,15 @@ impl MySqlServer {
             None => self.written_at(session).await?,
         };
         let full = limited && rows >= request.rows as u64;
+        if full && next.is_none() {
+            return Err(ConnectorError::new(
+                sqlstate::BAD_FILE_FORMAT,
+                format!(
+                    "the key of a row of {} cannot be written as a literal",
+                    request.table.name
+                ),
+            ));
+        }
         Ok(Chunk {
             batches,
             rows,
@@ -223,7 +238,7 @@ impl MySqlServer {
         request: ChunkRequest,
         rows: mpsc::Sender<Result<RecordBatch, ConnectorError>>,
     ) -> Result<ExactPlace, ConnectorError> {
-        let mut session = self.snapshot_session().await?;
+        let mut session = self.snapshot_session(&request.seen).await?;
         let place = self.exact_snapshot(&mut session, &request.seen).await?;
         let server = self.clone();
         tokio::spawn(async move {
@@ -239,7 +254,7 @@ impl MySqlServer {
 
     /// Opens a snapshot of all tables at one place, not before `seen`.
     pub async fn open_snapshot(&self, seen: &Position) -> Result<WholeSnapshot, ConnectorError> {
-        let mut session = self.snapshot_session().await?;
+        let mut session = self.snapshot_session(seen).await?;
         let at = self.exact_snapshot(&mut session, seen).await?;
         Ok(WholeSnapshot {
             server: self.clone(),
@@ -249,8 +264,14 @@ impl MySqlServer {
     }
 
     /// A session whose texts come as they are stored, and whose times are of UTC.
-    async fn snapshot_session(&self) -> Result<Session, ConnectorError> {
+    async fn snapshot_session(&self, seen: &Position) -> Result<Session, ConnectorError> {
         let mut session = self.connect().await?;
+        let server = self
+            .identity_of(&mut session.connection, session.flavor)
+            .await?;
+        if !seen.server.is_empty() && server != seen.server {
+            return Err(self.another_server(&seen.server, &server));
+        }
         let failed = |error| self.failed("prepare to read", error);
         for setting in [
             "SET NAMES utf8mb4",
@@ -258,7 +279,13 @@ impl MySqlServer {
             "SET time_zone = '+00:00'",
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
             "SET SESSION net_write_timeout = 3600",
-            "SET sql_mode = CONCAT(@@sql_mode, ',NO_ENGINE_SUBSTITUTION')",
+            // Keys of fixed width are not padded, as they are not in the binlog.
+            "SET sql_mode = ''",
+            "SET sql_select_limit = DEFAULT",
+            match session.flavor {
+                Flavor::MySql => "SET max_execution_time = 0",
+                Flavor::MariaDb => "SET max_statement_time = 0",
+            },
         ] {
             session
                 .connection

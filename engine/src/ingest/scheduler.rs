@@ -89,8 +89,13 @@ async fn run(engine: Weak<Engine>) {
             set_running(&running, pipeline.id, true);
             let goes_on = trigger == Trigger::Continuous;
             let count = goes_on.then(|| Counted::new(&continuous));
+            let turn = Turn {
+                running,
+                id: pipeline.id,
+            };
             tasks.spawn(async move {
                 let _count = count;
+                let _turn = turn;
                 match run_pipeline(&engine, &pipeline, trigger).await {
                     Ok(_) => {}
                     // Another server has it.
@@ -99,9 +104,20 @@ async fn run(engine: Weak<Engine>) {
                         tracing::error!(pipeline = pipeline.name, %error, "scheduled run failed");
                     }
                 }
-                set_running(&running, pipeline.id, false);
             });
         }
+    }
+}
+
+/// A pipeline's run. Dropped, also by a panic, the pipeline may be run again.
+struct Turn {
+    running: Arc<Mutex<HashSet<ObjectId>>>,
+    id: ObjectId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        set_running(&self.running, self.id, false);
     }
 }
 

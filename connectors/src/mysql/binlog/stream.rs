@@ -1,6 +1,6 @@
 //! The connection that events come by.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use mysql_async::binlog::events::Event as RawEvent;
@@ -30,6 +30,11 @@ pub(crate) struct Binlog {
     pub file_began: u32,
     /// Where the transaction ends whose compressed events are being read.
     payload_end: Option<u64>,
+    heard_at: Instant,
+    /// The server that is read.
+    pub identity: String,
+    /// It keeps names of tables in small letters, however statements write them.
+    pub lowers_names: bool,
 }
 
 /// What came.
@@ -48,6 +53,17 @@ impl MySqlServer {
     ) -> Result<Binlog, ConnectorError> {
         let mut session = self.connect().await?;
         let failed = |error| self.failed("read the binlog of", error);
+        let server = self
+            .identity_of(&mut session.connection, session.flavor)
+            .await?;
+        if !by_gtid && !from.server.is_empty() && server != from.server {
+            return Err(self.another_server(&from.server, &server));
+        }
+        let lowers: Option<i64> = session
+            .connection
+            .query_first("SELECT @@GLOBAL.lower_case_table_names")
+            .await
+            .map_err(failed)?;
         let period = HEARTBEAT.as_nanos();
         let mut settings = vec![format!(
             "SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}"
@@ -96,14 +112,31 @@ impl MySqlServer {
             offset: from.offset,
             file_began: from.file_began,
             payload_end: None,
+            heard_at: Instant::now(),
+            identity: server,
+            lowers_names: lowers.is_some_and(|how| how == 1),
         })
+    }
+
+    /// An address that leads to another server than a moment before.
+    pub(crate) fn another_server(&self, expected: &str, found: &str) -> ConnectorError {
+        ConnectorError::new(
+            sqlstate::CONNECTION_FAILURE,
+            format!(
+                "{} is {found}, and was {expected} a moment before",
+                self.place()
+            ),
+        )
+        .retryable()
     }
 }
 
 impl Binlog {
     /// Waits for the next event. A server that says nothing for too long is gone.
     pub async fn next(&mut self) -> Result<Received, ConnectorError> {
-        let received = tokio::time::timeout(HEARTBEAT * 6, self.stream.next()).await;
+        // Whoever gives up waiting and waits again does not begin to count anew.
+        let until = self.heard_at + HEARTBEAT * 6;
+        let received = tokio::time::timeout_at(until.into(), self.stream.next()).await;
         let gone = |what: &str| {
             let place = self.server.place();
             let what = format!("the binlog of {place} ended: {what}");
@@ -115,9 +148,10 @@ impl Binlog {
             Ok(Some(Err(error))) => return Err(self.server.failed("read the binlog of", error)),
             Ok(Some(Ok(raw))) => raw,
         };
+        self.heard_at = Instant::now();
         let event = Event::read(&raw).map_err(|error| self.unreadable(&raw, error))?;
         let header = raw.header();
-        let end = u64::from(header.log_pos());
+        let end = self.whole_place(header.log_pos());
         match &event {
             Event::Rotate { file, offset } => {
                 let name = match std::mem::take(&mut self.has_surplus) {
@@ -139,8 +173,12 @@ impl Binlog {
             }
             Event::Format { .. } | Event::Heartbeat => {}
             _ if header.event_type_raw() == 40 => self.payload_end = Some(end),
+            // The driver passes over compressed events that it cannot read.
+            Event::Begin { .. } if self.payload_end.is_some() => {
+                return Err(self.unreadable(&raw, Malformed));
+            }
             // Events within a compressed transaction have no place of their own.
-            Event::Commit => match self.payload_end.take() {
+            Event::Commit | Event::Prepared => match self.payload_end.take() {
                 Some(end) => self.offset = end,
                 None if end != 0 => self.offset = end,
                 None => {}
@@ -149,6 +187,20 @@ impl Binlog {
             _ => {}
         }
         Ok(Received { event, raw })
+    }
+
+    /// The place of an event, of which the header has 32 bits.
+    fn whole_place(&self, low: u32) -> u64 {
+        if low == 0 {
+            return 0;
+        }
+        let place = (self.offset & !u64::from(u32::MAX)) | u64::from(low);
+        // Places grow within a file; a transaction may take it beyond what the header can say.
+        if place + (1 << 31) < self.offset {
+            place + (1 << 32)
+        } else {
+            place
+        }
     }
 
     fn unreadable(&self, raw: &RawEvent, error: Malformed) -> ConnectorError {

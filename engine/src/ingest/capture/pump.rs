@@ -4,7 +4,7 @@
 //! read, at most one at a time. Whatever needs the tables to stand still (a schema change, a chunk, the end)
 //! waits for it first.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use boathouse_connectors::mysql::{
     ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable,
     Step, TableName, file_number,
 };
+use boathouse_sql::name::quote_identifier;
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,7 +28,7 @@ use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
-use super::{schema, target};
+use super::{schema, sql, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{ChangeSpill, LakeError};
@@ -43,6 +44,9 @@ const TAKE_OVER_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long it takes at most until such a run can be asked to.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a source may take to have what was read of it before.
+const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often the source is asked where it stands.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -212,6 +216,9 @@ pub(super) struct Pump {
     asked: Instant,
     /// Everything is read anew, because somebody said so.
     pub refreshes: bool,
+    /// Tables to be read anew, of which the source said too little.
+    unproved: BTreeSet<TableName>,
+    pins_next: bool,
     pinned: Instant,
     rows_in: i64,
     rows_out: i64,
@@ -230,14 +237,14 @@ impl Pump {
         let pipeline = committer.pipeline;
         let last = positions.last_committed(pipeline).await?;
         let pending = positions.pending(pipeline).await?;
-        let now = plan.server.source_state().await?;
+        let mut now = plan.server.source_state().await?;
         let read = |value: &serde_json::Value| {
             serde_json::from_value::<Position>(value.clone()).map_err(|error| {
                 SqlError::new(SqlState::DATA_CORRUPTED, "a position cannot be read")
                     .caused_by(error)
             })
         };
-        let mut sequence = last.as_ref().map_or(0, |last| last.sequence);
+        let sequence = last.as_ref().map_or(0, |last| last.sequence);
         let from = match &last {
             Some(last) if !last.position.is_null() => Some(read(&last.position)?),
             _ => None,
@@ -250,6 +257,9 @@ impl Pump {
             }),
             None => None,
         };
+        if let Some(from) = &from {
+            now = caught_up(&plan, now, from).await?;
+        }
         let mut lost = None;
         let (from, by_gtid, redo) = match from {
             None => (now.position.clone(), false, None),
@@ -263,9 +273,7 @@ impl Pump {
                 }
             },
         };
-        if last.is_none() || lost.is_some() || *refresh {
-            sequence = committer.pin(&from, sequence).await?;
-        }
+        let begins_here = last.is_none() || lost.is_some() || *refresh;
         let server_id = server_id_of(plan.engine(), pipeline.0);
         let stream = plan.server.read_changes(
             from.clone(),
@@ -297,6 +305,8 @@ impl Pump {
             source: None,
             asked: Instant::now(),
             refreshes: *refresh,
+            unproved: BTreeSet::new(),
+            pins_next: false,
             pinned: Instant::now(),
             rows_in: open.counters.rows_in,
             rows_out: open.counters.rows_out,
@@ -315,15 +325,51 @@ impl Pump {
             });
         }
         pump.load(lost.is_some() || *refresh, by_gtid).await?;
+        // Only now, when it is on record what has to be read anew, may the place that was lost be given up.
+        if begins_here {
+            let from = pump.committed.clone();
+            pump.sequence = pump.committer.pin(&from, pump.sequence).await?;
+        }
         *refresh = false;
-        pump.settle_redo().await?;
+        match by_gtid {
+            true => pump.give_up_redo().await?,
+            false => pump.settle_redo().await?,
+        }
         Ok(pump)
+    }
+
+    /// On another server the batch that was left may not end where it did. It is given up: changes of keyed tables
+    /// may come twice, which leaves them as they are; a table without a key that has the batch is read anew.
+    async fn give_up_redo(&mut self) -> Result<(), SqlError> {
+        let Some(redo) = self.redo.take() else {
+            return Ok(());
+        };
+        let ahead: Vec<TableName> = self
+            .tables
+            .values()
+            .filter(|captured| captured.mark.is_some_and(|mark| mark >= redo.sequence))
+            .filter(|captured| captured.source.key.is_empty())
+            .map(|captured| captured.name().clone())
+            .collect();
+        for name in ahead {
+            schema::reload(self, &name).await?;
+        }
+        let from = self.committed.clone();
+        self.sequence = self.committer.pin(&from, redo.sequence).await?;
+        Ok(())
     }
 
     /// The tables as they are on record, and those that are new.
     async fn load(&mut self, anew: bool, by_gtid: bool) -> Result<(), SqlError> {
         let pipeline = self.committer.pipeline;
         let records = self.plan.engine().catalog.captures().list(pipeline).await?;
+        let renamed: Vec<TableName> = records
+            .iter()
+            .filter_map(|found| {
+                let state: CaptureState = serde_json::from_value(found.state.clone()).ok()?;
+                state.renamed_from
+            })
+            .collect();
         for found in records {
             let read = |value: &serde_json::Value| {
                 serde_json::from_value::<CaptureState>(value.clone()).map_err(|error| {
@@ -333,13 +379,32 @@ impl Pump {
             };
             let mut state = read(&found.state)?;
             if !(self.plan.wanted)(&state.table.name) {
+                // Should it be wanted again, changes are missing.
+                if state.snapshot.is_done() {
+                    state.snapshot = SnapshotState::Reading {
+                        after: None,
+                        rows: 0,
+                        replaces: true,
+                    };
+                    self.put(&state).await?;
+                }
                 continue;
+            }
+            if renamed.contains(&state.table.name) {
+                continue;
+            }
+            if state.renamed_from.is_some() {
+                self.finish_rename(&state).await?;
+                state.renamed_from = None;
+                self.put(&state).await?;
             }
             let Some((definition, lake)) = target::reopen(&self.plan, state.target).await? else {
                 // Whoever dropped the table wants it anew, or does not want it: the pattern tells.
                 let source = &found.source;
                 let captures = self.plan.engine().catalog.captures();
-                captures.remove(pipeline, source).await?;
+                captures
+                    .remove(pipeline, &self.committer.lease, source)
+                    .await?;
                 continue;
             };
             let snapshot = lake.snapshot(None).await?;
@@ -365,6 +430,7 @@ impl Pump {
             self.adopt(state, definition, lake, mark, empty);
         }
         let wanted = Arc::clone(&self.plan.wanted);
+        let listed_at = self.plan.server.source_state().await?.position.place();
         let sources = self
             .plan
             .server
@@ -379,8 +445,14 @@ impl Pump {
         }
         for source in sources {
             match self.tables.get(&source.name) {
-                None => self.capture(source, self.plan.options.snapshot).await?,
-                Some(known) if known.state.table != source => {
+                None => {
+                    let reads = self.plan.options.snapshot;
+                    self.capture(source, reads, listed_at).await?;
+                }
+                Some(known)
+                    if (&known.source.columns, &known.source.key)
+                        != (&source.columns, &source.key) =>
+                {
                     let name = source.name.clone();
                     self.hint(&name, Vec::new());
                 }
@@ -391,8 +463,12 @@ impl Pump {
     }
 
     /// Begins to capture a table: with the rows it has, or from an empty beginning.
-    pub async fn capture(&mut self, source: SourceTable, reads: bool) -> Result<(), SqlError> {
-        let listed_at = self.plan.server.source_state().await?.position.place();
+    pub async fn capture(
+        &mut self,
+        source: SourceTable,
+        reads: bool,
+        listed_at: (u64, u64),
+    ) -> Result<(), SqlError> {
         if let Some(other) = self.tables.values().find(|other| {
             other.name().table == source.name.table && other.name().database != source.name.database
         }) {
@@ -417,6 +493,7 @@ impl Pump {
             dropped: false,
             in_files: in_files(&source, &definition),
             listed_at,
+            renamed_from: None,
             table: source,
         };
         self.put(&state).await?;
@@ -457,6 +534,7 @@ impl Pump {
                 hints: None,
                 changes: 0,
                 is_healing: false,
+                reloads_again: false,
                 staged: Vec::new(),
                 staged_rows: 0,
                 staged_after: None,
@@ -468,7 +546,34 @@ impl Pump {
     pub async fn put(&self, state: &CaptureState) -> Result<(), SqlError> {
         let captures = self.plan.engine().catalog.captures();
         let record = record(state, None)?;
-        Ok(captures.put(self.committer.pipeline, &[record]).await?)
+        let lease = &self.committer.lease;
+        Ok(captures
+            .put(self.committer.pipeline, lease, &[record])
+            .await?)
+    }
+
+    /// Gives our table the name that its source has by now, and forgets the record under the old one.
+    pub async fn finish_rename(&mut self, state: &CaptureState) -> Result<(), SqlError> {
+        let Some(from) = &state.renamed_from else {
+            return Ok(());
+        };
+        if let Some((definition, _)) = target::reopen(&self.plan, state.target).await?
+            && definition.name != state.table.name.table
+        {
+            let schema = target::schema_name(&self.plan, &definition);
+            let statement = format!(
+                "ALTER TABLE {} RENAME TO {}",
+                sql::qualified(&schema, &definition.name),
+                quote_identifier(&state.table.name.table)
+            );
+            sql::run(&self.plan, &[statement]).await?;
+        }
+        let captures = self.plan.engine().catalog.captures();
+        let lease = &self.committer.lease;
+        captures
+            .remove(self.committer.pipeline, lease, &from.to_string())
+            .await?;
+        Ok(())
     }
 
     /// Changes what is known of a table, on record too.
@@ -520,16 +625,12 @@ impl Pump {
         }
     }
 
-    /// A batch of which no table has anything is as good as never begun.
+    /// A batch that was left is read again under its own sequence, even if no table is seen to have it: whoever
+    /// left it may still be at it.
     async fn settle_redo(&mut self) -> Result<(), SqlError> {
         let Some(redo) = &self.redo else {
             return Ok(());
         };
-        let has = |captured: &Captured| captured.mark.is_some_and(|mark| mark >= redo.sequence);
-        if !self.tables.values().any(has) {
-            self.redo = None;
-            return Ok(());
-        }
         if redo.position.place() == self.committed.place() {
             // It was a chunk: nothing lies between the two positions.
             self.committer.settle(redo.sequence).await?;
@@ -646,7 +747,9 @@ impl Pump {
     fn next_wake(&self, looked: Instant) -> Instant {
         // Whoever wants the run to stop is not kept waiting.
         let look = looked.max(Instant::now() - LOOK_EVERY / 2) + LOOK_EVERY / 2;
-        match self.held_since {
+        // Only when something can be done about it.
+        let can_flush = self.committing.is_none() && self.redo.is_none() && self.stands_between();
+        match self.held_since.filter(|_| can_flush) {
             Some(since) => look.min(since + self.plan.options.target_lag),
             None => look,
         }
@@ -656,6 +759,10 @@ impl Pump {
     async fn between(&mut self) -> Result<(), SqlError> {
         if self.redo.is_some() {
             return self.finish_redo().await;
+        }
+        let unproved = std::mem::take(&mut self.unproved);
+        if !unproved.is_empty() {
+            schema::unproved(self, unproved).await?;
         }
         let options = &self.plan.options;
         let rows = self.stream.rows_held();
@@ -691,6 +798,13 @@ impl Pump {
         if self.asked.elapsed() >= ASK_EVERY {
             self.asked = Instant::now();
             let source = self.plan.server.source_state().await?;
+            if source.position.server != self.stream.position().server {
+                return Err(SqlError::new(
+                    SqlState::CONNECTION_FAILURE,
+                    "the source's address leads to another server than a moment before",
+                )
+                .retryable());
+            }
             self.milestone.get_or_insert_with(|| source.clone());
             self.source = Some(source);
         }
@@ -728,12 +842,21 @@ impl Pump {
                     self.wait_committed().await?;
                 }
                 schema::change(self, changes).await?;
-                // What follows is counted from behind the statement.
-                self.pinned = Instant::now() - PIN_EVERY;
+                // What follows is counted from behind the statement, once it is counted in.
+                self.pins_next = true;
                 Ok(())
             }
-            Step::Unproved(tables) => schema::unproved(self, tables).await,
-            Step::Committed | Step::Idle => Ok(()),
+            Step::Unproved(tables) => {
+                self.unproved.extend(tables);
+                Ok(())
+            }
+            Step::Committed => {
+                if std::mem::take(&mut self.pins_next) {
+                    self.pinned = Instant::now() - PIN_EVERY;
+                }
+                Ok(())
+            }
+            Step::Idle => Ok(()),
         }
     }
 
@@ -856,13 +979,7 @@ impl Pump {
                 "{rows} changed rows of {name} named some of their columns only, and were not there: the others are NULL"
             ));
         }
-        if batched.sequence % 100 == 0 {
-            let positions = self.plan.engine().catalog.positions();
-            positions
-                .forget_below(self.committer.pipeline, batched.sequence - POSITIONS_KEPT)
-                .await?;
-        }
-        Ok(())
+        self.forget_positions().await
     }
 
     pub fn warn(&mut self, message: String) {
@@ -887,7 +1004,19 @@ impl Pump {
         }
         self.sequence = self.committer.pin(&position, self.sequence).await?;
         self.committed = position;
-        Ok(())
+        self.forget_positions().await
+    }
+
+    /// Keeps the records of positions from growing without end.
+    async fn forget_positions(&self) -> Result<(), SqlError> {
+        if self.sequence % 100 != 0 {
+            return Ok(());
+        }
+        let positions = self.plan.engine().catalog.positions();
+        let below = self.sequence - POSITIONS_KEPT;
+        Ok(positions
+            .forget_below(self.committer.pipeline, below)
+            .await?)
     }
 
     /// Commits the batch that was left, for the tables that do not have it, once it has been read again.
@@ -1065,6 +1194,9 @@ impl Pump {
         captured.state = next;
         if captured.state.snapshot.is_done() {
             captured.forget_reading();
+            if std::mem::take(&mut captured.reloads_again) {
+                return schema::reload(self, &table).await;
+            }
         }
         Ok(())
     }
@@ -1227,9 +1359,32 @@ fn table_status(captured: &Captured) -> TableStatus {
     }
 }
 
+/// A server that is only behind what was read of it a moment ago is given time: it sends changes before it
+/// counts them as done, and a replica may lag.
+async fn caught_up(
+    plan: &CapturePlan,
+    mut now: SourceState,
+    from: &Position,
+) -> Result<SourceState, SqlError> {
+    let begun = Instant::now();
+    while begun.elapsed() < CATCHES_UP_WITHIN
+        && !from.gtids.is_none()
+        && !now.position.gtids.is_none()
+        && !now.position.gtids.covers(&from.gtids)
+    {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        now = plan.server.source_state().await?;
+    }
+    Ok(now)
+}
+
 /// Rows of a chunk: fewer where rows are long, so that a chunk has some tens of megabytes.
 fn chunk_rows(source: &SourceTable, rows_max: usize) -> usize {
     const CHUNK_BYTES: u64 = 64 << 20;
+    // Nothing is known of how long the rows of a new table are.
+    if source.rows_estimate == 0 {
+        return rows_max.min(10_000);
+    }
     let row_bytes = source
         .bytes_estimate
         .checked_div(source.rows_estimate)

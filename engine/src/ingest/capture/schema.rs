@@ -9,7 +9,8 @@
 //! What cannot be told so (a computed value in rows that were there, a type whose values are converted) is not
 //! guessed: the table is read anew while it stays as it is, and gets its new rows in one commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use boathouse_catalog::definitions::TableDefinition;
 use boathouse_catalog::types::ColumnType;
@@ -24,6 +25,7 @@ use super::sql::{self, qualified};
 use super::state::{CaptureState, SnapshotState, in_files};
 use super::target;
 use crate::error::{SqlError, SqlState};
+use crate::lake::CommitRequest;
 
 /// Follows a statement.
 pub(super) async fn change(pump: &mut Pump, changes: Vec<SchemaChange>) -> Result<(), SqlError> {
@@ -51,9 +53,17 @@ pub(super) async fn change(pump: &mut Pump, changes: Vec<SchemaChange>) -> Resul
             }
             SchemaChange::Rename { from, to } => renames.push((from, to)),
             SchemaChange::Alter { table, changes } => {
-                if !pump.is_ahead(&table) {
-                    pump.hint(&table, changes);
+                if pump.is_ahead(&table) || !pump.tables.contains_key(&table) {
+                    continue;
                 }
+                // On record before the position can pass the statement.
+                if changes.contains(&ColumnChange::Unclear) {
+                    pump.warn(format!(
+                        "{table} is read anew: what its rows became cannot be told"
+                    ));
+                    reload(pump, &table).await?;
+                }
+                pump.hint(&table, changes);
             }
         }
     }
@@ -81,13 +91,14 @@ async fn created(pump: &mut Pump, name: TableName) -> Result<(), SqlError> {
         Some(_) => Ok(()),
         None => {
             let wanted = name.clone();
+            let place = pump.plan.server.source_state().await?.position.place();
             let found = pump
                 .plan
                 .server
                 .source_tables(move |name| *name == wanted)
                 .await?;
             match found.into_iter().next() {
-                Some(source) => pump.capture(source, false).await,
+                Some(source) => pump.capture(source, false, place).await,
                 // It is there no longer. Its rows, if it has any, tell its columns.
                 None => Ok(()),
             }
@@ -111,19 +122,36 @@ async fn dropped(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Empties a table, under a sequence as rows are committed: whoever has lost the lease cannot.
 async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     pump.discard_chunk(name);
     let Some(captured) = pump.tables.get_mut(name) else {
         return Ok(());
     };
-    let schema = target::schema_name(&pump.plan, &captured.definition);
-    let statement = format!("TRUNCATE {}", qualified(&schema, &captured.definition.name));
-    sql::run(&pump.plan, &[statement]).await?;
     // Nothing that was read before counts any more, and nothing can be in the table.
     captured.touched.clear();
     captured.staged.clear();
-    if !captured.state.snapshot.is_done() {
-        captured.touched_is_whole = true;
+    let reads = !captured.state.snapshot.is_done();
+    let (lake, mark) = (Arc::clone(&captured.lake), captured.mark);
+    let committer = pump.committer.clone();
+    let sequence = committer
+        .prepare(&pump.committed, pump.sequence, &[])
+        .await?;
+    lake.commit(CommitRequest {
+        operation: "TRUNCATE".into(),
+        removes_all: true,
+        transaction: Some(committer.mark(mark, sequence)),
+        info: committer.info(),
+        ..CommitRequest::default()
+    })
+    .await?;
+    committer.settle(sequence).await?;
+    pump.sequence = sequence;
+    if let Some(captured) = pump.tables.get_mut(name) {
+        captured.mark = Some(sequence);
+        captured.touched_is_whole |= reads;
+    }
+    if reads {
         pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
             .await?;
     }
@@ -133,7 +161,7 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
 /// Tables got other names, several at once.
 async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Result<(), SqlError> {
     // Where each name's table comes from, after all of them.
-    let mut origins: HashMap<TableName, TableName> = HashMap::new();
+    let mut origins: BTreeMap<TableName, TableName> = BTreeMap::new();
     for (from, to) in &renames {
         let origin = origins.remove(from).unwrap_or_else(|| from.clone());
         origins.insert(to.clone(), origin);
@@ -154,13 +182,14 @@ async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Resul
         if !known && !move_table(pump, origin, to).await? {
             // It is new under a wanted name: its rows are there already.
             let wanted = to.clone();
+            let place = pump.plan.server.source_state().await?.position.place();
             let found = pump
                 .plan
                 .server
                 .source_tables(move |name| *name == wanted)
                 .await?;
             if let Some(source) = found.into_iter().next() {
-                pump.capture(source, true).await?;
+                pump.capture(source, true, place).await?;
             }
         } else if known {
             // Another table has the name now: what it has is read in its place.
@@ -185,27 +214,22 @@ async fn move_table(pump: &mut Pump, from: &TableName, to: &TableName) -> Result
     if captured.state.dropped || !captured.state.snapshot.is_done() {
         return Ok(false);
     }
-    let schema = target::schema_name(&pump.plan, &captured.definition);
-    let statement = format!(
-        "ALTER TABLE {} RENAME TO {}",
-        qualified(&schema, &captured.definition.name),
-        quote_identifier(&to.table)
-    );
-    let same = captured.definition.name == to.table;
-    if !same {
-        sql::run(&pump.plan, &[statement]).await?;
-    }
+    let target = captured.state.target;
+    // The new record first: whatever is cut short after it is gone on with from there.
+    let mut state = captured.state.clone();
+    state.table.name = to.clone();
+    state.renamed_from = Some(from.clone());
+    pump.put(&state).await?;
+    pump.finish_rename(&state).await?;
     let Some(mut captured) = pump.tables.remove(from) else {
         return Ok(false);
     };
     pump.stream.forget(from);
-    let captures = pump.plan.engine().catalog.captures();
-    captures
-        .remove(pump.committer.pipeline, &from.to_string())
-        .await?;
-    captured.state.table.name = to.clone();
-    if let Some((definition, _)) = target::reopen(&pump.plan, captured.state.target).await? {
+    state.renamed_from = None;
+    captured.state = state;
+    if let Some((definition, lake)) = target::reopen(&pump.plan, target).await? {
         captured.definition = definition;
+        captured.lake = lake;
     }
     pump.tables.insert(to.clone(), captured);
     pump.change_state(to, |_| {}).await?;
@@ -230,13 +254,28 @@ pub(super) async fn reload(pump: &mut Pump, name: &TableName) -> Result<(), SqlE
 }
 
 /// Changes took effect that are not known any more.
-pub(super) async fn unproved(pump: &mut Pump, tables: Vec<TableName>) -> Result<(), SqlError> {
-    for name in tables {
-        if pump.tables.contains_key(&name) && !pump.is_ahead(&name) {
-            pump.warn(format!(
-                "{name} is read anew: a transaction in two phases was begun before the pipeline was started"
-            ));
-            reload(pump, &name).await?;
+pub(super) async fn unproved(pump: &mut Pump, tables: BTreeSet<TableName>) -> Result<(), SqlError> {
+    for name in &tables {
+        let Some(captured) = pump.tables.get_mut(name) else {
+            continue;
+        };
+        if captured.reloads() {
+            captured.reloads_again = true;
+            continue;
+        }
+        pump.warn(format!(
+            "{name} is read anew: a transaction changed it that the binlog does not tell in full"
+        ));
+        reload(pump, name).await?;
+    }
+    // Rows that were held do not tell what they are by now.
+    pump.flush().await?;
+    pump.wait_committed().await?;
+    for name in &tables {
+        if let Some(captured) = pump.tables.get_mut(name)
+            && !captured.reloads_again
+        {
+            captured.touched.clear();
         }
     }
     Ok(())
@@ -251,6 +290,7 @@ pub(super) async fn differs(
 ) -> Result<(), SqlError> {
     if !pump.tables.contains_key(&name) {
         let wanted = name.clone();
+        let place = pump.plan.server.source_state().await?.position.place();
         let found = pump
             .plan
             .server
@@ -272,7 +312,7 @@ pub(super) async fn differs(
                 false,
             ),
         };
-        return pump.capture(source, reads).await;
+        return pump.capture(source, reads, place).await;
     }
     let Some(captured) = pump.tables.get(&name) else {
         return Ok(());
@@ -386,7 +426,7 @@ async fn follow(
     let schema = target::schema_name(&pump.plan, &definition);
     let table = qualified(&schema, &definition.name);
     let mut todo = Todo::default();
-    let columns = followed(&state, &hints, &mut todo);
+    let columns = followed(&state, &hints);
     plan(
         &mut todo,
         &table,
@@ -453,7 +493,7 @@ struct Followed {
 
 /// The columns that a table was known to have, as statements leave them. Within one statement all names are those
 /// of before.
-fn followed(state: &CaptureState, hints: &[Vec<ColumnChange>], todo: &mut Todo) -> Vec<Followed> {
+fn followed(state: &CaptureState, hints: &[Vec<ColumnChange>]) -> Vec<Followed> {
     let known = state.table.columns.iter().map(|column| Followed {
         name: column.name.clone(),
         was: Some((
@@ -482,7 +522,8 @@ fn followed(state: &CaptureState, hints: &[Vec<ColumnChange>], todo: &mut Todo) 
                     value: Some(value.clone()),
                 }),
                 ColumnChange::Modify { .. } => {}
-                ColumnChange::Unclear => todo.reload("what its rows became cannot be told"),
+                // The table is being read anew since it was met.
+                ColumnChange::Unclear => {}
             }
         }
         let mut index = 0;

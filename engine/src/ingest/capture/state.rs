@@ -27,6 +27,9 @@ pub(super) struct CaptureState {
     /// Where the source stood when it was asked what `table` is: what statements before did is in it.
     #[serde(default)]
     pub listed_at: (u64, u64),
+    /// What it was called before, while its table and its record are given the new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<TableName>,
 }
 
 /// How far the rows have been read that were there before the changes.
@@ -91,6 +94,8 @@ pub(super) struct Captured {
     pub changes: u64,
     /// Some of its rows are being read anew: keys that change are noted.
     pub is_healing: bool,
+    /// It has to be read anew once more, after it is read now.
+    pub reloads_again: bool,
     /// While the table is read anew: what has been written and is of no commit yet, and how far that goes.
     pub staged: Vec<WrittenFile>,
     pub staged_rows: u64,
