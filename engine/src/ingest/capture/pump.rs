@@ -9,12 +9,13 @@ use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::ArrayRef;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
     ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable,
-    Step, TableName, file_number,
+    Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
 use siphasher::sip::SipHasher13;
@@ -28,6 +29,7 @@ use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
+use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -414,7 +416,8 @@ impl Pump {
             {
                 state = read(next)?;
             }
-            if anew && !state.dropped {
+            if (anew || state.has_partials) && !state.dropped {
+                state.has_partials = false;
                 state.snapshot = SnapshotState::Reading {
                     after: None,
                     rows: 0,
@@ -494,6 +497,7 @@ impl Pump {
             in_files: in_files(&source, &definition),
             listed_at,
             renamed_from: None,
+            has_partials: false,
             table: source,
         };
         self.put(&state).await?;
@@ -535,6 +539,7 @@ impl Pump {
                 changes: 0,
                 is_healing: false,
                 reloads_again: false,
+                partials: Vec::new(),
                 staged: Vec::new(),
                 staged_rows: 0,
                 staged_after: None,
@@ -917,6 +922,9 @@ impl Pump {
                 && let Some(keys) = self.keys.get(name)
             {
                 keys.touch(&mut captured.touched, changes)?;
+                captured
+                    .partials
+                    .extend(partial_keys(&captured.source, changes));
                 if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
                     captured.touched_is_whole = false;
                 }
@@ -1152,6 +1160,7 @@ impl Pump {
         self.rows_in += i64::try_from(chunk.rows).unwrap_or_default();
         let total = rows + chunk.rows;
         let mut next = captured.state.clone();
+        next.has_partials = !captured.partials.is_empty();
         next.snapshot = match &chunk.next {
             Some(after) => SnapshotState::Reading {
                 after: Some(after.clone()),
@@ -1196,6 +1205,13 @@ impl Pump {
             captured.forget_reading();
             if std::mem::take(&mut captured.reloads_again) {
                 return schema::reload(self, &table).await;
+            }
+            let partials = std::mem::take(&mut captured.partials);
+            if !partials.is_empty() {
+                verify::mend_all(self, &table, partials).await?;
+                return self
+                    .change_state(&table, |state| state.has_partials = false)
+                    .await;
             }
         }
         Ok(())
@@ -1340,6 +1356,29 @@ async fn add_to(
         SqlError::internal("changes could not be kept on disk").caused_by(error)
     })?;
     Ok(added?)
+}
+
+/// The keys of changed rows of which some columns only are told.
+fn partial_keys(source: &SourceTable, changes: &[ChangedRows]) -> Vec<AskedKey> {
+    let mut keys = Vec::new();
+    for part in changes {
+        if part.rows.num_columns() == source.columns.len() {
+            continue;
+        }
+        let columns: Option<Vec<ArrayRef>> = source
+            .key
+            .iter()
+            .map(|name| part.rows.column_by_name(name).cloned())
+            .collect();
+        let Some(columns) = columns else { continue };
+        for row in 0..part.rows.num_rows() {
+            if let Some(literals) = key_literals(source, &columns, row) {
+                let values = columns.iter().map(|column| column.slice(row, 1));
+                keys.push((values.collect(), literals));
+            }
+        }
+    }
+    keys
 }
 
 fn table_status(captured: &Captured) -> TableStatus {

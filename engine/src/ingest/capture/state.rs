@@ -8,6 +8,7 @@ use boathouse_catalog::state::Capture;
 use boathouse_connectors::mysql::{ColumnChange, SourceTable, TableName};
 use serde::{Deserialize, Serialize};
 
+use super::verify::AskedKey;
 use crate::error::SqlError;
 use crate::lake::{LakeTable, WrittenFile};
 
@@ -27,6 +28,9 @@ pub(super) struct CaptureState {
     /// Where the source stood when it was asked what `table` is: what statements before did is in it.
     #[serde(default)]
     pub listed_at: (u64, u64),
+    /// Rows in it are to be read again by their keys, which are not on record.
+    #[serde(default)]
+    pub has_partials: bool,
     /// What it was called before, while its table and its record are given the new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<TableName>,
@@ -96,6 +100,9 @@ pub(super) struct Captured {
     pub is_healing: bool,
     /// It has to be read anew once more, after it is read now.
     pub reloads_again: bool,
+    /// Keys of rows that changed while they were still to be read, and of which the source told some columns
+    /// only: the rest is in no chunk.
+    pub partials: Vec<AskedKey>,
     /// While the table is read anew: what has been written and is of no commit yet, and how far that goes.
     pub staged: Vec<WrittenFile>,
     pub staged_rows: u64,

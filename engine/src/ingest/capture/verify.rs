@@ -603,11 +603,36 @@ async fn mend_table(pump: &mut Pump, name: &TableName, found: Found) -> Result<(
     let Some(asked) = asked.filter(|_| !source.key.is_empty() && !found.too_many) else {
         return schema::reload(pump, name).await;
     };
-    let all: Vec<(&Difference, Vec<String>)> = found.differences.iter().zip(asked).collect();
-    for part in all.chunks(HEAL_KEYS) {
-        mend_keys(pump, name, &source, part).await?;
+    let values = found.differences.into_iter().map(|one| one.values);
+    mend_all(pump, name, values.zip(asked).collect()).await
+}
+
+/// A key: its columns, of one row, and the literals of the source's language for them.
+pub(super) type AskedKey = (Vec<ArrayRef>, Vec<String>);
+
+/// Reads rows anew by their keys. Rows that meanwhile changed in part only are read again.
+pub(super) async fn mend_all(
+    pump: &mut Pump,
+    name: &TableName,
+    mut asked: Vec<AskedKey>,
+) -> Result<(), SqlError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(captured) = pump.tables.get(name) else {
+            return Ok(());
+        };
+        let source = Arc::clone(&captured.source);
+        for part in asked.chunks(HEAL_KEYS) {
+            mend_keys(pump, name, &source, part).await?;
+        }
+        asked = match pump.tables.get_mut(name) {
+            Some(captured) => std::mem::take(&mut captured.partials),
+            None => Vec::new(),
+        };
+        if asked.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
+    schema::reload(pump, name).await
 }
 
 /// Reads rows anew by their keys, as a chunk: what changes on the way to its watermark is newer.
@@ -615,7 +640,7 @@ async fn mend_keys(
     pump: &mut Pump,
     name: &TableName,
     source: &Arc<SourceTable>,
-    asked: &[(&Difference, Vec<String>)],
+    asked: &[AskedKey],
 ) -> Result<(), SqlError> {
     pump.flush().await?;
     pump.wait_committed().await?;
@@ -654,9 +679,9 @@ async fn mend_keys(
         });
     }
     // What the source has not is taken out.
-    let mut gone: Vec<&Difference> = Vec::new();
+    let mut gone: Vec<&[ArrayRef]> = Vec::new();
     for (one, _) in asked {
-        let number = keys.numbers(&one.values)?;
+        let number = keys.numbers(one)?;
         if !number
             .iter()
             .any(|number| there.contains(number) || touched.contains(number))
@@ -694,7 +719,7 @@ async fn mend_keys(
     Ok(())
 }
 
-fn deletes(source: &SourceTable, gone: &[&Difference]) -> Result<ChangeBatch, SqlError> {
+fn deletes(source: &SourceTable, gone: &[&[ArrayRef]]) -> Result<ChangeBatch, SqlError> {
     let wrong = |error| SqlError::internal("keys cannot be put together").caused_by(error);
     let mut fields = Vec::new();
     let mut columns = Vec::new();
@@ -704,7 +729,7 @@ fn deletes(source: &SourceTable, gone: &[&Difference]) -> Result<ChangeBatch, Sq
         };
         let values: Vec<&dyn Array> = gone
             .iter()
-            .filter_map(|one| one.values.get(place).map(AsRef::as_ref))
+            .filter_map(|one| one.get(place).map(AsRef::as_ref))
             .collect();
         columns.push(concat(&values).map_err(wrong)?);
         fields.push(column.source_type.column_type().to_field(name, true));
