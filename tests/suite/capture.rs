@@ -58,6 +58,7 @@ for_both! {
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,
     what_is_broken_is_found_and_healed: crate::verify::what_is_broken_is_found_and_healed,
+    one_table_is_read_anew: crate::verify::one_table_is_read_anew,
     sources_that_lost_history: crate::history::sources_that_lost_history,
     sessions_that_log_less: crate::history::sessions_that_log_less,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,

@@ -251,7 +251,10 @@ pub(super) async fn run(session: &mut Session, run: &RunPipeline) -> Result<Outc
     } else {
         Trigger::Manual
     };
-    let result = ingest::run_pipeline(&session.engine, &pipeline, trigger).await?;
+    let result = match run.tables.is_empty() {
+        true => ingest::run_pipeline(&session.engine, &pipeline, trigger).await?,
+        false => ingest::refresh_tables(&session.engine, &pipeline, &run.tables).await?,
+    };
     summary(&result, "RUN PIPELINE")
 }
 

@@ -44,7 +44,7 @@ pub use plan::{PlannedPipeline, check_options, plan_pipeline};
 pub use preview::{test_fields, test_pipeline};
 pub use quarantine::{QuarantinedRow, quarantined_rows};
 pub use replay::replay_quarantine;
-pub use run::run_pipeline;
+pub use run::{refresh_tables, run_pipeline};
 
 /// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

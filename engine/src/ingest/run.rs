@@ -50,7 +50,7 @@ pub async fn run_pipeline(
     trigger: Trigger,
 ) -> Result<RunSummary, SqlError> {
     if is_capture(pipeline)? {
-        return run_capture(engine, pipeline, trigger).await;
+        return run_capture(engine, pipeline, trigger, &[]).await;
     }
     let mut open = OpenRun::begin(engine, pipeline, trigger).await?;
     let mut pauses = ExponentialBuilder::default()
@@ -78,6 +78,20 @@ pub async fn run_pipeline(
             _ => return Err(open.fail(error).await),
         }
     }
+}
+
+/// Runs a pipeline from a database once; the tables of the source that match the patterns are read anew.
+pub async fn refresh_tables(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    tables: &[String],
+) -> Result<RunSummary, SqlError> {
+    if !is_capture(pipeline)? {
+        return Err(SqlError::unsupported(
+            "FULL REFRESH TABLES of a pipeline that is not FROM MYSQL",
+        ));
+    }
+    run_capture(engine, pipeline, Trigger::FullRefresh, tables).await
 }
 
 /// Whether a pipeline's source is a database.

@@ -1,11 +1,11 @@
-//! `RUN PIPELINE name [FULL REFRESH]`.
+//! `RUN PIPELINE name [FULL REFRESH [TABLES ('pattern', ...)]]`.
 
 use std::fmt;
 
-use crate::display::when;
+use crate::display::{separated, when};
 use crate::error::ParseError;
 use crate::input::Input;
-use crate::name::quote_identifier;
+use crate::name::{quote_identifier, quote_literal};
 
 /// Runs a pipeline now and waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +13,23 @@ pub struct RunPipeline {
     pub name: String,
     /// Forgets what was loaded and loads everything again.
     pub full_refresh: bool,
+    /// The tables of the source that are loaded again, by patterns; all when there are none.
+    pub tables: Vec<String>,
 }
 
 impl RunPipeline {
     /// Stands after `RUN PIPELINE`.
     pub(crate) fn parse(input: &mut Input) -> Result<Self, ParseError> {
         let name = input.identifier()?;
+        let full_refresh = input.keywords(&["FULL", "REFRESH"]);
+        let tables = match full_refresh && input.keyword("TABLES") {
+            true => input.parenthesized(|input| input.list(Input::string))?,
+            false => Vec::new(),
+        };
         Ok(Self {
             name,
-            full_refresh: input.keywords(&["FULL", "REFRESH"]),
+            full_refresh,
+            tables,
         })
     }
 }
@@ -33,6 +41,11 @@ impl fmt::Display for RunPipeline {
             formatter,
             "RUN PIPELINE {}{full_refresh}",
             quote_identifier(&self.name)
-        )
+        )?;
+        if self.tables.is_empty() {
+            return Ok(());
+        }
+        let tables = separated(&self.tables, |text| quote_literal(text));
+        write!(formatter, " TABLES ({tables})")
     }
 }

@@ -155,7 +155,7 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
 }
 
 /// Patterns of LIKE over `database.table`.
-fn patterns(texts: &[String]) -> Result<Vec<Regex>, SqlError> {
+pub(super) fn patterns(texts: &[String]) -> Result<Vec<Regex>, SqlError> {
     texts.iter().map(|text| pattern(text)).collect()
 }
 

@@ -18,6 +18,7 @@ use boathouse_connectors::mysql::{
     Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
+use regex::Regex;
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,7 +28,7 @@ use super::super::{RunSummary, Trigger};
 use super::apply::{Batched, Committer, TableChanges, change_batch};
 use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
-use super::plan::CapturePlan;
+use super::plan::{CapturePlan, patterns};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
 use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
@@ -63,16 +64,48 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Attempts of a run that somebody waits for.
 const ATTEMPTS_MAX: u32 = 6;
 
+/// What is read anew.
+#[derive(Debug, Clone)]
+pub(super) enum Refresh {
+    No,
+    /// Everything, and the changes from now on.
+    All,
+    /// The tables that match, while the changes go on as they are.
+    Some(Vec<Regex>),
+}
+
+impl Refresh {
+    fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
+    fn has(&self, name: &TableName) -> bool {
+        match self {
+            Self::No => false,
+            Self::All => true,
+            Self::Some(patterns) => {
+                let name = name.to_string();
+                patterns.iter().any(|pattern| pattern.is_match(&name))
+            }
+        }
+    }
+}
+
 /// Runs a capture: up to where the source stands now, or on and on until the pipeline is paused, changed or
 /// dropped.
 pub(in crate::ingest) async fn run_capture(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
     trigger: Trigger,
+    tables: &[String],
 ) -> Result<RunSummary, SqlError> {
+    let mut refresh = match trigger {
+        Trigger::FullRefresh if tables.is_empty() => Refresh::All,
+        Trigger::FullRefresh => Refresh::Some(patterns(tables)?),
+        _ => Refresh::No,
+    };
     let (mut open, status) = begin(engine, pipeline, trigger).await?;
     let continuous = trigger == Trigger::Continuous;
-    let mut refresh = trigger == Trigger::FullRefresh;
     let mut pause = PAUSE_MIN;
     let mut attempts = 0;
     loop {
@@ -157,7 +190,7 @@ async fn attempt(
     open: &mut OpenRun,
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
-    (continuous, refresh): (bool, &mut bool),
+    (continuous, refresh): (bool, &mut Refresh),
     status: &Arc<Running>,
 ) -> Result<(), SqlError> {
     let plan = CapturePlan::open(engine, pipeline).await?;
@@ -233,7 +266,7 @@ impl Pump {
         plan: CapturePlan,
         committer: Committer,
         open: &mut OpenRun,
-        refresh: &mut bool,
+        refresh: &mut Refresh,
     ) -> Result<Self, SqlError> {
         let positions = plan.engine().catalog.positions();
         let pipeline = committer.pipeline;
@@ -266,7 +299,7 @@ impl Pump {
         let (from, by_gtid, redo) = match from {
             None => (now.position.clone(), false, None),
             Some(from) => match now.continues(&from) {
-                _ if *refresh => (now.position.clone(), false, None),
+                _ if refresh.is_all() => (now.position.clone(), false, None),
                 Continuity::ByPlace => (from, false, redo),
                 Continuity::ByGtid => (from, true, redo),
                 Continuity::Lost(reason) => {
@@ -275,7 +308,7 @@ impl Pump {
                 }
             },
         };
-        let begins_here = last.is_none() || lost.is_some() || *refresh;
+        let begins_here = last.is_none() || lost.is_some() || refresh.is_all();
         let server_id = server_id_of(plan.engine(), pipeline.0);
         let stream = plan.server.read_changes(
             from.clone(),
@@ -306,7 +339,7 @@ impl Pump {
             milestone: Some(plan_state),
             source: None,
             asked: Instant::now(),
-            refreshes: *refresh,
+            refreshes: !matches!(refresh, Refresh::No),
             unproved: BTreeSet::new(),
             pins_next: false,
             pinned: Instant::now(),
@@ -326,13 +359,13 @@ impl Pump {
                 hint: None,
             });
         }
-        pump.load(lost.is_some() || *refresh, by_gtid).await?;
+        pump.load(lost.is_some(), refresh, by_gtid).await?;
         // Only now, when it is on record what has to be read anew, may the place that was lost be given up.
         if begins_here {
             let from = pump.committed.clone();
             pump.sequence = pump.committer.pin(&from, pump.sequence).await?;
         }
-        *refresh = false;
+        *refresh = Refresh::No;
         match by_gtid {
             true => pump.give_up_redo().await?,
             false => pump.settle_redo().await?,
@@ -362,7 +395,8 @@ impl Pump {
     }
 
     /// The tables as they are on record, and those that are new.
-    async fn load(&mut self, anew: bool, by_gtid: bool) -> Result<(), SqlError> {
+    async fn load(&mut self, lost: bool, refresh: &Refresh, by_gtid: bool) -> Result<(), SqlError> {
+        let mut refreshed = 0;
         let pipeline = self.committer.pipeline;
         let records = self.plan.engine().catalog.captures().list(pipeline).await?;
         let renamed: Vec<TableName> = records
@@ -416,6 +450,8 @@ impl Pump {
             {
                 state = read(next)?;
             }
+            let anew = lost || refresh.has(&state.table.name);
+            refreshed += usize::from(anew);
             if (anew || state.has_partials) && !state.dropped {
                 state.has_partials = false;
                 state.snapshot = SnapshotState::Reading {
@@ -431,6 +467,13 @@ impl Pump {
             }
             let empty = snapshot.row_count() == Some(0);
             self.adopt(state, definition, lake, mark, empty);
+        }
+        if matches!(refresh, Refresh::Some(_)) && refreshed == 0 {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_TABLE,
+                "no table of the pipeline matches the patterns of FULL REFRESH TABLES",
+            )
+            .hint("system.pipeline_lag names the tables, as database.table"));
         }
         let wanted = Arc::clone(&self.plan.wanted);
         let listed_at = self.plan.server.source_state().await?.position.place();

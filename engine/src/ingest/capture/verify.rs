@@ -32,7 +32,7 @@ use super::apply::{Committer, OPERATION};
 use super::board::Running;
 use super::chunks::Keys;
 use super::plan::CapturePlan;
-use super::pump::{Pump, begin};
+use super::pump::{Pump, Refresh, begin};
 use super::schema;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -130,7 +130,7 @@ async fn open_pump(
         run: open.run,
         lease: open.lease.clone(),
     };
-    let mut pump = Pump::start(plan, committer, open, &mut false).await?;
+    let mut pump = Pump::start(plan, committer, open, &mut Refresh::No).await?;
     let until = pump.plan.server.source_state().await?;
     match pump.work(open, pipeline, Some(until), status).await {
         Ok(()) => Ok(pump),
