@@ -222,6 +222,10 @@ pub struct SourceAddress {
 }
 
 impl SourceAddress {
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub async fn client(&self) -> Result<SourceClient, Failure> {
         let options = OptsBuilder::default()
             .ip_or_hostname(self.host.clone())

@@ -3,11 +3,18 @@
 //! On every page under `docs/`, each block marked `sql` is run in order on an empty lake, with the
 //! example files under `{examples}` and an empty folder `{scratch}`; a block marked `text` right after it is what psql would
 //! print. A block marked `sql error` must fail, and the `text` after it holds the message.
+//!
+//! A block marked `mysql` is run at a MySQL server of the page's own, new and empty. The page reaches it at the port
+//! that `tests/services/mysql.sh` has for whoever tries the page by hand, and is given that of its own server.
 
 use std::path::{Path, PathBuf};
 
+use boathouse_tests::mysql::{Flavor, Source};
 use boathouse_tests::{Failure, Server, explain, lake_folder, repository};
 use tokio_postgres::SimpleQueryMessage;
+
+/// The port of MySQL that pages name.
+const MYSQL_PORT: &str = "33069";
 
 struct Block {
     language: String,
@@ -71,6 +78,12 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
     let (folder, lake) = lake_folder()?;
     let server = Server::start(&lake).await?;
     let client = server.connect().await?;
+    let mysql = match blocks.iter().any(|block| block.language == "mysql") {
+        true => Some(Source::own(Flavor::MySql, &[]).await?),
+        false => None,
+    };
+    let mysql_port = mysql.as_ref().map(|source| source.address().port());
+    let mysql_port = mysql_port.map_or_else(|| MYSQL_PORT.to_owned(), |port| port.to_string());
     let mut failures = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
         let place = format!("{}:{}", path.display(), block.line);
@@ -81,7 +94,8 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
         let sql = block
             .text
             .replace("{examples}", &examples.to_string_lossy())
-            .replace("{scratch}", &folder.path().to_string_lossy());
+            .replace("{scratch}", &folder.path().to_string_lossy())
+            .replace(MYSQL_PORT, &mysql_port);
         match block.language.as_str() {
             "sql" => match client.simple_query(&sql).await {
                 Ok(messages) => {
@@ -111,6 +125,13 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
                     }
                 }
             },
+            "mysql" => {
+                if let Some(source) = &mysql
+                    && let Err(error) = source.client().await?.execute(&sql).await
+                {
+                    failures.push(format!("{place}: {error}"));
+                }
+            }
             _ => {}
         }
     }

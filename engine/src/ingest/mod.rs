@@ -39,7 +39,9 @@ mod whole;
 
 use boathouse_catalog::state::{RunCounters, RunId, RunState};
 
-pub use capture::{CaptureBoard, CaptureStatus, TableStatus, Verdict, verify_pipeline};
+pub use capture::{
+    CaptureBoard, CaptureStatus, TableStatus, Verdict, recorded_status, verify_pipeline,
+};
 pub use plan::{PlannedPipeline, check_options, plan_pipeline};
 pub use preview::{test_fields, test_pipeline};
 pub use quarantine::{QuarantinedRow, quarantined_rows};

@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use boathouse_catalog::state::{RunFilter, RunState};
+use boathouse_engine::Engine;
+use boathouse_engine::ingest::CaptureStatus;
 
 use crate::wire::Shared;
 
@@ -102,11 +104,69 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
         }
         Err(error) => tracing::warn!("pipeline runs are not in the metrics: {error}"),
     }
+    captures(&mut page, &shared.engine);
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         page.0,
     )
         .into_response()
+}
+
+/// What pipelines from databases are at that run in this process.
+fn captures(page: &mut Page, engine: &Engine) {
+    let snapshot = engine.catalog.snapshot();
+    let running: Vec<(String, CaptureStatus)> = snapshot
+        .pipelines()
+        .filter_map(|pipeline| {
+            let status = engine.captures.status(pipeline.id)?;
+            Some((label(&pipeline.name), status))
+        })
+        .collect();
+    page.head(
+        "capture_seconds_behind",
+        "gauge",
+        "seconds since what was read last was committed at the source; 0 when nothing is left to read",
+    );
+    for (pipeline, status) in &running {
+        if let Some(seconds) = status.seconds_behind {
+            page.line(&format!(
+                "capture_seconds_behind{{pipeline=\"{pipeline}\"}} {seconds}"
+            ));
+        }
+    }
+    page.head(
+        "capture_bytes_behind",
+        "gauge",
+        "bytes of the source's binlog that have not been read",
+    );
+    for (pipeline, status) in &running {
+        if let Some(bytes) = status.bytes_behind {
+            page.line(&format!(
+                "capture_bytes_behind{{pipeline=\"{pipeline}\"}} {bytes}"
+            ));
+        }
+    }
+    page.head(
+        "capture_changes_total",
+        "counter",
+        "changed rows read since the pipeline's run began, by table of the source",
+    );
+    for (pipeline, status) in &running {
+        for table in &status.tables {
+            page.line(&format!(
+                "capture_changes_total{{pipeline=\"{pipeline}\",table=\"{}\"}} {}",
+                label(&table.source),
+                table.changes
+            ));
+        }
+    }
+}
+
+/// A name as the value of a label.
+fn label(name: &str) -> String {
+    name.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 struct Page(String);

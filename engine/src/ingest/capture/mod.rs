@@ -19,6 +19,7 @@
 mod apply;
 mod board;
 mod chunks;
+mod lag;
 mod plan;
 mod pump;
 mod schema;
@@ -28,6 +29,7 @@ mod target;
 mod verify;
 
 pub use board::{CaptureBoard, CaptureStatus, TableStatus};
+pub use lag::recorded_status;
 pub(super) use plan::{check, parse_options};
 pub(super) use pump::run_capture;
 pub use verify::{Verdict, verify_pipeline};

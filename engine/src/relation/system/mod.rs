@@ -6,6 +6,7 @@
 mod audit_log;
 mod files_loaded;
 mod pipeline_errors;
+mod pipeline_lag;
 mod pipeline_runs;
 mod pipelines;
 mod quarantine;
@@ -25,6 +26,7 @@ pub static RELATIONS: &[Relation] = &[
     audit_log::RELATION,
     files_loaded::RELATION,
     pipeline_errors::RELATION,
+    pipeline_lag::RELATION,
     pipeline_runs::RELATION,
     pipelines::RELATION,
     quarantine::RELATION,

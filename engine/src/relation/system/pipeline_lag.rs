@@ -1,0 +1,62 @@
+//! `system.pipeline_lag`: the tables that pipelines capture from databases, and how far each is.
+//!
+//! A capture that runs in this process tells what it is at. Of one that runs elsewhere, or stands, what is on
+//! record is shown, and how far it is behind is not known.
+
+use crate::error::SqlError;
+use crate::function::value::Value;
+use crate::ingest::recorded_status;
+use crate::query::QueryContext;
+use crate::relation::{Relation, Row, Rows};
+use crate::row;
+
+pub const RELATION: Relation = Relation {
+    schema: "system",
+    name: "pipeline_lag",
+    oid: 14009,
+    columns: "pipeline text, source text, schema_name text, table_name text, state text, \
+              seconds_behind double precision, bytes_behind bigint, position text, \
+              committed_at timestamptz, snapshot_rows bigint, snapshot_rows_estimate bigint, \
+              changes bigint",
+    rows: Rows::Later(|context| Box::pin(rows(context))),
+};
+
+async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
+    let engine = &context.engine;
+    let mut rows = Vec::new();
+    for pipeline in super::pipelines(&context) {
+        // One that has just begun has not looked at its tables yet.
+        let running = engine.captures.status(pipeline.id);
+        let running = running.filter(|status| !status.tables.is_empty());
+        let runs_here = running.is_some();
+        let status = match running {
+            Some(status) => status,
+            None => recorded_status(engine, pipeline.id).await?,
+        };
+        let position = (!status.position.is_empty()).then_some(status.position);
+        let committed_at = (status.committed_at > 0).then_some(status.committed_at);
+        for table in status.tables {
+            let target = context.snapshot.table_by_id(table.target);
+            let schema = target.and_then(|target| context.snapshot.schema_by_id(target.schema));
+            rows.push(row![
+                pipeline.name.clone(),
+                table.source,
+                schema.map(|schema| schema.name.clone()),
+                target.map(|target| target.name.clone()),
+                table.state,
+                status.seconds_behind,
+                status.bytes_behind.map(count),
+                position.clone(),
+                committed_at.map_or(Value::Null, Value::Timestamp),
+                count(table.snapshot_rows),
+                count(table.snapshot_rows_estimate),
+                runs_here.then_some(count(table.changes)),
+            ]);
+        }
+    }
+    Ok(rows)
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
