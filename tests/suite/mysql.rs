@@ -159,7 +159,7 @@ async fn lag_of(
     wait_for(&client, "seconds_behind IS NULL AND changes IS NULL").await?;
     assert_eq!(
         rows(&client, shown).await?,
-        [format!("p|{name}|bronze|orders|streaming|2||t|t")]
+        [format!("p|{name}|bronze|orders|streaming|2|∅|t|t")]
     );
     assert!(!metrics_of(&server)?.contains("{pipeline=\"p\""));
     session.execute(&format!("DROP TABLE {name}")).await?;
