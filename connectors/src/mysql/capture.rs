@@ -9,7 +9,7 @@ use mysql_async::{Conn, Row};
 
 use super::binlog::{Binlog, Event, TableMap, TransactionId, table_map};
 use super::changes::{ChangeDecoder, ChangedRows};
-use super::check::binlog_position;
+use super::check::{binlog_position, binlog_status};
 use super::ddl::{self, SchemaChange};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceColumn, SourceTable, TableName};
@@ -211,14 +211,7 @@ impl MySqlServer {
         let server = self.identity_of(connection, flavor).await?;
         let (file, offset, executed, purged) = match flavor {
             Flavor::MySql => {
-                let status: Option<Row> =
-                    match connection.query_first("SHOW BINARY LOG STATUS").await {
-                        Ok(row) => row,
-                        Err(_) => connection
-                            .query_first("SHOW MASTER STATUS")
-                            .await
-                            .map_err(ask)?,
-                    };
+                let status = binlog_status(connection).await.map_err(ask)?;
                 let mut status = status.ok_or_else(no_binlog)?;
                 let file: String = status.take(0).ok_or_else(no_binlog)?;
                 let offset: u64 = status.take(1).ok_or_else(no_binlog)?;
@@ -285,6 +278,42 @@ impl MySqlServer {
             .await
             .map_err(|error| self.failed("ask who it is of", error))?;
         Ok(answer.unwrap_or_default())
+    }
+
+    /// Tables whose rows foreign keys change without the binlog's knowing.
+    pub async fn unlogged_cascades(&self) -> Result<Vec<TableName>, ConnectorError> {
+        let mut session = self.connect().await?;
+        let failed = |error| self.failed("ask the foreign keys of", error);
+        // MariaDB names the tables where it happens; newer MySQL servers log the rows.
+        let logs = match session.flavor {
+            Flavor::MariaDb => true,
+            Flavor::MySql => {
+                let found: Option<(String, String)> = session
+                    .connection
+                    .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+                    .await
+                    .map_err(failed)?;
+                found.is_some_and(|(_, value)| value.eq_ignore_ascii_case("off"))
+            }
+        };
+        let mut children = Vec::new();
+        if !logs {
+            let rows: Vec<(String, String)> = session
+                .connection
+                .query(
+                    "SELECT DISTINCT CONSTRAINT_SCHEMA, TABLE_NAME FROM \
+                     information_schema.REFERENTIAL_CONSTRAINTS WHERE DELETE_RULE IN \
+                     ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL')",
+                )
+                .await
+                .map_err(failed)?;
+            children.extend(
+                rows.into_iter()
+                    .map(|(database, table)| TableName::new(database, table)),
+            );
+        }
+        let _ = session.connection.disconnect().await;
+        Ok(children)
     }
 
     /// The tables that are wanted, as they are now.
@@ -656,7 +685,7 @@ impl ChangeStream {
             if concerned {
                 return Err(self.stopped(
                     &format!("a change in statement format ({word})"),
-                    "SET PERSIST binlog_format = ROW; then RUN PIPELINE ... FULL REFRESH",
+                    "SET GLOBAL binlog_format = ROW; then RUN PIPELINE ... FULL REFRESH",
                 ));
             }
         }

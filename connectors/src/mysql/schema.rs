@@ -145,7 +145,7 @@ impl SourceTable {
                 self.name
             ),
         )
-        .hint("SET PERSIST binlog_row_metadata = FULL; then RUN PIPELINE ... FULL REFRESH")
+        .hint("SET GLOBAL binlog_row_metadata = FULL; then RUN PIPELINE ... FULL REFRESH")
     }
 }
 

@@ -20,7 +20,7 @@ use mysql_async::{Conn, Row, Value};
 use tokio::sync::mpsc;
 
 use super::changes::fields_of;
-use super::check::binlog_position;
+use super::check::{binlog_position, binlog_status};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceTable, quoted};
 use super::server::{Flavor, MySqlServer, Session};
@@ -426,13 +426,7 @@ impl MySqlServer {
         connection: &mut Conn,
     ) -> Result<(String, (u64, u64)), ConnectorError> {
         let failed = |error| self.failed("ask the binlog position of", error);
-        let status: Option<Row> = match connection.query_first("SHOW BINARY LOG STATUS").await {
-            Ok(row) => row,
-            Err(_) => connection
-                .query_first("SHOW MASTER STATUS")
-                .await
-                .map_err(failed)?,
-        };
+        let status = binlog_status(connection).await.map_err(failed)?;
         let mut status = status.ok_or_else(no_binlog)?;
         let file: String = status.take(0).ok_or_else(no_binlog)?;
         let offset: u64 = status.take(1).ok_or_else(no_binlog)?;

@@ -315,7 +315,9 @@ pub(super) fn statement_of(pipeline: &PipelineDefinition) -> Result<CreatePipeli
 
 fn unsupported_source(source: &PipelineSource) -> SqlError {
     SqlError::unsupported(match source {
-        PipelineSource::MySql { .. } => "this of a pipeline FROM MYSQL",
+        PipelineSource::MySql { .. } => {
+            "TEST PIPELINE or REPLAY QUARANTINE of a pipeline FROM MYSQL"
+        }
         PipelineSource::Kafka { .. } => "a pipeline FROM KAFKA",
         PipelineSource::Mart { .. } => "a pipeline FROM MART",
         PipelineSource::Table { .. } => "a pipeline FROM TABLE",

@@ -150,7 +150,7 @@ impl Event {
             38 => Self::Prepared,
             39 => Self::Unreadable {
                 what: "PARTIAL_UPDATE_ROWS: changes to parts of JSON documents".into(),
-                fix: "SET PERSIST binlog_row_value_options = ''; then RUN PIPELINE ... FULL REFRESH",
+                fix: "SET GLOBAL binlog_row_value_options = ''; then RUN PIPELINE ... FULL REFRESH",
             },
             164 => Self::Unreadable {
                 what: "START_ENCRYPTION: an encrypted binlog".into(),
@@ -158,7 +158,7 @@ impl Event {
             },
             17 | 18 | 6..=12 => Self::Unreadable {
                 what: format!("LOAD DATA in statement format (event {kind})"),
-                fix: "SET PERSIST binlog_format = ROW; then RUN PIPELINE ... FULL REFRESH",
+                fix: "SET GLOBAL binlog_format = ROW; then RUN PIPELINE ... FULL REFRESH",
             },
             // What the server marks as something that replicas may pass over.
             _ if raw.header().flags_raw() & 0x80 != 0 => Self::Other,

@@ -46,6 +46,13 @@ impl Running {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// The source cannot be reached: how far behind it is cannot be told.
+    pub fn lose(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.seconds_behind = None;
+        status.bytes_behind = None;
+    }
+
     pub fn tell(&self, status: CaptureStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }

@@ -181,11 +181,21 @@ pub(super) async fn commit_chunk(
     Ok((sequence, rows))
 }
 
-/// Rows with the columns of the table; those the source does not have are NULL.
+/// Rows with the columns of the table; those the source does not have are NULL. A column that the table does not
+/// have is an error: its values would be lost.
 pub(super) fn conform(
     batch: &RecordBatch,
     schema: &arrow::datatypes::SchemaRef,
 ) -> Result<RecordBatch, SqlError> {
+    let known = batch.schema();
+    let mut names = known.fields().iter().map(|field| field.name());
+    if let Some(name) = names.find(|name| schema.field_with_name(name).is_err()) {
+        return Err(SqlError::new(
+            SqlState::UNDEFINED_COLUMN,
+            format!("the table has no column \"{name}\", which its source has"),
+        )
+        .retryable());
+    }
     let columns = schema
         .fields()
         .iter()

@@ -140,6 +140,7 @@ pub(in crate::ingest) async fn run_capture(
             &error,
         )])
         .await?;
+        status.lose();
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
         if continuous && (status.is_to_stop() || !is_current(engine, pipeline)) {
@@ -336,8 +337,8 @@ impl Pump {
             waiting: None,
             held_since: None,
             proposal: None,
-            milestone: Some(plan_state),
-            source: None,
+            milestone: Some(plan_state.clone()),
+            source: Some(plan_state),
             asked: Instant::now(),
             refreshes: !matches!(refresh, Refresh::No),
             unproved: BTreeSet::new(),
@@ -347,6 +348,13 @@ impl Pump {
             rows_out: open.counters.rows_out,
             messages: Vec::new(),
         };
+        for child in pump.plan.server.unlogged_cascades().await? {
+            if (pump.plan.wanted)(&child) {
+                pump.warn(format!(
+                    "foreign keys change rows of {child} without a word in the binlog: VERIFY PIPELINE ... HEAL finds them"
+                ));
+            }
+        }
         if let Some(reason) = &lost {
             pump.messages.push(RunMessage {
                 severity: Severity::Warning,
@@ -416,7 +424,11 @@ impl Pump {
             let mut state = read(&found.state)?;
             if !(self.plan.wanted)(&state.table.name) {
                 // Should it be wanted again, changes are missing.
-                if state.snapshot.is_done() {
+                let is_noted = matches!(
+                    state.snapshot,
+                    SnapshotState::Reading { replaces: true, .. }
+                );
+                if !is_noted || found.next.is_some() {
                     state.snapshot = SnapshotState::Reading {
                         after: None,
                         rows: 0,
@@ -466,7 +478,13 @@ impl Pump {
                 state.listed_at = (0, 0);
             }
             let empty = snapshot.row_count() == Some(0);
+            // Somebody has renamed or dropped columns of ours.
+            let differs = in_files(&state.table, &definition) != state.in_files;
+            let name = state.table.name.clone();
             self.adopt(state, definition, lake, mark, empty);
+            if differs {
+                self.hint(&name, Vec::new());
+            }
         }
         if matches!(refresh, Refresh::Some(_)) && refreshed == 0 {
             return Err(SqlError::new(
@@ -766,7 +784,8 @@ impl Pump {
         let seconds = match here.committed_at {
             _ if caught_up && self.committing.is_none() => Some(0.0),
             0 => None,
-            at => Some((chrono::Utc::now().timestamp_micros() - at) as f64 / 1e6),
+            // The source's clock may be ahead.
+            at => Some(((chrono::Utc::now().timestamp_micros() - at) as f64 / 1e6).max(0.0)),
         };
         CaptureStatus {
             position: here.to_string(),

@@ -454,6 +454,13 @@ async fn follow(
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
+    let (definition, lake) = match target::follow_key(&pump.plan, &definition, &source).await? {
+        true => match target::reopen(&pump.plan, state.target).await? {
+            Some(opened) => opened,
+            None => return Ok(()),
+        },
+        false => (definition, lake),
+    };
     let in_files = in_files(&source, &definition);
     if let Some(captured) = pump.tables.get_mut(name) {
         captured.definition = definition;
@@ -560,15 +567,29 @@ fn plan(
         })
     };
     // Gone: columns of before that no column of now was.
-    for in_files in state.in_files.values() {
-        if let Some(column) = ours(in_files)
-            && !stays(in_files)
-        {
-            todo.push(format!(
-                "ALTER TABLE {table} DROP COLUMN IF EXISTS {}",
-                quote_identifier(&column.name)
-            ));
-        }
+    let mut gone: Vec<&str> = state
+        .in_files
+        .values()
+        .filter(|in_files| !stays(in_files))
+        .filter_map(|in_files| ours(in_files))
+        .map(|column| column.name.as_str())
+        .collect();
+    // A table has a column at all times: the last goes when others are there.
+    let last = match gone.len() == definition.columns.len() {
+        true => gone.pop(),
+        false => None,
+    };
+    for name in gone {
+        todo.push(format!(
+            "ALTER TABLE {table} DROP COLUMN IF EXISTS {}",
+            quote_identifier(name)
+        ));
+    }
+    if let Some(name) = last {
+        todo.push(format!(
+            "ALTER TABLE {table} RENAME COLUMN {} TO _dropped",
+            quote_identifier(name)
+        ));
     }
     // Renamed: all aside first, where a column that is renamed too still has a name that is wanted.
     let mut renames = Vec::new();
@@ -605,7 +626,10 @@ fn plan(
     }
     for column in &source.columns {
         let followed = columns.iter().find(|one| one.name == column.name);
-        let Some((old, _)) = followed.and_then(|one| one.was.as_ref()) else {
+        // One that somebody has dropped here is made again.
+        let here = |in_files: &Option<String>| in_files.as_deref().and_then(ours).is_some();
+        let was = followed.and_then(|one| one.was.as_ref());
+        let Some((old, _)) = was.filter(|(_, in_files)| here(in_files)) else {
             let value = followed.and_then(|one| one.value.as_ref());
             add_column(todo, table, column, value, empty);
             continue;
@@ -629,6 +653,9 @@ fn plan(
         if !widens(old, &column.source_type) && !empty {
             todo.reload(format!("column {} was converted", column.name));
         }
+    }
+    if last.is_some() {
+        todo.push(format!("ALTER TABLE {table} DROP COLUMN _dropped"));
     }
 }
 

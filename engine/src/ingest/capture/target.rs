@@ -125,6 +125,41 @@ pub(super) async fn reopen(
     Ok(Some((definition, lake)))
 }
 
+/// Gives a table the primary key of its source. Tells whether it had another.
+pub(super) async fn follow_key(
+    plan: &CapturePlan,
+    definition: &TableDefinition,
+    source: &SourceTable,
+) -> Result<bool, SqlError> {
+    let has = definition.primary_key.as_ref();
+    let has = has.map_or(&[][..], |key| key.columns.as_slice());
+    let is_key = |name: &str| source.key.iter().any(|key| key == name);
+    let strict = definition
+        .columns
+        .iter()
+        .all(|column| !is_key(&column.name) || !column.nullable);
+    if has == source.key && strict {
+        return Ok(false);
+    }
+    let mut changed = definition.clone();
+    changed.primary_key = (!source.key.is_empty()).then(|| KeyConstraint {
+        name: format!("{}_pkey", definition.name),
+        columns: source.key.clone(),
+    });
+    for column in &mut changed.columns {
+        if is_key(&column.name) {
+            column.nullable = false;
+        } else if has.contains(&column.name) {
+            column.nullable = true;
+        }
+    }
+    let catalog = &plan.engine().catalog;
+    let mut transaction = catalog.begin();
+    transaction.replace_table(changed)?;
+    catalog.commit(transaction).await?;
+    Ok(true)
+}
+
 /// Who may follow changes into a table may insert, update and delete.
 fn require(plan: &CapturePlan, target: ObjectId) -> Result<(), SqlError> {
     let snapshot = plan.engine().catalog.snapshot();

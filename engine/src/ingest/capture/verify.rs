@@ -361,7 +361,8 @@ impl Found {
             detail,
         };
         if self.is_equal() {
-            let detail = format!("{} rows", self.rows);
+            let plural = if self.rows == 1 { "" } else { "s" };
+            let detail = format!("{} row{plural}", self.rows);
             return vec![verdict("equal", None, Some(detail))];
         }
         let mut verdicts: Vec<Verdict> = self
