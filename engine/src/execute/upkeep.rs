@@ -127,6 +127,10 @@ async fn keep(
     if off.is_some_and(|value| value.eq_ignore_ascii_case("false")) {
         return Ok(None);
     }
+    // What is being filled is put together once it is there.
+    if engine.captures.is_reading(definition.id) {
+        return Ok(None);
+    }
     let Some(table) = engine.lake.opened(&definition.location).await else {
         return Ok(None);
     };

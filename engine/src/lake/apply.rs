@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::{interleave, take};
-use arrow::datatypes::{FieldRef, Int32Type, Int64Type, SchemaRef};
+use arrow::compute::{cast, interleave, max, min, take};
+use arrow::datatypes::{DataType, FieldRef, Int32Type, Int64Type, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -250,6 +250,13 @@ impl LakeTable {
             let by_file = BTreeMap::new();
             return Ok(Found { by_file });
         }
+        // New rows of a key that counts up need no search.
+        if let ([name], Some((least, greatest))) = (key, folded.bounds())
+            && !seen.may_hold(name, least, greatest)
+        {
+            let by_file = BTreeMap::new();
+            return Ok(Found { by_file });
+        }
         let asked = Asked {
             key,
             keys: &folded.keys,
@@ -419,6 +426,19 @@ impl Folded {
     fn needs_old(&self) -> bool {
         let mut states = self.states.values();
         states.any(|state| matches!(state, State::Parts { base: Some(_), .. }))
+    }
+
+    /// The least and the greatest of the keys touched, where the key is one integer.
+    fn bounds(&self) -> Option<(i64, i64)> {
+        let [keys] = self.keys.as_slice() else {
+            return None;
+        };
+        if !keys.data_type().is_signed_integer() {
+            return None;
+        }
+        let keys = cast(keys, &DataType::Int64).ok()?;
+        let keys = keys.as_primitive::<Int64Type>();
+        Some((min(keys)?, max(keys)?))
     }
 
     fn incomplete(&self, bases: &Bases) -> u64 {

@@ -387,6 +387,27 @@ impl TableSnapshot {
         self.with_files(files.cloned().collect())
     }
 
+    /// Whether a row may have a value of an integer column between two bounds, by what the log says of the files.
+    pub fn may_hold(&self, column: &str, least: i64, greatest: i64) -> bool {
+        let in_files = self.names.of_column(column);
+        let Ok(index) = self.file_schema.index_of(in_files) else {
+            return true;
+        };
+        let bound = |value: &Precision<ScalarValue>| match value.get_value()? {
+            ScalarValue::Int16(value) => value.map(i64::from),
+            ScalarValue::Int32(value) => value.map(i64::from),
+            ScalarValue::Int64(value) => *value,
+            _ => None,
+        };
+        self.files.iter().any(|file| {
+            let statistics = file.statistics.column_statistics.get(index);
+            let bounds = statistics
+                .and_then(|column| Some((bound(&column.min_value)?, bound(&column.max_value)?)));
+            // Deleted rows leave the bounds as they were: they still hold what is there.
+            bounds.is_none_or(|(from, to)| from <= greatest && least <= to)
+        })
+    }
+
     /// The table with the columns that a definition gives it which the log has not followed yet: its own
     /// transaction's. `None` when they are what the log says. A column that only the log has stays.
     pub fn as_defined(&self, definition: &TableDefinition) -> Option<Self> {

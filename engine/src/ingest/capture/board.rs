@@ -124,6 +124,23 @@ impl CaptureBoard {
         wanted.contains_key(&pipeline)
     }
 
+    /// Whether a capture that runs here is reading the rows that a table began with.
+    pub fn is_reading(&self, target: ObjectId) -> bool {
+        let running: Vec<Arc<Running>> = {
+            let all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            all.values().filter_map(Weak::upgrade).collect()
+        };
+        running.iter().any(|running| {
+            let status = running
+                .status
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut tables = status.tables.iter();
+            tables
+                .any(|table| table.target == target && matches!(table.state, "snapshot" | "stale"))
+        })
+    }
+
     /// What a pipeline's capture is at, if it runs here.
     pub fn status(&self, pipeline: ObjectId) -> Option<CaptureStatus> {
         let running = {
