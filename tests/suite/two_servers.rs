@@ -201,6 +201,12 @@ async fn two_servers_change_one_table() -> Result<(), Failure> {
              INSERT INTO counter VALUES (0, 0), (1, 0)",
         )
         .await?;
+    // The other server looks at the catalog four times a second.
+    let second = servers[1].connect().await?;
+    let seen = "SELECT count(*) FROM pg_class WHERE relname = 'counter'";
+    while rows(&second, seen).await? != ["1"] {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let mut writers = Vec::new();
     for (number, server) in servers.iter().enumerate() {
         let client = server.connect().await?;
