@@ -50,6 +50,7 @@ macro_rules! for_both {
 
 for_both! {
     every_type_by_snapshot_and_by_binlog: crate::types::every_type_by_snapshot_and_by_binlog,
+    options_decide_about_values: crate::types::options_decide_about_values,
     changes_follow: crate::changes::changes_follow,
     a_transaction_larger_than_memory: crate::changes::a_transaction_larger_than_memory,
     schemas_follow: crate::schemas::schemas_follow,

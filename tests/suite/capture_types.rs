@@ -877,3 +877,55 @@ pub async fn every_type_by_snapshot_and_by_binlog(flavor: Flavor) -> Result<(), 
     assert!(wrong.is_empty(), "not so: {wrong:?}; but {types:?}");
     fixture.finish().await
 }
+
+/// What the options say of values that have no place in the lake, and of rows that were there before.
+pub async fn options_decide_about_values(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let fill = "SET SESSION sql_mode = ''; INSERT INTO t VALUES ({id}, '0000-00-00', '2024-00-15')";
+    session
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, d DATE, e DATE)")
+        .await?;
+    session.execute(&fill.replace("{id}", "1")).await?;
+    let lake = fixture.server.connect().await?;
+    let pipelines = [
+        (
+            "epoch",
+            "zero_date = 'epoch'",
+            Ok("1|1970-01-01|1970-01-01,2|1970-01-01|1970-01-01"),
+        ),
+        ("later", "snapshot = 'never'", Ok("2|∅|∅")),
+        ("fail", "zero_date = 'fail'", Err("22P04")),
+    ];
+    for (name, options, _) in &pipelines {
+        rows(&lake, &format!("CREATE SCHEMA {name}")).await?;
+        let sql = format!(
+            "CREATE PIPELINE {name} FROM MYSQL shop TABLES ('{}.%') INTO SCHEMA {name} \
+             SCHEDULE ON DEMAND WITH ({options})",
+            fixture.database
+        );
+        rows(&lake, &sql).await?;
+        // One that fails says so below.
+        let _ = rows(&lake, &format!("RUN PIPELINE {name}")).await;
+    }
+    session.execute(&fill.replace("{id}", "2")).await?;
+    for (name, options, expected) in pipelines {
+        let run = rows(&lake, &format!("RUN PIPELINE {name}")).await;
+        match expected {
+            Ok(expected) => {
+                run?;
+                let found = rows(&lake, &format!("SELECT * FROM {name}.t ORDER BY id")).await?;
+                let found = found.join(",");
+                assert_eq!(found, expected, "{options}");
+            }
+            Err(state) => {
+                let told = run.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(
+                    told.contains(state) && told.contains('d'),
+                    "{options}: {told}"
+                );
+            }
+        }
+    }
+    Ok(())
+}

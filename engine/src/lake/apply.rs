@@ -213,13 +213,7 @@ impl LakeTable {
                     });
                 }
                 Err(error @ LakeError::Conflict { .. }) => {
-                    let marked = match &request.transaction {
-                        Some(mark) => {
-                            let now = self.refresh().await?;
-                            now.transaction(&mark.application).await? != mark.expected
-                        }
-                        None => false,
-                    };
+                    let marked = self.has_moved_on(&request).await?;
                     if marked || attempt == ATTEMPTS_MAX {
                         self.discard(adds).await;
                         return Err(error);
@@ -235,6 +229,15 @@ impl LakeTable {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether somebody has committed under the mark of a request meanwhile.
+    pub(super) async fn has_moved_on(&self, request: &ApplyRequest) -> Result<bool, LakeError> {
+        let Some(mark) = &request.transaction else {
+            return Ok(false);
+        };
+        let now = self.refresh().await?;
+        Ok(now.transaction(&mark.application).await? != mark.expected)
     }
 
     /// Where the rows of the keys touched are.

@@ -171,13 +171,7 @@ impl LakeTable {
                 }
                 Err(error @ LakeError::Conflict { .. }) => {
                     self.discard(adds).await;
-                    let marked = match &request.transaction {
-                        Some(mark) => {
-                            let now = self.refresh().await?;
-                            now.transaction(&mark.application).await? != mark.expected
-                        }
-                        None => false,
-                    };
+                    let marked = self.has_moved_on(&request).await?;
                     if marked || attempt == ATTEMPTS_MAX {
                         return Err(error);
                     }

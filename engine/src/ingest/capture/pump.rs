@@ -608,6 +608,17 @@ impl Pump {
         );
     }
 
+    /// A table of the source as it is now, if it is there, and a place that the answer is not older than.
+    pub async fn look_up(
+        &self,
+        name: &TableName,
+    ) -> Result<(Option<SourceTable>, (u64, u64)), SqlError> {
+        let server = &self.plan.server;
+        let place = server.source_state().await?.position.place();
+        let found = server.source_tables(|one| one == name).await?;
+        Ok((found.into_iter().next(), place))
+    }
+
     /// Puts a state on record that is true now.
     pub async fn put(&self, state: &CaptureState) -> Result<(), SqlError> {
         let captures = self.plan.engine().catalog.captures();
@@ -1189,15 +1200,10 @@ impl Pump {
         if error.retryable {
             return Err(error.into());
         }
-        let wanted = name.clone();
-        let found = self
-            .plan
-            .server
-            .source_tables(move |name| *name == wanted)
-            .await?;
+        let (found, _) = self.look_up(name).await?;
         let is_same = |captured: &Captured| {
             found
-                .first()
+                .as_ref()
                 .is_some_and(|found| found.columns == captured.source.columns)
         };
         if self.tables.get(name).is_some_and(is_same) && !is_about_columns(&error) {

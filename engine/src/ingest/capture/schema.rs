@@ -90,14 +90,8 @@ async fn created(pump: &mut Pump, name: TableName) -> Result<(), SqlError> {
         // It was met when the source's tables were listed, further on than this statement.
         Some(_) => Ok(()),
         None => {
-            let wanted = name.clone();
-            let place = pump.plan.server.source_state().await?.position.place();
-            let found = pump
-                .plan
-                .server
-                .source_tables(move |name| *name == wanted)
-                .await?;
-            match found.into_iter().next() {
+            let (found, place) = pump.look_up(&name).await?;
+            match found {
                 Some(source) => pump.capture(source, false, place).await,
                 // It is there no longer. Its rows, if it has any, tell its columns.
                 None => Ok(()),
@@ -181,14 +175,8 @@ async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Resul
         let known = pump.tables.contains_key(to);
         if !known && !move_table(pump, origin, to).await? {
             // It is new under a wanted name: its rows are there already.
-            let wanted = to.clone();
-            let place = pump.plan.server.source_state().await?.position.place();
-            let found = pump
-                .plan
-                .server
-                .source_tables(move |name| *name == wanted)
-                .await?;
-            if let Some(source) = found.into_iter().next() {
+            let (found, place) = pump.look_up(to).await?;
+            if let Some(source) = found {
                 pump.capture(source, true, place).await?;
             }
         } else if known {
@@ -289,15 +277,9 @@ pub(super) async fn differs(
     key: Vec<String>,
 ) -> Result<(), SqlError> {
     if !pump.tables.contains_key(&name) {
-        let wanted = name.clone();
-        let place = pump.plan.server.source_state().await?.position.place();
-        let found = pump
-            .plan
-            .server
-            .source_tables(move |name| *name == wanted)
-            .await?;
+        let (found, place) = pump.look_up(&name).await?;
         let reads = pump.plan.options.snapshot;
-        let (source, reads) = match found.into_iter().next() {
+        let (source, reads) = match found {
             Some(source) => (source, reads),
             // It is there no longer: all it ever had is in the binlog.
             None => (
