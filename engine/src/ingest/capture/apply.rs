@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::{Capture, Lease, NewPosition, RunId};
 use boathouse_connectors::mysql::{ChangedRows, Position, RowChange, TableName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::super::load::PIPELINE_TAG;
-use super::super::run::application;
+use super::super::run::{OpenRun, application};
+use super::plan::CapturePlan;
 use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::ingest::failpoint;
@@ -52,6 +53,17 @@ pub(super) struct Batched {
 }
 
 impl Committer {
+    /// For a run of a pipeline.
+    pub fn of(plan: &CapturePlan, pipeline: &PipelineDefinition, open: &OpenRun) -> Self {
+        Self {
+            engine: Arc::clone(plan.engine()),
+            pipeline: pipeline.id,
+            name: plan.name.clone(),
+            run: open.run,
+            lease: open.lease.clone(),
+        }
+    }
+
     /// Records a position under a new sequence.
     pub async fn prepare(
         &self,

@@ -1,4 +1,4 @@
-//! One run of a capture: reads changes and chunks, and commits them in turn.
+//! Reads changes and chunks, and commits them in turn.
 //!
 //! One loop reads the changes and decides; batches are committed by a task of their own while the next one is
 //! read, at most one at a time. Whatever needs the tables to stand still (a schema change, a chunk, the end)
@@ -18,17 +18,16 @@ use boathouse_connectors::mysql::{
     Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
-use regex::Regex;
 use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::run::{OpenRun, application};
-use super::super::{RunSummary, Trigger};
 use super::apply::{Batched, Committer, TableChanges, change_batch};
 use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
-use super::plan::{CapturePlan, patterns};
+use super::plan::CapturePlan;
+use super::run::{Refresh, is_current};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
 use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
@@ -42,12 +41,6 @@ const PIN_EVERY: Duration = Duration::from_secs(10);
 /// How often progress is put on record, and the pipeline looked at for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a run that goes on by itself may take to give way.
-const TAKE_OVER_WITHIN: Duration = Duration::from_secs(60);
-
-/// How long it takes at most until such a run can be asked to.
-const NOTICED_WITHIN: Duration = Duration::from_secs(3);
-
 /// How long a source may take to have what was read of it before.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -56,161 +49,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// Records of positions kept of a pipeline.
 const POSITIONS_KEPT: i64 = 1000;
-
-/// Pauses between attempts while a source cannot be reached.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(15);
-
-/// Attempts of a run that somebody waits for.
-const ATTEMPTS_MAX: u32 = 6;
-
-/// What is read anew.
-#[derive(Debug, Clone)]
-pub(super) enum Refresh {
-    No,
-    /// Everything, and the changes from now on.
-    All,
-    /// The tables that match, while the changes go on as they are.
-    Some(Vec<Regex>),
-}
-
-impl Refresh {
-    fn is_all(&self) -> bool {
-        matches!(self, Self::All)
-    }
-
-    fn has(&self, name: &TableName) -> bool {
-        match self {
-            Self::No => false,
-            Self::All => true,
-            Self::Some(patterns) => {
-                let name = name.to_string();
-                patterns.iter().any(|pattern| pattern.is_match(&name))
-            }
-        }
-    }
-}
-
-/// Runs a capture: up to where the source stands now, or on and on until the pipeline is paused, changed or
-/// dropped.
-pub(in crate::ingest) async fn run_capture(
-    engine: &Arc<Engine>,
-    pipeline: &PipelineDefinition,
-    trigger: Trigger,
-    tables: &[String],
-) -> Result<RunSummary, SqlError> {
-    let mut refresh = match trigger {
-        Trigger::FullRefresh if tables.is_empty() => Refresh::All,
-        Trigger::FullRefresh => Refresh::Some(patterns(tables)?),
-        _ => Refresh::No,
-    };
-    let (mut open, status) = begin(engine, pipeline, trigger).await?;
-    let continuous = trigger == Trigger::Continuous;
-    let mut pause = PAUSE_MIN;
-    let mut attempts = 0;
-    loop {
-        let begun = Instant::now();
-        let error = match attempt(
-            &mut open,
-            engine,
-            pipeline,
-            (continuous, &mut refresh),
-            &status,
-        )
-        .await
-        {
-            Ok(()) => return open.succeed().await,
-            Err(error) => error,
-        };
-        // What went well for a while begins anew.
-        if begun.elapsed() > Duration::from_secs(60) {
-            (pause, attempts) = (PAUSE_MIN, 0);
-        }
-        attempts += 1;
-        if !error.retryable || (!continuous && attempts >= ATTEMPTS_MAX) {
-            return Err(open.fail(error).await);
-        }
-        tracing::warn!(
-            pipeline = pipeline.name, %error,
-            cause = ?std::error::Error::source(&error), "capture was interrupted, going on"
-        );
-        open.add_messages(vec![super::super::load::message_of(
-            Severity::Warning,
-            None,
-            &error,
-        )])
-        .await?;
-        status.lose();
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-        if continuous && (status.is_to_stop() || !is_current(engine, pipeline)) {
-            return open.succeed().await;
-        }
-    }
-}
-
-/// Begins a run. One that somebody waits for takes the place of one that goes on by itself in this process.
-pub(super) async fn begin(
-    engine: &Arc<Engine>,
-    pipeline: &PipelineDefinition,
-    trigger: Trigger,
-) -> Result<(OpenRun, Arc<Running>), SqlError> {
-    let _wanted = (trigger != Trigger::Continuous).then(|| engine.captures.want(pipeline.id));
-    let begun = Instant::now();
-    loop {
-        let error = match OpenRun::begin(engine, pipeline, trigger).await {
-            Ok(open) => return Ok((open, engine.captures.run(pipeline))),
-            Err(error) => error,
-        };
-        // One that has just begun is not put up yet.
-        let patience = match engine.captures.stop(pipeline.id) {
-            true => TAKE_OVER_WITHIN,
-            false => NOTICED_WITHIN,
-        };
-        let waits = trigger != Trigger::Continuous && begun.elapsed() < patience;
-        if error.state != SqlState::LOCK_NOT_AVAILABLE || !waits {
-            return Err(error);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Whether a pipeline is still what it was when its run began.
-fn is_current(engine: &Engine, pipeline: &PipelineDefinition) -> bool {
-    let snapshot = engine.catalog.snapshot();
-    snapshot.pipelines().any(|now| {
-        now.id == pipeline.id
-            && !now.paused
-            && now.statement == pipeline.statement
-            && now.owner == pipeline.owner
-    })
-}
-
-/// One attempt at a run: from what the tables have to its end, or to the first error.
-async fn attempt(
-    open: &mut OpenRun,
-    engine: &Arc<Engine>,
-    pipeline: &PipelineDefinition,
-    (continuous, refresh): (bool, &mut Refresh),
-    status: &Arc<Running>,
-) -> Result<(), SqlError> {
-    let plan = CapturePlan::open(engine, pipeline).await?;
-    let committer = Committer {
-        engine: Arc::clone(engine),
-        pipeline: pipeline.id,
-        name: plan.name.clone(),
-        run: open.run,
-        lease: open.lease.clone(),
-    };
-    let mut pump = Pump::start(plan, committer, open, refresh).await?;
-    let until = match continuous {
-        true => None,
-        false => Some(pump.plan.server.source_state().await?),
-    };
-    let ended = pump.work(open, pipeline, until, status).await;
-    pump.stop().await;
-    ended
-}
 
 /// A batch that was left half committed, to be read again up to its end.
 struct Redo {

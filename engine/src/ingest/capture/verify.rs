@@ -32,7 +32,8 @@ use super::apply::{Committer, OPERATION};
 use super::board::Running;
 use super::chunks::Keys;
 use super::plan::CapturePlan;
-use super::pump::{Pump, Refresh, begin};
+use super::pump::Pump;
+use super::run::{Refresh, begin};
 use super::schema;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -123,13 +124,7 @@ async fn open_pump(
     status: &Running,
 ) -> Result<Pump, SqlError> {
     let plan = CapturePlan::open(engine, pipeline).await?;
-    let committer = Committer {
-        engine: Arc::clone(engine),
-        pipeline: pipeline.id,
-        name: plan.name.clone(),
-        run: open.run,
-        lease: open.lease.clone(),
-    };
+    let committer = Committer::of(&plan, pipeline, open);
     let mut pump = Pump::start(plan, committer, open, &mut Refresh::No).await?;
     let until = pump.plan.server.source_state().await?;
     match pump.work(open, pipeline, Some(until), status).await {
