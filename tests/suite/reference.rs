@@ -14,7 +14,7 @@ use boathouse_tests::{Failure, Server, explain, lake_folder, repository};
 use tokio_postgres::SimpleQueryMessage;
 
 /// The port of MySQL that pages name.
-const MYSQL_PORT: &str = "33069";
+const MYSQL_PORT: &str = "19069";
 
 struct Block {
     language: String,
