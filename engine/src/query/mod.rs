@@ -85,6 +85,14 @@ pub struct QueryContext {
 #[derive(Debug, Clone, Default)]
 pub struct Pins(Arc<Mutex<HashMap<ObjectId, Arc<TableSnapshot>>>>);
 
+impl Pins {
+    /// Has the next query read a table's newest version.
+    pub fn forget(&self, id: ObjectId) {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.remove(&id);
+    }
+}
+
 impl QueryContext {
     /// The table as the transaction sees it, without what it has changed itself.
     pub async fn table_snapshot(

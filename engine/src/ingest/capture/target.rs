@@ -120,7 +120,8 @@ pub(super) async fn reopen(
             schema_name,
             definition: definition.clone(),
         };
-        lake.change_metadata("CHANGE COLUMN", change).await?;
+        let turn = lake.turn().await;
+        lake.change_metadata("CHANGE COLUMN", change, &turn).await?;
     }
     Ok(Some((definition, lake)))
 }
