@@ -13,6 +13,8 @@ mod history;
 mod kills;
 #[path = "capture_schemas.rs"]
 mod schemas;
+#[path = "capture_shapes.rs"]
+mod shapes;
 #[path = "capture_types.rs"]
 mod types;
 #[path = "capture_verify.rs"]
@@ -62,6 +64,10 @@ for_both! {
     one_table_is_read_anew: crate::verify::one_table_is_read_anew,
     sources_that_lost_history: crate::history::sources_that_lost_history,
     sessions_that_log_less: crate::history::sessions_that_log_less,
+    columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
+    deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
+    changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
+    every_change_is_a_row: crate::shapes::every_change_is_a_row,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }
 

@@ -128,6 +128,13 @@ pub struct PlannedQuery {
     kept: Arc<OnceLock<Arc<run::Kept>>>,
 }
 
+impl PlannedQuery {
+    /// Whether what it gives depends on when it runs, or for whom.
+    pub fn is_bound(&self) -> bool {
+        self.session_bound || self.holds_time
+    }
+}
+
 /// Plans a query. `parameter_types` are the client's; `None` is inferred.
 pub async fn plan_query(
     context: &QueryContext,

@@ -7,16 +7,20 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::FieldRef;
 use boathouse_connectors::mysql::{ChangedRows, Position, SourceTable};
+use datafusion::execution::SessionState;
+use futures::TryStreamExt;
 
 use super::apply::{Committer, OPERATION};
+use super::shape::{DELETED, Deletes};
 use super::state::{CaptureState, Captured, record};
 use crate::error::{SqlError, SqlState};
 use crate::ingest::failpoint;
 use crate::lake::{
     AppendWriter, ApplyRequest, Change, ChangeBatch, CommitRequest, KeyCodec, KeyNumbers,
-    RowsByFile, WriterOptions,
+    RowsByFile, TableSnapshot, WriterOptions, WrittenFile,
 };
 use crate::query;
+use crate::query::failure::from_datafusion;
 
 /// Keys remembered of one table. Beyond it rows are looked for in the table instead.
 pub(super) const TOUCHED_MAX: usize = 4_000_000;
@@ -124,6 +128,7 @@ pub(super) async fn commit_chunk(
             Some(keys) => keys.untouched(&captured.touched, batch)?,
             None => batch,
         };
+        let batch = captured.shape.read(batch)?;
         if batch.num_rows() > 0 {
             batches.push(batch);
         }
@@ -132,7 +137,9 @@ pub(super) async fn commit_chunk(
     let snapshot = lake.snapshot(None).await?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let change = record(&captured.state, Some(&chunk.next))?;
-    let appends = captured.touched_is_whole || snapshot.files().is_empty();
+    let appends = captured.touched_is_whole
+        || snapshot.files().is_empty()
+        || captured.shape.deletes == Deletes::History;
     if !appends && rows > 0 {
         // Some of the rows may be in the table already.
         let sequence = committer.prepare(position, committed, &[change]).await?;
@@ -146,7 +153,7 @@ pub(super) async fn commit_chunk(
             .collect();
         let state = query::state_of(&committer.engine.runtime);
         let request = ApplyRequest {
-            key: captured.source.key.clone(),
+            key: captured.shape.lands.key.clone(),
             changes,
             spilled: Vec::new(),
             operation: OPERATION.into(),
@@ -227,7 +234,7 @@ pub(super) async fn stage(
 ) -> Result<u64, SqlError> {
     let mut writer = whole_writer(captured).await?;
     for batch in batches {
-        writer.write(&batch).await?;
+        writer.write(&captured.shape.read(batch)?).await?;
     }
     let rows = writer.rows;
     captured.staged.extend(writer.writer.finish().await?);
@@ -258,17 +265,23 @@ pub(super) async fn replace(
         deletes = lake
             .rows_where(&staged, &keys.names, &state, wanted)
             .await?;
-        let kept = lake
-            .rows_where(&snapshot, &keys.names, &state, wanted)
-            .await?;
-        adds.extend(lake.copy_found(&snapshot, &kept, &state).await?);
+        // Of a history nothing goes.
+        if captured.shape.deletes != Deletes::History {
+            let kept = lake
+                .rows_where(&snapshot, &keys.names, &state, wanted)
+                .await?;
+            adds.extend(lake.copy_found(&snapshot, &kept, &state).await?);
+        }
+    }
+    if captured.shape.deletes == Deletes::Soft {
+        adds.extend(vanished(captured, keys, &adds, &snapshot, &state).await?);
     }
     let change = record(&captured.state, Some(&next))?;
     let sequence = committer.prepare(position, committed, &[change]).await?;
     lake.commit(CommitRequest {
         operation: OPERATION.into(),
         adds,
-        removes_all: true,
+        removes_all: captured.shape.deletes != Deletes::History,
         deletes,
         transaction: Some(committer.mark(captured.mark, sequence)),
         info: committer.info(),
@@ -278,6 +291,48 @@ pub(super) async fn replace(
     failpoint::hit("capture_table_committed");
     committer.settle(sequence).await?;
     Ok(sequence)
+}
+
+/// The rows of a table that are not among those read anew, nor among those whose keys were met meanwhile: they
+/// were deleted at the source, and stay as such.
+async fn vanished(
+    captured: &Captured,
+    keys: &Keys,
+    adds: &[WrittenFile],
+    snapshot: &TableSnapshot,
+    state: &SessionState,
+) -> Result<Vec<WrittenFile>, SqlError> {
+    let lake = &captured.lake;
+    let staged = lake.staged(snapshot, adds)?;
+    let mut there = captured.touched.clone();
+    let mut rows = lake
+        .rows_of(&staged, staged.files().to_vec(), state)
+        .await?;
+    while let Some(batch) = rows.try_next().await.map_err(from_datafusion)? {
+        there.extend(keys.of_rows(&batch)?);
+    }
+    let mut writer = whole_writer(captured).await?;
+    let mut rows = lake
+        .rows_of(snapshot, snapshot.files().to_vec(), state)
+        .await?;
+    while let Some(batch) = rows.try_next().await.map_err(from_datafusion)? {
+        let gone = keys.untouched(&there, batch)?;
+        if gone.num_rows() > 0 {
+            writer.write(&marked_deleted(&gone)?).await?;
+        }
+    }
+    Ok(writer.writer.finish().await?)
+}
+
+/// Rows as they are, but deleted.
+fn marked_deleted(rows: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| match field.name() == DELETED {
+        true => Arc::new(BooleanArray::from(vec![true; rows.num_rows()])) as ArrayRef,
+        false => Arc::clone(column),
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect())
+        .map_err(|error| SqlError::internal("rows do not fit their table").caused_by(error))
 }
 
 /// Rows that will take the place of a table's.
@@ -325,7 +380,7 @@ impl WholeWriter {
             .commit(CommitRequest {
                 operation: OPERATION.into(),
                 adds,
-                removes_all: true,
+                removes_all: captured.shape.deletes != Deletes::History,
                 transaction: Some(committer.mark(captured.mark, sequence)),
                 info: committer.info(),
                 ..CommitRequest::default()

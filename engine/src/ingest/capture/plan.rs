@@ -9,22 +9,26 @@
 //! | `chunk_rows` | 200000 | rows of a table read at once at most |
 //! | `batch_rows` | 200000 | changes committed together at most, but for a larger transaction |
 //! | `batch_bytes` | 134217728 | bytes of changes committed together at most, but for a larger transaction |
+//! | `deletes` | `'hard'` | what becomes of rows that are deleted: `'hard'` they go, `'soft'` they stay with `_deleted`, `'history'` every change is a row |
+//! | `add_column`, `drop_column`, `truncate` | `'evolve'` | what becomes of such a change at the source: `'evolve'`, `'exception'`, `'ignore'` |
+//! | `rename_column`, `change_type`, `drop_table` | `'evolve'` | the same, but `'ignore'` |
 //! | `zero_date` | `'null'` | what `0000-00-00` becomes: `'null'`, `'epoch'`, or `'fail'` |
 //! | `invalid_text` | `'replace'` | what bytes become that are no text: `'replace'` (U+FFFD), `'null'`, or `'fail'` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
-use boathouse_connectors::mysql::{MySqlServer, TableName};
+use boathouse_connectors::mysql::{MySqlServer, SourceTable, TableName};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
 use regex::Regex;
 
 use super::super::context::{open_connection, query_context};
 use super::super::plan::{connector_option, statement_of};
+use super::shape::{Deletes, Shape, Shapes};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::query::QueryContext;
@@ -37,6 +41,7 @@ pub(in crate::ingest) struct CapturePlan {
     pub server: Arc<MySqlServer>,
     pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     pub target_schema: String,
+    pub shapes: Arc<Shapes>,
     pub options: CaptureOptions,
 }
 
@@ -48,7 +53,45 @@ pub(in crate::ingest) struct CaptureOptions {
     pub chunk_rows: usize,
     pub batch_rows: usize,
     pub batch_bytes: usize,
+    pub deletes: Deletes,
+    pub follows: Follows,
     pub policies: ValuePolicies,
+}
+
+/// What becomes of a change of the source's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    Evolve,
+    /// The pipeline stops before it.
+    Exception,
+    Ignore,
+}
+
+/// The same, by kind of change.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ingest) struct Follows {
+    pub(super) add_column: Follow,
+    pub(super) drop_column: Follow,
+    pub(super) rename_column: Follow,
+    pub(super) change_type: Follow,
+    pub(super) truncate: Follow,
+    pub(super) drop_table: Follow,
+}
+
+impl Follows {
+    fn take(options: &mut Options) -> Result<Self, SqlError> {
+        const STOPS: &[(&str, Follow)] =
+            &[("evolve", Follow::Evolve), ("exception", Follow::Exception)];
+        const ALL: &[(&str, Follow)] = &[STOPS[0], STOPS[1], ("ignore", Follow::Ignore)];
+        Ok(Self {
+            add_column: one_of(options, "add_column", ALL)?,
+            drop_column: one_of(options, "drop_column", ALL)?,
+            rename_column: one_of(options, "rename_column", STOPS)?,
+            change_type: one_of(options, "change_type", STOPS)?,
+            truncate: one_of(options, "truncate", ALL)?,
+            drop_table: one_of(options, "drop_table", STOPS)?,
+        })
+    }
 }
 
 impl CapturePlan {
@@ -68,12 +111,14 @@ impl CapturePlan {
             connection,
             tables,
             except,
+            ..
         } = &statement.source
         else {
             return Err(SqlError::internal("the pipeline is not from a database"));
         };
         let target_schema = check_clauses(&context, statement)?;
         let options = parse_options(statement)?;
+        let shapes = Shapes::of(statement, options.deletes)?;
         let wanted = patterns(tables)?;
         let unwanted = patterns(except)?;
         let server = open_connection(&context, connection).await?.mysql()?;
@@ -87,8 +132,19 @@ impl CapturePlan {
                 among(&wanted) && !among(&unwanted)
             }),
             target_schema,
+            shapes: Arc::new(shapes),
             options,
         })
+    }
+
+    /// As what a table lands.
+    pub async fn shape(
+        &self,
+        source: &SourceTable,
+        ignored: &BTreeSet<String>,
+    ) -> Result<Arc<Shape>, SqlError> {
+        let shape = self.shapes.shape(&self.context, source, ignored).await?;
+        Ok(Arc::new(shape))
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -113,9 +169,6 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
             "{clause} of a pipeline FROM MYSQL"
         )))
     };
-    if statement.query.is_some() {
-        return refused("AS SELECT");
-    }
     if !statement.expectations.is_empty() {
         return refused("EXPECT");
     }
@@ -222,8 +275,20 @@ pub(in crate::ingest) fn parse_options(
             ("fail", InvalidText::Fail),
         ],
     )?;
+    let deletes = one_of(
+        &mut options,
+        "deletes",
+        &[
+            ("hard", Deletes::Hard),
+            ("soft", Deletes::Soft),
+            ("history", Deletes::History),
+        ],
+    )?;
+    let follows = Follows::take(&mut options)?;
     let parsed = CaptureOptions {
         snapshot,
+        deletes,
+        follows,
         target_lag: options
             .take_duration("target_lag")?
             .unwrap_or(Duration::from_secs(1)),

@@ -28,6 +28,7 @@ use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
 use super::run::{Refresh, is_current};
+use super::shape::{Deletes, Shape};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
 use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
@@ -154,7 +155,7 @@ impl Pump {
             by_gtid,
             server_id,
             Arc::clone(&plan.wanted),
-            plan.options.policies,
+            (plan.options.policies, plan.shapes.detail()),
         );
         let stream = stream.await?;
         // Transactions that were being committed when the source was asked are named by now.
@@ -244,6 +245,13 @@ impl Pump {
     async fn load(&mut self, lost: bool, refresh: &Refresh, by_gtid: bool) -> Result<(), SqlError> {
         let mut refreshed = 0;
         let pipeline = self.committer.pipeline;
+        let wanted = Arc::clone(&self.plan.wanted);
+        let listed_at = self.plan.server.source_state().await?.position.place();
+        let sources = self
+            .plan
+            .server
+            .source_tables(move |name| wanted(name))
+            .await?;
         let records = self.plan.engine().catalog.captures().list(pipeline).await?;
         let renamed: Vec<TableName> = records
             .iter()
@@ -316,10 +324,39 @@ impl Pump {
                 state.listed_at = (0, 0);
             }
             let empty = snapshot.row_count() == Some(0);
+            let listed = sources.iter().find(|one| one.name == state.table.name);
+            let shape = match (self.plan.shape(&state.table, &state.ignored).await, listed) {
+                (Ok(shape), _) => shape,
+                (Err(error), None) => return Err(error),
+                // The query may be written for what the table is by now.
+                (Err(error), Some(listed)) => {
+                    let shape = self
+                        .plan
+                        .shape(listed, &state.ignored)
+                        .await
+                        .map_err(|_| error)?;
+                    state.table = listed.clone();
+                    state.listed_at = listed_at;
+                    shape
+                }
+            };
             // Somebody has renamed or dropped columns of ours.
-            let differs = in_files(&state.table, &definition) != state.in_files;
+            let mut differs = in_files(&shape.lands, &definition) != state.in_files;
+            // The pipeline was replaced by one that makes other rows of the source's.
+            if shape.text != state.shape {
+                differs = true;
+                if !state.dropped {
+                    state.snapshot = SnapshotState::Reading {
+                        after: None,
+                        rows: 0,
+                        replaces: true,
+                    };
+                }
+                state.shape.clone_from(&shape.text);
+                self.put(&state).await?;
+            }
             let name = state.table.name.clone();
-            self.adopt(state, definition, lake, mark, empty);
+            self.adopt(state, shape, definition, (lake, mark, empty));
             if differs {
                 self.hint(&name, Vec::new());
             }
@@ -331,13 +368,6 @@ impl Pump {
             )
             .hint("system.pipeline_lag names the tables, as database.table"));
         }
-        let wanted = Arc::clone(&self.plan.wanted);
-        let listed_at = self.plan.server.source_state().await?.position.place();
-        let sources = self
-            .plan
-            .server
-            .source_tables(move |name| wanted(name))
-            .await?;
         if sources.is_empty() && self.tables.is_empty() {
             return Err(SqlError::new(
                 SqlState::UNDEFINED_TABLE,
@@ -385,15 +415,18 @@ impl Pump {
             )
             .hint("leave one out with EXCEPT, or make a pipeline for each database"));
         }
-        let (definition, lake) = target::find_or_create(&self.plan, &source).await?;
+        let shape = self.plan.shape(&source, &BTreeSet::new()).await?;
+        let (definition, lake) = target::find_or_create(&self.plan, &source, &shape).await?;
         let state = CaptureState {
+            ignored: BTreeSet::new(),
+            shape: shape.text.clone(),
             target: definition.id,
             snapshot: match reads {
                 true => SnapshotState::begin(),
                 false => SnapshotState::Done { rows: 0 },
             },
             dropped: false,
-            in_files: in_files(&source, &definition),
+            in_files: in_files(&shape.lands, &definition),
             listed_at,
             renamed_from: None,
             has_partials: false,
@@ -403,17 +436,16 @@ impl Pump {
         let pipeline = self.committer.pipeline;
         let snapshot = lake.snapshot(None).await?;
         let mark = snapshot.transaction(&application(pipeline)).await?;
-        self.adopt(state, definition, lake, mark, true);
+        self.adopt(state, shape, definition, (lake, mark, true));
         Ok(())
     }
 
     fn adopt(
         &mut self,
         state: CaptureState,
+        shape: Arc<Shape>,
         definition: boathouse_catalog::definitions::TableDefinition,
-        lake: Arc<crate::lake::LakeTable>,
-        mark: Option<i64>,
-        empty: bool,
+        (lake, mark, empty): (Arc<crate::lake::LakeTable>, Option<i64>, bool),
     ) {
         let source = Arc::new(state.table.clone());
         let name = source.name.clone();
@@ -424,11 +456,20 @@ impl Pump {
             self.stream.capture(Arc::clone(&source));
         }
         let fresh = matches!(state.snapshot, SnapshotState::Reading { after: None, .. });
+        let replaces = matches!(
+            state.snapshot,
+            SnapshotState::Reading { replaces: true, .. }
+        );
+        if replaces && shape.deletes != Deletes::History {
+            // What was before the table was described as it is has another form, and is read with the rest.
+            self.stream.pass_over(name.clone(), state.listed_at);
+        }
         self.tables.insert(
             name,
             Captured {
                 state,
                 source,
+                shape,
                 definition,
                 lake,
                 mark,
@@ -501,7 +542,12 @@ impl Pump {
             return Ok(());
         };
         change(&mut captured.state);
-        captured.source = Arc::new(captured.state.table.clone());
+        if captured.state.table != *captured.source {
+            captured.source = Arc::new(captured.state.table.clone());
+            let ignored = &captured.state.ignored;
+            captured.shape = self.plan.shape(&captured.source, ignored).await?;
+            captured.state.shape.clone_from(&captured.shape.text);
+        }
         match Keys::of(&captured.source) {
             Some(keys) => self.keys.insert(name.clone(), keys),
             None => self.keys.remove(name),
@@ -814,7 +860,7 @@ impl Pump {
             };
             tables.push(TableChanges {
                 lake: Arc::clone(&captured.lake),
-                key: captured.source.key.clone(),
+                key: captured.shape.lands.key.clone(),
                 mark: captured.mark,
                 changes,
                 spilled: spilled.remove(&name).unwrap_or_default(),
@@ -826,10 +872,12 @@ impl Pump {
 
     /// Takes the changes that are in memory, and notes the keys of tables that are still being read.
     fn take_held(&mut self) -> Result<Vec<(TableName, Vec<ChangedRows>)>, SqlError> {
-        let taken = self.stream.take()?;
-        for (name, changes) in &taken {
-            if let Some(captured) = self.tables.get_mut(name)
-                && (captured.is_healing || !captured.state.snapshot.is_done())
+        let mut taken = self.stream.take()?;
+        for (name, changes) in &mut taken {
+            let Some(captured) = self.tables.get_mut(name) else {
+                continue;
+            };
+            if (captured.is_healing || !captured.state.snapshot.is_done())
                 && let Some(keys) = self.keys.get(name)
             {
                 keys.touch(&mut captured.touched, changes)?;
@@ -839,6 +887,9 @@ impl Pump {
                 if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
                     captured.touched_is_whole = false;
                 }
+            }
+            for part in std::mem::take(changes) {
+                changes.push(captured.shape.changed(part)?);
             }
         }
         Ok(taken)
@@ -854,10 +905,11 @@ impl Pump {
                     let Some(captured) = self.tables.get(&name) else {
                         continue;
                     };
-                    let columns = &captured.source.columns;
-                    let key = match captured.source.key.is_empty() {
+                    let columns = &captured.shape.columns;
+                    let key = &captured.shape.lands.key;
+                    let key = match key.is_empty() {
                         true => columns.iter().map(|column| column.name.clone()).collect(),
-                        false => captured.source.key.clone(),
+                        false => key.clone(),
                     };
                     ChangeSpill::new(&scratch, key, columns.len())?
                 }
@@ -1158,9 +1210,10 @@ impl Pump {
             return Ok(());
         };
         let mut writer = super::chunks::whole_writer(captured).await?;
+        let shape = Arc::clone(&captured.shape);
         while let Some(batch) = receiver.recv().await {
             match batch {
-                Ok(batch) => writer.write(&batch).await?,
+                Ok(batch) => writer.write(&shape.read(batch)?).await?,
                 Err(error) => return self.unread(name, error).await,
             }
         }

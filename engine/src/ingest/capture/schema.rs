@@ -20,7 +20,9 @@ use boathouse_connectors::mysql::{
 };
 use boathouse_sql::name::{quote_identifier, quote_literal};
 
+use super::plan::{Follow, Follows};
 use super::pump::Pump;
+use super::shape::{DELETED, Deletes, Kind, Shape};
 use super::sql::{self, qualified};
 use super::state::{CaptureState, SnapshotState, in_files};
 use super::target;
@@ -47,6 +49,11 @@ pub(super) async fn change(pump: &mut Pump, changes: Vec<SchemaChange>) -> Resul
                 }
             }
             SchemaChange::Truncate(name) => {
+                match pump.plan.options.follows.truncate {
+                    Follow::Evolve => {}
+                    Follow::Ignore => continue,
+                    Follow::Exception => return Err(stops(&name, "truncate", "TRUNCATE", &[])),
+                }
                 if pump.tables.contains_key(&name) && !pump.is_ahead(&name) {
                     truncate(pump, &name).await?;
                 }
@@ -104,6 +111,9 @@ async fn dropped(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     if !pump.tables.contains_key(name) || pump.is_ahead(name) {
         return Ok(());
     }
+    if pump.plan.options.follows.drop_table == Follow::Exception {
+        return Err(stops(name, "drop_table", "DROP TABLE", &[]));
+    }
     pump.discard_chunk(name);
     pump.change_state(name, |state| state.dropped = true)
         .await?;
@@ -126,6 +136,23 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     captured.touched.clear();
     captured.staged.clear();
     let reads = !captured.state.snapshot.is_done();
+    match captured.shape.deletes {
+        Deletes::Hard => {}
+        Deletes::Soft => {
+            let schema = target::schema_name(&pump.plan, &captured.definition);
+            let table = qualified(&schema, &captured.definition.name);
+            let statement =
+                format!("UPDATE {table} SET {DELETED} = true WHERE {DELETED} IS NOT TRUE");
+            sql::run(&pump.plan, &[statement]).await?;
+            if reads {
+                captured.touched_is_whole = false;
+                pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
+                    .await?;
+            }
+            return Ok(());
+        }
+        Deletes::History => return Ok(()),
+    }
     let (lake, mark) = (Arc::clone(&captured.lake), captured.mark);
     let committer = pump.committer.clone();
     let sequence = committer
@@ -401,6 +428,7 @@ async fn follow(
     let known = &state.table;
     source.rows_estimate = source.rows_estimate.max(known.rows_estimate);
     source.bytes_estimate = source.bytes_estimate.max(known.bytes_estimate);
+    let in_files_before = state.in_files.clone();
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
@@ -409,18 +437,36 @@ async fn follow(
     let table = qualified(&schema, &definition.name);
     let mut todo = Todo::default();
     let columns = followed(&state, &hints);
+    let follows = pump.plan.options.follows;
+    let mut state = state;
+    let mut shape = pump.plan.shape(&source, &state.ignored).await;
+    if follows.add_column != Follow::Evolve
+        && let Ok(found) = &shape
+        && let added = added(&found.lands, &columns)
+        && !added.is_empty()
+    {
+        if follows.add_column == Follow::Exception {
+            return Err(stops(name, "add_column", "ADD COLUMN", &added));
+        }
+        state.ignored.extend(added);
+        shape = pump.plan.shape(&source, &state.ignored).await;
+    }
+    let shape = shape.map_err(|error| refused(name, error))?;
+    let sides = (&source, shape.lands.as_ref());
+    check_follows(follows, &columns, &mut state, sides, &definition)?;
+    let known = &state.table;
     plan(
         &mut todo,
         &table,
         &columns,
-        (&state, &source),
+        (&state, &shape.lands),
         &definition,
         rows == Some(0),
     );
     if known.key != source.key {
         todo.reload("its key is another");
     }
-    for step in todo.steps {
+    for step in std::mem::take(&mut todo.steps) {
         let Err(error) = sql::run(&pump.plan, &[step.statement]).await else {
             continue;
         };
@@ -433,24 +479,38 @@ async fn follow(
             .get_or_insert_with(|| "a column is of another type".to_owned());
     }
     let changed = source != *known;
+    let Some((definition, _)) = target::reopen(&pump.plan, state.target).await? else {
+        return Ok(());
+    };
+    let (statements, is_new) = made_of(&shape, &table, &definition);
+    if !statements.is_empty() {
+        let done = sql::run(&pump.plan, &statements).await;
+        done.map_err(|error| refused(name, error))?;
+    }
+    if is_new {
+        todo.reload("a column is made otherwise of its columns");
+    }
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
-    let (definition, lake) = match target::follow_key(&pump.plan, &definition, &source).await? {
+    let (definition, lake) = match target::follow_key(&pump.plan, &definition, &shape.lands).await?
+    {
         true => match target::reopen(&pump.plan, state.target).await? {
             Some(opened) => opened,
             None => return Ok(()),
         },
         false => (definition, lake),
     };
-    let in_files = in_files(&source, &definition);
+    let in_files = in_files(&shape.lands, &definition);
     if let Some(captured) = pump.tables.get_mut(name) {
         captured.definition = definition;
         captured.lake = lake;
     }
-    if changed || in_files != state.in_files {
+    if changed || in_files != in_files_before {
         pump.discard_chunk(name);
+        let ignored = state.ignored.clone();
         pump.change_state(name, |state| {
+            state.ignored = ignored;
             state.table = source;
             state.in_files = in_files;
         })
@@ -467,6 +527,125 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// The columns that land and did not before.
+fn added(lands: &SourceTable, columns: &[Followed]) -> Vec<String> {
+    let is_known = |name: &str| {
+        let mut columns = columns.iter();
+        let followed = columns.find(|column| column.name == name);
+        let was = followed.and_then(|column| column.was.as_ref());
+        was.is_some_and(|(_, in_files)| in_files.is_some())
+    };
+    let names = lands.columns.iter().map(|column| &column.name);
+    names.filter(|name| !is_known(name)).cloned().collect()
+}
+
+/// Whether changes are to be followed. Columns that are gone at the source and stay here are forgotten.
+fn check_follows(
+    follows: Follows,
+    columns: &[Followed],
+    state: &mut CaptureState,
+    (source, lands): (&SourceTable, &SourceTable),
+    definition: &TableDefinition,
+) -> Result<(), SqlError> {
+    let name = &source.name;
+    let landed = |column: &Followed| {
+        let in_files = column.was.as_ref()?.1.as_deref()?;
+        let mut ours = definition.columns.iter();
+        ours.find(|one| one.name_in_files() == in_files)
+    };
+    let mut renamed = Vec::new();
+    let mut retyped = Vec::new();
+    for column in columns {
+        let (Some(mine), Some(now)) = (landed(column), lands.column(&column.name)) else {
+            continue;
+        };
+        if mine.name != column.name {
+            renamed.push(mine.name.clone());
+        }
+        let was = column.was.as_ref().map(|(was, _)| was);
+        let same = was.is_some_and(|was| {
+            was.column_type() == now.source_type.column_type() && !converts(was, &now.source_type)
+        });
+        if !same {
+            retyped.push(column.name.clone());
+        }
+    }
+    if follows.rename_column == Follow::Exception && !renamed.is_empty() {
+        return Err(stops(name, "rename_column", "RENAME COLUMN", &renamed));
+    }
+    if follows.change_type == Follow::Exception && !retyped.is_empty() {
+        return Err(stops(name, "change_type", "a change of type", &retyped));
+    }
+    let stays: BTreeSet<&str> = columns
+        .iter()
+        .filter(|column| lands.column(&column.name).is_some())
+        .filter_map(|column| column.was.as_ref()?.1.as_deref())
+        .collect();
+    // What the pipeline itself leaves out goes in any case.
+    let is_there = |column: &str| {
+        let mut columns = columns.iter();
+        columns.any(|one| {
+            let was = one
+                .was
+                .as_ref()
+                .and_then(|(_, in_files)| in_files.as_deref());
+            was == Some(column) && source.column(&one.name).is_some()
+        })
+    };
+    let gone: Vec<String> = state
+        .in_files
+        .iter()
+        .filter(|(_, in_files)| !stays.contains(in_files.as_str()) && !is_there(in_files))
+        .map(|(column, _)| column.clone())
+        .collect();
+    if gone.is_empty() || follows.drop_column == Follow::Evolve {
+        return Ok(());
+    }
+    if follows.drop_column == Follow::Exception {
+        return Err(stops(name, "drop_column", "DROP COLUMN", &gone));
+    }
+    state.in_files.retain(|column, _| !gone.contains(column));
+    Ok(())
+}
+
+/// A change that the pipeline is to stop before.
+fn stops(name: &TableName, option: &str, change: &str, columns: &[String]) -> SqlError {
+    let of = match columns {
+        [] => String::new(),
+        columns => format!(" ({})", columns.join(", ")),
+    };
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{name} has met {change}{of}, and the pipeline has {option} = 'exception'"),
+    )
+    .hint(format!(
+        "CREATE OR REPLACE PIPELINE with {option} = 'evolve' has it followed from here"
+    ))
+}
+
+/// The statements that give a table the columns that are none of the source's. Tells whether one is computed
+/// that rows have not got yet.
+fn made_of(shape: &Shape, table: &str, definition: &TableDefinition) -> (Vec<String>, bool) {
+    let mut statements = Vec::new();
+    let mut is_new = false;
+    for column in shape.extras() {
+        let name = quote_identifier(&column.name);
+        let known = definition.column(&column.name);
+        if known.is_some_and(|known| known.column_type == column.column_type) {
+            continue;
+        }
+        if known.is_some() {
+            statements.push(format!("ALTER TABLE {table} DROP COLUMN {name}"));
+        }
+        statements.push(format!(
+            "ALTER TABLE {table} ADD COLUMN {name} {}",
+            column.column_type.sql_name()
+        ));
+        is_new |= column.kind == Kind::Computed;
+    }
+    (statements, is_new)
 }
 
 /// A column of the source, followed through statements.

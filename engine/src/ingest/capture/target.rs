@@ -9,6 +9,7 @@ use boathouse_catalog::definitions::{
 use boathouse_connectors::mysql::SourceTable;
 
 use super::plan::CapturePlan;
+use super::shape::{Kind, Shape};
 use crate::error::{SqlError, SqlState};
 use crate::lake::{LakeTable, MetadataChange};
 
@@ -16,6 +17,7 @@ use crate::lake::{LakeTable, MetadataChange};
 pub(super) async fn find_or_create(
     plan: &CapturePlan,
     source: &SourceTable,
+    shape: &Shape,
 ) -> Result<(TableDefinition, Arc<LakeTable>), SqlError> {
     let catalog = &plan.engine().catalog;
     let snapshot = catalog.snapshot();
@@ -35,7 +37,7 @@ pub(super) async fn find_or_create(
     if let Some(definition) = snapshot.table(&plan.target_schema, name) {
         let lake = plan.engine().lake.table(definition).await?;
         let rows = lake.snapshot(None).await?.row_count();
-        let fits = source
+        let fits = shape
             .columns
             .iter()
             .all(|column| definition.column(&column.name).is_some());
@@ -62,17 +64,19 @@ pub(super) async fn find_or_create(
     }
     let mut definition = TableDefinition::new(schema.id, name, role, "");
     definition.comment.clone_from(&source.comment);
-    for column in &source.columns {
-        let column_type = column.source_type.column_type();
-        let is_key = source.key.contains(&column.name);
-        let mut defined = ColumnDefinition::new(&column.name, column_type, !is_key);
-        defined.comment.clone_from(&column.comment);
+    let key = &shape.lands.key;
+    for column in &shape.columns {
+        let is_key = key.contains(&column.name);
+        let mut defined = ColumnDefinition::new(&column.name, column.column_type.clone(), !is_key);
+        if let (Kind::Source, Some(known)) = (column.kind, source.column(&column.name)) {
+            defined.comment.clone_from(&known.comment);
+        }
         definition.columns.push(defined);
     }
-    if !source.key.is_empty() {
+    if !key.is_empty() {
         definition.primary_key = Some(KeyConstraint {
             name: format!("{name}_pkey"),
-            columns: source.key.clone(),
+            columns: key.clone(),
         });
     }
     let lake = &plan.engine().lake;

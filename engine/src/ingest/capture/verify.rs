@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::concat;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat, filter_record_batch};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use boathouse_catalog::definitions::PipelineDefinition;
@@ -35,6 +35,7 @@ use super::plan::CapturePlan;
 use super::pump::Pump;
 use super::run::{Refresh, begin};
 use super::schema;
+use super::shape::{DELETED, Deletes, Shape};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{ApplyRequest, Change, ChangeBatch, LakeError, LakeTable, TableSnapshot};
@@ -74,6 +75,7 @@ pub struct Verdict {
 /// A table as both sides had it at one place.
 struct Compared {
     source: Arc<SourceTable>,
+    shape: Arc<Shape>,
     target: String,
     lake: Arc<LakeTable>,
     version: Arc<TableSnapshot>,
@@ -89,6 +91,13 @@ pub async fn verify_pipeline(
         return Err(SqlError::unsupported(
             "VERIFY of a pipeline that is not FROM MYSQL",
         ));
+    }
+    let plan = CapturePlan::open(engine, pipeline).await?;
+    if plan.options.deletes == Deletes::History {
+        return Err(SqlError::unsupported(
+            "VERIFY of a pipeline that keeps the history of its rows",
+        )
+        .hint("a second pipeline without deletes = 'history' can be compared"));
     }
     let (policies, mut snapshot, tables) = freeze(engine, pipeline).await?;
     let mut verdicts = Vec::new();
@@ -178,6 +187,7 @@ async fn freeze_at(
             let schema = super::target::schema_name(&pump.plan, &captured.definition);
             tables.push(Compared {
                 source: Arc::clone(&captured.source),
+                shape: Arc::clone(&captured.shape),
                 target: format!("{schema}.{}", captured.definition.name),
                 lake: Arc::clone(&captured.lake),
                 version: captured.lake.snapshot(None).await?,
@@ -202,11 +212,10 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(table: &SourceTable) -> Result<Self, SqlError> {
-        let fields = table
-            .columns
-            .iter()
-            .map(|column| SortField::new(column.source_type.column_type().arrow()));
+    fn of(table: &SourceTable, shape: &Shape) -> Result<Self, SqlError> {
+        let fields = shape
+            .compared()
+            .map(|column| SortField::new(column.column_type.arrow()));
         let converter = RowConverter::new(fields.collect())
             .map_err(|error| SqlError::internal("rows cannot be compared").caused_by(error))?;
         Ok(Self {
@@ -216,11 +225,7 @@ impl Numbers {
             },
             converter,
             secret: Uuid::new_v4().into_bytes(),
-            columns: table
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect(),
+            columns: shape.compared().map(|column| column.name.clone()).collect(),
         })
     }
 
@@ -383,7 +388,7 @@ async fn compare(
     table: &Compared,
     policies: ValuePolicies,
 ) -> Result<Found, SqlError> {
-    let numbers = Numbers::of(&table.source)?;
+    let numbers = Numbers::of(&table.source, &table.shape)?;
     let mut theirs = Checksums::new();
     read_source(snapshot, table, policies, |batch| {
         theirs.add(&numbers.rows(&batch)?);
@@ -427,7 +432,7 @@ async fn compare(
         Ok(())
     })
     .await?;
-    found.differences = differences(&table.source, &there, &here);
+    found.differences = differences(&table.shape, &there, &here);
     Ok(found)
 }
 
@@ -438,7 +443,8 @@ async fn read_source(
     mut each: impl FnMut(RecordBatch) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     let mut failed = None;
-    let read = snapshot.read(&table.source, policies, |batch| match each(batch) {
+    let mut shaped = |batch| each(table.shape.read(batch)?);
+    let read = snapshot.read(&table.source, policies, |batch| match shaped(batch) {
         Ok(()) => true,
         Err(error) => {
             failed = Some(error);
@@ -457,10 +463,13 @@ async fn read_lake(
 ) -> Result<(), SqlError> {
     let state = query::state_of(&engine.runtime);
     let mut failed = None;
+    let mut columns = numbers.columns.clone();
+    let keeps_deleted = table.shape.deletes == Deletes::Soft;
+    columns.extend(keeps_deleted.then(|| DELETED.to_owned()));
     let read = table
         .lake
-        .each_batch(&table.version, &numbers.columns, &state, |batch| {
-            each(batch).map_err(|error| {
+        .each_batch(&table.version, &columns, &state, |batch| {
+            living(batch).and_then(&mut each).map_err(|error| {
                 let reason = error.message.clone();
                 failed = Some(error);
                 LakeError::Encode { reason }
@@ -473,15 +482,24 @@ async fn read_lake(
     }
 }
 
+/// The rows that are not kept although they were deleted at the source.
+fn living(batch: RecordBatch) -> Result<RecordBatch, SqlError> {
+    let Some(deleted) = batch.column_by_name(DELETED) else {
+        return Ok(batch);
+    };
+    let deleted = deleted.as_boolean_opt();
+    let deleted = deleted.ok_or_else(|| SqlError::internal("marks of deleted rows are none"))?;
+    let living: BooleanArray = deleted.iter().map(|one| Some(one != Some(true))).collect();
+    filter_record_batch(&batch, &living)
+        .map_err(|error| SqlError::internal("rows cannot be left out").caused_by(error))
+}
+
 /// The rows that one side has and the other has not, or otherwise.
-fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Difference> {
-    let shown = match source.key.is_empty() {
-        true => source
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect(),
-        false => source.key.clone(),
+fn differences(shape: &Shape, there: &Rows, here: &Rows) -> Vec<Difference> {
+    let key = &shape.lands.key;
+    let shown = match key.is_empty() {
+        true => shape.compared().map(|column| column.name.clone()).collect(),
+        false => key.clone(),
     };
     let made = |status, rows: &Rows, place: (usize, usize), columns| {
         let values: Vec<ArrayRef> = rows
@@ -516,7 +534,7 @@ fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Differenc
                 all.push(made("different", there, *place, detail));
             }
             Some((_, _, other)) => {
-                let detail = columns_between(source, (there, *place), (here, *other));
+                let detail = columns_between(shape, (there, *place), (here, *other));
                 all.push(made("different", there, *place, detail));
             }
         }
@@ -532,7 +550,7 @@ fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Differenc
 
 /// The names of the columns in which two rows differ.
 fn columns_between(
-    source: &SourceTable,
+    shape: &Shape,
     (there, place): (&Rows, (usize, usize)),
     (here, other): (&Rows, (usize, usize)),
 ) -> Option<String> {
@@ -540,7 +558,7 @@ fn columns_between(
         let column = rows.batches.get(batch)?.column_by_name(name)?;
         Some(column.slice(row, 1))
     };
-    let names = source.columns.iter().filter(|column| {
+    let names = shape.compared().filter(|column| {
         match (
             value(there, place, &column.name),
             value(here, other, &column.name),
@@ -659,6 +677,7 @@ async fn mend_keys(
     };
     captured.is_healing = false;
     let touched = std::mem::take(&mut captured.touched);
+    let shape = Arc::clone(&captured.shape);
     let keys = Keys::of(source);
     let (true, Some(keys)) = (whole, keys) else {
         return schema::reload(pump, name).await;
@@ -666,6 +685,7 @@ async fn mend_keys(
     let mut changes = Vec::new();
     let mut there = HashSet::new();
     for rows in chunk.batches {
+        let rows = shape.read(rows)?;
         there.extend(keys.of_rows(&rows)?);
         let rows = keys.untouched(&touched, rows)?;
         changes.push(ChangeBatch {
@@ -686,7 +706,7 @@ async fn mend_keys(
         }
     }
     if !gone.is_empty() {
-        changes.push(deletes(source, &gone)?);
+        changes.push(deletes(source, &shape, &gone)?);
     }
     let (lake, mark) = match pump.tables.get(name) {
         Some(captured) => (Arc::clone(&captured.lake), captured.mark),
@@ -698,7 +718,7 @@ async fn mend_keys(
         .await?;
     let state = query::state_of(&committer.engine.runtime);
     let request = ApplyRequest {
-        key: source.key.clone(),
+        key: shape.lands.key.clone(),
         changes,
         spilled: Vec::new(),
         operation: OPERATION.into(),
@@ -715,7 +735,11 @@ async fn mend_keys(
     Ok(())
 }
 
-fn deletes(source: &SourceTable, gone: &[&[ArrayRef]]) -> Result<ChangeBatch, SqlError> {
+fn deletes(
+    source: &SourceTable,
+    shape: &Shape,
+    gone: &[&[ArrayRef]],
+) -> Result<ChangeBatch, SqlError> {
     let wrong = |error| SqlError::internal("keys cannot be put together").caused_by(error);
     let mut fields = Vec::new();
     let mut columns = Vec::new();
@@ -731,9 +755,14 @@ fn deletes(source: &SourceTable, gone: &[&[ArrayRef]]) -> Result<ChangeBatch, Sq
         fields.push(column.source_type.column_type().to_field(name, true));
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let keys = RecordBatch::try_new(schema, columns).map_err(wrong)?;
+    let (rows, change) = match shape.deletes {
+        Deletes::Soft => (shape.deleted(keys)?, Change::Upsert),
+        Deletes::Hard | Deletes::History => (keys, Change::Delete),
+    };
     Ok(ChangeBatch {
-        rows: RecordBatch::try_new(schema, columns).map_err(wrong)?,
-        changes: vec![Change::Delete; gone.len()],
+        rows,
+        changes: vec![change; gone.len()],
         keys_before: None,
     })
 }
