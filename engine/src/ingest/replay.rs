@@ -26,9 +26,10 @@ use serde_json::Value;
 
 use super::decode::Decoding;
 use super::discover;
-use super::load::{Batch, Loader, PIPELINE_TAG, Ready, SOURCE_TAG, conform, count};
+use super::load::{Batch, Loader, PIPELINE_TAG, SOURCE_TAG};
 use super::plan::PipelinePlan;
 use super::quarantine::{QuarantinedRow, RawCells, quarantined_rows};
+use super::rows::{Ready, conform, count};
 use super::run::{CommitBatch, OpenRun, commit_batch, position_of, settle};
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
@@ -137,6 +138,7 @@ async fn replay(
             position,
             batch: &mut batch,
             removes: Vec::new(),
+            part_marks: Vec::new(),
             replays: &marks,
             superseded: &[],
         },

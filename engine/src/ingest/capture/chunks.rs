@@ -151,6 +151,7 @@ pub(super) async fn commit_chunk(
             spilled: Vec::new(),
             operation: OPERATION.into(),
             transaction: Some(committer.mark(captured.mark, sequence)),
+            part_marks: Vec::new(),
             metadata: None,
             info: committer.info(),
         };
@@ -327,6 +328,7 @@ impl WholeWriter {
                 adds,
                 removes_all: true,
                 transaction: Some(committer.mark(captured.mark, sequence)),
+                part_marks: Vec::new(),
                 info: committer.info(),
                 ..CommitRequest::default()
             })

@@ -642,6 +642,7 @@ impl Pump {
             seconds_behind: seconds,
             bytes_behind: behind,
             tables: self.tables.values().map(table_status).collect(),
+            partitions: Vec::new(),
         }
     }
 
