@@ -135,7 +135,8 @@ impl Broker {
         settings: &[(&str, &str)],
     ) -> Result<(), Failure> {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        for (key, value) in settings {
+        // Messages of tests may say that they are old.
+        for (key, value) in [("retention.ms", "-1")].iter().chain(settings) {
             topic = topic.set(key, value);
         }
         let outcome = self.admin()?.create_topics([&topic], &options()).await?;

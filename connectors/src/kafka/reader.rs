@@ -52,6 +52,8 @@ const GATHER: Duration = Duration::from_millis(4);
 pub struct ReaderOptions {
     /// The group whose offsets are reported.
     pub group: String,
+    /// Messages of one block at most.
+    pub block_messages_max: usize,
 }
 
 /// Where the partitions stand at the cluster, as far as the reader knows.
@@ -145,6 +147,7 @@ impl KafkaCluster {
             shared: Arc::clone(&shared),
             asked,
             builder: MessageBlockBuilder::default(),
+            messages_max: options.block_messages_max.clamp(1, BLOCK_MESSAGES_MAX),
             trouble_since: None,
         };
         let from = from.clone();
@@ -179,6 +182,7 @@ struct Work {
     shared: Arc<Shared>,
     asked: sync_mpsc::Receiver<BTreeMap<TopicPartition, i64>>,
     builder: MessageBlockBuilder,
+    messages_max: usize,
     trouble_since: Option<Instant>,
 }
 
@@ -277,7 +281,7 @@ impl Work {
                 let number = u32::try_from(index).unwrap_or(u32::MAX);
                 let mut taken = 0;
                 let drained = loop {
-                    if taken == TURN_MESSAGES_MAX {
+                    if taken == TURN_MESSAGES_MAX || self.builder.len() >= self.messages_max {
                         break false;
                     }
                     // What was taken is copied, so that the queue can be let go of.
@@ -307,7 +311,7 @@ impl Work {
                 {
                     self.builder.end(number, Some(found.end_met));
                 }
-                if self.builder.len() >= BLOCK_MESSAGES_MAX
+                if self.builder.len() >= self.messages_max
                     || self.builder.bytes() >= BLOCK_BYTES_MAX
                 {
                     self.trouble_since = None;

@@ -188,8 +188,11 @@ impl<'a> Pump<'a> {
             .iter()
             .map(|(partition, progress)| (partition.clone(), progress.read_from()))
             .collect();
-        let group = plan.options.group.clone();
-        let reader = plan.cluster.read(&from, &ReaderOptions { group })?;
+        let options = ReaderOptions {
+            group: plan.options.group.clone(),
+            block_messages_max: plan.options.batch_rows,
+        };
+        let reader = plan.cluster.read(&from, &options)?;
         let rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
         let until = (!continuous).then(|| {
             let ends = ends.iter();
