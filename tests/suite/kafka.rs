@@ -524,3 +524,194 @@ async fn kills_at_any_moment_lose_and_double_nothing() -> Result<(), Failure> {
     assert_eq!(fixture.broker.consume(&topic, 4)?.len(), written);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_set_aside_are_replayed() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(
+        topic,
+        [
+            Sent::new(br#"{"id":1,"qty":-3}"#).to(0).keyed(b"a"),
+            Sent::new(b"{").to(1).keyed(b"b"),
+            Sent::new(br#"{"id":3,"qty":3}"#).to(1),
+        ],
+    )?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint, qty integer) \
+             INCLUDE (key, partition) INTO t AS SELECT id, qty, _key, _partition FROM source \
+             EXPECT positive CHECK (qty > 0) ON VIOLATION QUARANTINE WITH (target_lag = '100 ms')"
+        ),
+    )
+    .await?;
+    wait_for(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t",
+        "3|3|∅|1",
+    )
+    .await?;
+    let error = failure(&client, "REPLAY QUARANTINE p SET size = 1").await;
+    assert!(
+        error.contains("column \"size\" of the pipeline's source does not exist"),
+        "{error}"
+    );
+    rows(
+        &client,
+        "REPLAY QUARANTINE p SET qty = 7 WHERE _rule = 'positive'",
+    )
+    .await?;
+    let found = rows(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t ORDER BY id",
+    )
+    .await?;
+    assert_eq!(found, ["1|7|a|0", "3|3|∅|1"]);
+    // What could not be read at all is given every column.
+    rows(&client, "REPLAY QUARANTINE p SET id = 2, qty = 8").await?;
+    let found = rows(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t ORDER BY id",
+    )
+    .await?;
+    assert_eq!(found, ["1|7|a|0", "2|8|b|1", "3|3|∅|1"]);
+    let left = value(
+        &client,
+        "SELECT count(*) FROM system.quarantine WHERE replayed_at IS NULL",
+    )
+    .await?;
+    assert_eq!(left, "0");
+    // Reading goes on where it was.
+    fixture
+        .broker
+        .produce(topic, [Sent::new(br#"{"id":10,"qty":1}"#)])?;
+    wait_for(&client, "SELECT count(*) FROM t", "4").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_tried_before_it_runs() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..20)))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t \
+             AS SELECT id * 10 AS tens FROM source WHERE id = 3 SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    assert_eq!(rows(&client, "TEST PIPELINE p LIMIT 5").await?, ["30|∅"]);
+    let error = failure(&client, "SELECT * FROM t").await;
+    assert!(error.starts_with("42P01"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_for_is_refused_with_what_can() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let client = fixture.client().await?;
+    let begin = "CREATE PIPELINE p FROM KAFKA events TOPICS ('a')";
+    for (rest, expected) in [
+        (" INTO t", "42601: a pipeline FROM KAFKA needs FORMAT"),
+        (
+            " FORMAT PICKLE INTO t",
+            "42704: format \"PICKLE\" of messages does not exist / known formats are",
+        ),
+        (
+            " FORMAT JSON INCLUDE (sender) INTO t",
+            "22023: messages have no \"sender\" to be included",
+        ),
+        (
+            " FORMAT JSON INTO t WITH (lag = '1 s')",
+            "22023: a pipeline FROM KAFKA has no option \"lag\"",
+        ),
+        (
+            " FORMAT JSON COLUMNS (a int) INTO t AS SELECT sum(a) FROM source",
+            "0A000: a query that aggregates, sorts or joins, of a pipeline FROM KAFKA",
+        ),
+        (
+            " FORMAT JSON COLUMNS (a int) INTO t AS SELECT b FROM source",
+            "42703: column \"b\" does not exist",
+        ),
+        (
+            " FORMAT TEXT COLUMNS (a int) INTO t",
+            "0A000: COLUMNS with a format whose column is always \"payload\"",
+        ),
+    ] {
+        let error = failure(&client, &format!("{begin}{rest}")).await;
+        assert!(error.starts_with(expected), "{rest}: {error}");
+    }
+    rows(
+        &client,
+        &format!("CREATE PIPELINE p FROM KAFKA events TOPICS ('{}') FORMAT JSON INTO t SCHEDULE ON DEMAND", fixture.topic),
+    )
+    .await?;
+    let error = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        error.starts_with(&format!(
+            "42704: topic \"{}\" does not exist",
+            fixture.topic
+        )),
+        "{error}"
+    );
+    let error = failure(&client, "RUN PIPELINE p FULL REFRESH").await;
+    assert!(
+        error.starts_with("0A000: FULL REFRESH of a pipeline FROM KAFKA"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_checked_step_by_step() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let client = fixture.client().await?;
+    fixture.broker.create_topic(&fixture.topic, 1, &[]).await?;
+    let checks = rows(&client, "CHECK CONNECTION events").await?;
+    let steps: Vec<&str> = checks
+        .iter()
+        .map(|check| check.split('|').next().unwrap_or_default())
+        .collect();
+    assert_eq!(steps, ["connect", "tls", "topics", "read"], "{checks:?}");
+    let at = boathouse_tests::service::kafka()?;
+    for mechanism in ["plain", "scram-sha-256", "scram-sha-512"] {
+        for (password, lets_in) in [(at["PASSWORD"].as_str(), true), ("wrong", false)] {
+            rows(&client, "DROP CONNECTION IF EXISTS guarded").await?;
+            rows(
+                &client,
+                &format!(
+                    "CREATE CONNECTION guarded TO KAFKA WITH (brokers = '{}', sasl = '{mechanism}', user = 'boathouse', \
+                     password = '{password}', timeout = '6 s')",
+                    at["SASL_BROKERS"]
+                ),
+            )
+            .await?;
+            let checks = rows(&client, "CHECK CONNECTION guarded").await?;
+            assert_eq!(
+                checks.len() == 4,
+                lets_in,
+                "{mechanism} {password}: {checks:?}"
+            );
+            if !lets_in {
+                assert!(checks[0].contains("refused to let in"), "{checks:?}");
+                assert!(!checks[0].contains("wrong"), "{checks:?}");
+            }
+        }
+    }
+    rows(
+        &client,
+        "CREATE CONNECTION nowhere TO KAFKA WITH (brokers = '127.0.0.1:1', timeout = '2 s')",
+    )
+    .await?;
+    let checks = rows(&client, "CHECK CONNECTION nowhere").await?;
+    assert!(
+        checks[0].contains("no broker of 127.0.0.1:1 can be reached"),
+        "{checks:?}"
+    );
+    Ok(())
+}

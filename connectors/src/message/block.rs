@@ -161,6 +161,14 @@ impl MessageBlockBuilder {
         self.headers.push((name.to_owned(), value));
     }
 
+    /// Ends a message whose headers are a JSON object already.
+    pub fn finish_message_with(&mut self, headers: Option<&str>) {
+        if let Some(headers) = headers {
+            self.open.headers = Some(self.append(headers.as_bytes()));
+        }
+        self.finish_message();
+    }
+
     pub fn finish_message(&mut self) {
         if !self.headers.is_empty() {
             let mut object = serde_json::Map::new();

@@ -263,9 +263,7 @@ fn unsupported_source(source: &PipelineSource) -> SqlError {
         PipelineSource::MySql { .. } => {
             "TEST PIPELINE or REPLAY QUARANTINE of a pipeline FROM MYSQL"
         }
-        PipelineSource::Kafka { .. } => {
-            "TEST PIPELINE or REPLAY QUARANTINE of a pipeline FROM KAFKA"
-        }
+        PipelineSource::Kafka { .. } => "files of a pipeline FROM KAFKA",
         PipelineSource::Mart { .. } => "a pipeline FROM MART",
         PipelineSource::Table { .. } => "a pipeline FROM TABLE",
         PipelineSource::Query | PipelineSource::Files { .. } => "a pipeline without FROM",

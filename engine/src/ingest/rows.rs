@@ -221,7 +221,10 @@ impl Ready {
 }
 
 /// Decoded rows with the types of the source's columns; what says where they are from stays behind them.
-fn as_source(transform: &Transform, decoded: &RecordBatch) -> Result<RecordBatch, SqlError> {
+pub(super) fn as_source(
+    transform: &Transform,
+    decoded: &RecordBatch,
+) -> Result<RecordBatch, SqlError> {
     let columns = transform.source();
     let schema = match decoded.schema().fields().get(columns.fields().len()..) {
         None | Some([]) => Arc::clone(columns),

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use boathouse_connectors::kafka::TopicPartition;
 use boathouse_connectors::message::{
     KeyFormat, MessageBlock, MessageFormat, Metadata, RejectedMessage,
 };
 use boathouse_connectors::{DecodeSchema, FormatError};
 
 use super::super::quarantine::MESSAGE_NUMBER;
+use super::super::schema::SourceSchema;
+use super::plan::TopicPlan;
 use crate::error::{SqlError, SqlState};
 
 /// How messages are decoded at the moment.
@@ -36,6 +39,26 @@ pub(super) struct Decoded {
 }
 
 impl Decoding {
+    pub fn new(plan: &TopicPlan, source: &SourceSchema, partitions: &[TopicPartition]) -> Self {
+        Self {
+            format: Arc::clone(&plan.format),
+            schema: DecodeSchema {
+                columns: source.arrow(),
+                keep_unknown: true,
+                inferred: plan.rows.declared.is_none(),
+            },
+            included: Arc::new(plan.included.clone()),
+            keys: plan.options.keys,
+            partitions: Arc::new(
+                partitions
+                    .iter()
+                    .map(|one| (one.topic.clone(), one.partition))
+                    .collect(),
+            ),
+            version: 0,
+        }
+    }
+
     /// Decodes on a thread where that may take its time.
     pub async fn decode(self, block: Arc<MessageBlock>) -> Result<Decoded, SqlError> {
         tokio::task::spawn_blocking(move || self.decode_now(block))

@@ -20,10 +20,14 @@
 mod decode;
 mod offsets;
 mod plan;
+mod preview;
 mod pump;
+mod replay;
 mod run;
 mod status;
 
-pub(super) use plan::{check, parse_options};
+pub(super) use plan::{check, is_from_topics, parse_options};
+pub(super) use preview::preview_topics;
+pub(super) use replay::replay_messages;
 pub(super) use run::run_topics;
 pub use status::recorded_partitions;

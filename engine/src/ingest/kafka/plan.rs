@@ -171,6 +171,12 @@ pub(in crate::ingest) async fn check(
     })
 }
 
+/// Whether a pipeline's source is Kafka.
+pub(in crate::ingest) fn is_from_topics(pipeline: &PipelineDefinition) -> Result<bool, SqlError> {
+    let source = statement_of(pipeline)?.source;
+    Ok(matches!(source, PipelineSource::Kafka { .. }))
+}
+
 /// Messages never end, so a query over all of them has no answer.
 pub(super) fn require_row_wise(transform: &Transform) -> Result<(), SqlError> {
     if transform.is_row_wise() {

@@ -199,23 +199,7 @@ impl<'a> Pump<'a> {
             ends.map(|(partition, ends)| (partition.clone(), ends.high))
                 .collect()
         });
-        let decoding = Decoding {
-            format: Arc::clone(&plan.format),
-            schema: boathouse_connectors::DecodeSchema {
-                columns: rows.source.arrow(),
-                keep_unknown: true,
-                inferred: plan.rows.declared.is_none(),
-            },
-            included: Arc::new(plan.included.clone()),
-            keys: plan.options.keys,
-            partitions: Arc::new(
-                partitions
-                    .iter()
-                    .map(|one| (one.topic.clone(), one.partition))
-                    .collect(),
-            ),
-            version: 0,
-        };
+        let decoding = Decoding::new(plan, &rows.source, &partitions);
         let now = Instant::now();
         let mut pump = Self {
             plan,
@@ -328,13 +312,15 @@ impl<'a> Pump<'a> {
                 () = sleep_until(due), if due.is_some() => self.commit(open).await?,
                 Some(decoded) = self.decodes.next(), if !self.decodes.is_empty() => {
                     let (decoded, ends) = decoded?;
-                    self.write(open, decoded).await?;
-                    self.reach(&ends);
-                    if self.batch.messages >= self.plan.options.batch_rows
-                        || self.batch.bytes >= self.plan.options.batch_bytes
+                    let (messages, bytes) = (decoded.block.len(), decoded.block.bytes());
+                    if self.batch.since.is_some()
+                        && (self.batch.messages + messages > self.plan.options.batch_rows
+                            || self.batch.bytes + bytes > self.plan.options.batch_bytes)
                     {
                         self.commit(open).await?;
                     }
+                    self.write(open, decoded).await?;
+                    self.reach(&ends);
                 }
                 block = self.reader.next(), if self.decodes.len() < DECODED_AHEAD_MAX => {
                     let block = block?.ok_or_else(|| {
@@ -856,7 +842,7 @@ impl<'a> Pump<'a> {
 }
 
 /// The partitions that are wanted and exist.
-async fn partitions_of(
+pub(super) async fn partitions_of(
     plan: &TopicPlan,
     session: &KafkaSession,
 ) -> Result<Vec<TopicPartition>, SqlError> {
