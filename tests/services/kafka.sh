@@ -4,6 +4,7 @@
 #
 #   kafka.sh                          start it if it does not run, and print how to reach it
 #   kafka.sh stop                     stop it
+#   kafka.sh produce TOPIC            write the lines of the input to a topic of it: "key | message"
 #   kafka.sh run NAME PORT [a=b ...]  one of a test's own, in the foreground, with further settings of the broker
 #
 # It may be run any number of times and by several tests at once. The controller listens one port above the broker;
@@ -121,11 +122,20 @@ run)
     shift
     server "$@"
     ;;
+produce)
+    topic=$2
+    java_program org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" \
+        --create --if-not-exists --topic "$topic" >/dev/null 2>&1
+    # An empty key is none.
+    sed -E 's/^ *\| /NULL | /' | java_program org.apache.kafka.tools.ConsoleProducer --bootstrap-server "127.0.0.1:$port" \
+        --topic "$topic" --reader-property parse.key=true --reader-property "key.separator= | " \
+        --reader-property null.marker=NULL 2>/dev/null
+    ;;
 stop)
     [ ! -f "$home/pid" ] || kill "$(cat "$home/pid")"
     ;;
 *)
-    echo "usage: $0 [start|stop|run NAME PORT [setting=value ...]]" >&2
+    echo "usage: $0 [start|stop|produce TOPIC|run NAME PORT [setting=value ...]]" >&2
     exit 2
     ;;
 esac

@@ -110,6 +110,10 @@ impl Broker {
         Ok(())
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
