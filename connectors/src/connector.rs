@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{ConnectorError, sqlstate};
 use crate::file::FileStore;
+use crate::kafka::KafkaCluster;
 use crate::mysql::MySqlServer;
 use crate::options::Options;
 
@@ -20,6 +21,7 @@ pub trait Connector: Send + Sync {
 pub enum Remote {
     Files(Arc<dyn FileStore>),
     MySql(Arc<MySqlServer>),
+    Kafka(Arc<KafkaCluster>),
 }
 
 impl Remote {
@@ -28,6 +30,7 @@ impl Remote {
         match self {
             Self::Files(store) => store.check().await,
             Self::MySql(server) => server.check().await,
+            Self::Kafka(cluster) => cluster.check().await,
         }
     }
 
@@ -35,9 +38,9 @@ impl Remote {
     pub fn files(self) -> Result<Arc<dyn FileStore>, ConnectorError> {
         match self {
             Self::Files(store) => Ok(store),
-            Self::MySql(_) => Err(ConnectorError::new(
+            other => Err(ConnectorError::new(
                 sqlstate::WRONG_OBJECT_TYPE,
-                "a connection to MYSQL has no files",
+                format!("a connection to {} has no files", other.kind()),
             )),
         }
     }
@@ -46,10 +49,29 @@ impl Remote {
     pub fn mysql(self) -> Result<Arc<MySqlServer>, ConnectorError> {
         match self {
             Self::MySql(server) => Ok(server),
-            Self::Files(_) => Err(ConnectorError::new(
+            Self::Files(_) | Self::Kafka(_) => Err(ConnectorError::new(
                 sqlstate::WRONG_OBJECT_TYPE,
                 "the connection is not to MYSQL",
             )),
+        }
+    }
+
+    /// The Kafka cluster at the far end, when it is one.
+    pub fn kafka(self) -> Result<Arc<KafkaCluster>, ConnectorError> {
+        match self {
+            Self::Kafka(cluster) => Ok(cluster),
+            Self::Files(_) | Self::MySql(_) => Err(ConnectorError::new(
+                sqlstate::WRONG_OBJECT_TYPE,
+                "the connection is not to KAFKA",
+            )),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "files",
+            Self::MySql(_) => "MYSQL",
+            Self::Kafka(_) => "KAFKA",
         }
     }
 }

@@ -8,7 +8,8 @@
 //! Transports and decoders know nothing of each other: a transport hands over a file on the local
 //! disk, a decoder turns such a file into record batches. Neither knows Delta, SQL text, pipelines
 //! or the catalog's objects. Adding an outside system is a folder here and one line in
-//! [`registry`]; adding a decoder is a folder under [`format`] and one line there.
+//! [`registry`]; adding a decoder is a folder under [`format`] and one line there. Databases ([`mysql`]) and brokers
+//! ([`kafka`], whose messages [`message`] decodes) have no files and interfaces of their own.
 //!
 //! What must stay true: no value is dropped silently. A cell that does not fit its column is null
 //! *and* kept as text in `_rescued`; a record that cannot be split into cells is a
@@ -18,7 +19,9 @@ pub mod connector;
 pub mod error;
 pub mod file;
 pub mod format;
+pub mod kafka;
 pub mod local;
+pub mod message;
 pub mod mysql;
 pub mod options;
 mod pattern;

@@ -3,7 +3,8 @@
 use crate::connector::Connector;
 use crate::error::{ConnectorError, sqlstate};
 
-static CONNECTORS: [&dyn Connector; 4] = [
+static CONNECTORS: [&dyn Connector; 5] = [
+    &crate::kafka::Kafka,
     &crate::local::Local,
     &crate::mysql::MySql,
     &crate::s3::S3,

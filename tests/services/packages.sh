@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure the Debian packages the tests need are there. Says nothing when they are.
 set -euo pipefail
-needed=(gcc cmake psql mysql python3 curl openssl)
-packages=(gcc cmake postgresql-client mariadb-client-core python3-venv curl openssl)
+needed=(gcc g++ make perl cmake psql mysql python3 curl openssl)
+packages=(gcc g++ make perl cmake postgresql-client mariadb-client-core python3-venv curl openssl)
 missing=()
 for index in "${!needed[@]}"; do
   command -v "${needed[$index]}" >/dev/null || missing+=("${packages[$index]}")

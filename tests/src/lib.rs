@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod fault_proxy;
+pub mod kafka;
 pub mod mysql;
 pub mod service;
 pub mod spark;

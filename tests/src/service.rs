@@ -45,6 +45,11 @@ pub fn mariadb() -> Result<BTreeMap<String, String>, Failure> {
     settings("mariadb.sh")
 }
 
+/// How to reach a Kafka broker: `BROKERS`; with SASL at `SASL_BROKERS` as `USER` with `PASSWORD`.
+pub fn kafka() -> Result<BTreeMap<String, String>, Failure> {
+    settings("kafka.sh")
+}
+
 fn settings(script: &str) -> Result<BTreeMap<String, String>, Failure> {
     Ok(run(script)?
         .lines()

@@ -4,17 +4,23 @@
 //! example files under `{examples}` and an empty folder `{scratch}`; a block marked `text` right after it is what psql would
 //! print. A block marked `sql error` must fail, and the `text` after it holds the message.
 //!
+//! A block marked `kafka` and a topic is written to that topic of a broker of the page's own, a line a message, `key | message`.
+//!
 //! A block marked `mysql` is run at a MySQL server of the page's own, new and empty. The page reaches it at the port
 //! that `tests/services/mysql.sh` has for whoever tries the page by hand, and is given that of its own server.
 
 use std::path::{Path, PathBuf};
 
+use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::mysql::{Flavor, Source};
 use boathouse_tests::{Failure, Server, explain, lake_folder, repository};
 use tokio_postgres::SimpleQueryMessage;
 
 /// The port of MySQL that pages name.
 const MYSQL_PORT: &str = "19069";
+
+/// The port of Kafka that pages name.
+const KAFKA_PORT: &str = "19092";
 
 struct Block {
     language: String,
@@ -84,6 +90,12 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
     };
     let mysql_port = mysql.as_ref().map(|source| source.address().port());
     let mysql_port = mysql_port.map_or_else(|| MYSQL_PORT.to_owned(), |port| port.to_string());
+    let is_kafka = |block: &Block| block.language.starts_with("kafka ");
+    let kafka = match blocks.iter().any(is_kafka) {
+        true => Some(Broker::own(&[]).await?),
+        false => None,
+    };
+    let kafka_port = kafka.as_ref().map(|broker| broker.port().to_string());
     let mut failures = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
         let place = format!("{}:{}", path.display(), block.line);
@@ -95,7 +107,8 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
             .text
             .replace("{examples}", &examples.to_string_lossy())
             .replace("{scratch}", &folder.path().to_string_lossy())
-            .replace(MYSQL_PORT, &mysql_port);
+            .replace(MYSQL_PORT, &mysql_port)
+            .replace(KAFKA_PORT, kafka_port.as_deref().unwrap_or(KAFKA_PORT));
         match block.language.as_str() {
             "sql" => match client.simple_query(&sql).await {
                 Ok(messages) => {
@@ -132,10 +145,30 @@ async fn run_page(path: &Path) -> Result<Vec<String>, Failure> {
                     failures.push(format!("{place}: {error}"));
                 }
             }
-            _ => {}
+            language => {
+                if let (Some(broker), Some(topic)) = (&kafka, language.strip_prefix("kafka ")) {
+                    produce(broker, topic, &block.text).await?;
+                }
+            }
         }
     }
     Ok(failures)
+}
+
+/// Writes lines of `key | message` to a topic, which is made when it is not there.
+async fn produce(broker: &Broker, topic: &str, lines: &str) -> Result<(), Failure> {
+    if broker.ends(topic, 1).is_err() {
+        broker.create_topic(topic, 1, &[]).await?;
+    }
+    let messages = lines.lines().filter_map(|line| {
+        let (key, message) = line.split_once("| ")?;
+        let sent = Sent::new(message.as_bytes());
+        Some(match key.trim() {
+            "" => sent,
+            key => sent.keyed(key.as_bytes()),
+        })
+    });
+    broker.produce(topic, messages)
 }
 
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {

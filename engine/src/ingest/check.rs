@@ -15,7 +15,7 @@ use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 
-use super::plan::PipelinePlan;
+use super::row_plan::RowPlan;
 use crate::error::{SqlError, SqlState};
 use crate::query;
 
@@ -62,7 +62,7 @@ pub(super) struct Verdict {
 impl Checks {
     /// Plans the expectations over the output, or the constraints of a target over its columns.
     pub fn plan(
-        plan: &PipelinePlan,
+        plan: &RowPlan,
         fields: &SchemaRef,
         target: Option<&TableDefinition>,
     ) -> Result<Self, SqlError> {

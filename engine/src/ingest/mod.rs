@@ -22,12 +22,15 @@ mod context;
 mod decode;
 mod discover;
 pub(crate) mod failpoint;
+mod kafka;
 mod lease;
 mod load;
 mod plan;
 mod preview;
 mod quarantine;
 mod replay;
+mod row_plan;
+mod rows;
 mod run;
 pub mod scheduler;
 mod schema;
@@ -40,11 +43,13 @@ mod whole;
 use boathouse_catalog::state::{RunCounters, RunId, RunState};
 
 pub use capture::{
-    CaptureBoard, CaptureStatus, TableStatus, Verdict, recorded_status, verify_pipeline,
+    CaptureBoard, CaptureStatus, PartitionStatus, TableStatus, Verdict, recorded_status,
+    verify_pipeline,
 };
+pub use kafka::recorded_partitions;
 pub use plan::{PlannedPipeline, check_options, plan_pipeline};
 pub use preview::{test_fields, test_pipeline};
-pub use quarantine::{QuarantinedRow, quarantined_rows};
+pub use quarantine::{QuarantinedRow, RejectedMessage, quarantined_rows};
 pub use replay::replay_quarantine;
 pub use run::{refresh_tables, run_pipeline};
 

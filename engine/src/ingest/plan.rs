@@ -18,6 +18,7 @@
 //! and refuses `RELOAD`.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +26,13 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_connectors::{
     FileFormat, FileStore, InferenceLimits, OptionValue as ConnectorOption, Options, format,
 };
-use boathouse_sql::ast;
 use boathouse_sql::statement::{
-    CreatePipeline, Expectation, FormatClause, Into as Target, OnChangedFile, OnError,
-    OnSchemaChange, PipelineSource, Statement,
+    CreatePipeline, FormatClause, Into as Target, OnError, PipelineSource, Statement,
 };
 use boathouse_sql::{OptionValue, SqlOption};
 
 use super::context::{open_connection, query_context};
+use super::row_plan::{Metadata, RowPlan};
 use super::schema::SourceSchema;
 use super::transform::Transform;
 use crate::engine::Engine;
@@ -56,28 +56,23 @@ pub(super) struct PipelineOptions {
     pub sample_files: usize,
 }
 
-/// A pipeline ready to run.
+/// A pipeline from files, ready to run.
 pub(super) struct PipelinePlan {
-    pub name: String,
-    pub context: QueryContext,
+    pub rows: RowPlan,
     pub store: Arc<dyn FileStore>,
     pub patterns: Vec<String>,
     pub format: Arc<dyn FileFormat>,
-    pub format_name: String,
-    /// Declared with COLUMNS; the source's columns are then not inferred.
-    pub declared: Option<SourceSchema>,
-    /// Declared columns that must not be NULL.
-    pub not_null: Vec<String>,
-    /// Tells when the columns found so far were found under another FORMAT, and count no more.
-    pub format_stamp: String,
-    pub query: Option<Box<ast::Query>>,
-    pub expectations: Vec<Expectation>,
-    pub on_schema_change: OnSchemaChange,
-    pub on_changed_file: Option<OnChangedFile>,
     pub on_error: OnError,
-    pub target_schema: String,
-    pub target_name: String,
     pub options: PipelineOptions,
+}
+
+/// What is asked of files is asked in addition to what is asked of their rows.
+impl Deref for PipelinePlan {
+    type Target = RowPlan;
+
+    fn deref(&self) -> &RowPlan {
+        &self.rows
+    }
 }
 
 impl PipelinePlan {
@@ -102,36 +97,17 @@ impl PipelinePlan {
         else {
             return Err(unsupported_source(&statement.source));
         };
-        let (target_schema, target_name) = match &statement.into {
-            Target::Table {
-                name,
-                key,
-                sequence_by,
-                stored_as,
-            } => {
-                if !key.is_empty() || sequence_by.is_some() || stored_as.is_some() {
-                    return Err(SqlError::unsupported(
-                        "a keyed target of a pipeline FROM FILES",
-                    ));
-                }
-                (
-                    name.schema.clone().unwrap_or_else(|| "public".into()),
-                    name.name.clone(),
-                )
-            }
-            Target::Schema(_) => {
-                return Err(SqlError::unsupported(
-                    "INTO SCHEMA of a pipeline FROM FILES",
-                ));
-            }
-            Target::Redshift { .. } => return Err(SqlError::unsupported("INTO REDSHIFT")),
-        };
-        if context.snapshot.schema(&target_schema).is_none() {
-            return Err(SqlError::new(
-                SqlState::INVALID_SCHEMA_NAME,
-                format!("schema \"{target_schema}\" does not exist"),
-            )
-            .hint(format!("CREATE SCHEMA {target_schema}")));
+        if let Target::Table {
+            key,
+            sequence_by,
+            stored_as,
+            ..
+        } = &statement.into
+            && (!key.is_empty() || sequence_by.is_some() || stored_as.is_some())
+        {
+            return Err(SqlError::unsupported(
+                "a keyed target of a pipeline FROM FILES",
+            ));
         }
         let on_error = statement.on_error.unwrap_or(OnError::Continue);
         if on_error == OnError::DeadLetter {
@@ -147,64 +123,25 @@ impl PipelinePlan {
         let store = open_connection(&context, connection).await?.files()?;
         let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
         let (format, format_name) = open_format(format.as_ref(), patterns)?;
-        let not_null = columns
-            .iter()
-            .filter(|column| column.not_null)
-            .map(|column| column.name.clone())
-            .collect();
-        let declared = (!columns.is_empty()).then(|| SourceSchema {
-            columns: columns
+        // Sheets, or members of archives.
+        let has_parts = format_name == "EXCEL"
+            || patterns
                 .iter()
-                .map(|column| (column.name.clone(), column.column_type.clone()))
-                .collect(),
-        });
+                .any(|pattern| pattern.to_ascii_lowercase().contains("zip"));
         Ok(Self {
-            name: statement.name.clone(),
-            context,
+            rows: RowPlan::resolve(
+                context,
+                statement,
+                columns,
+                format_stamp,
+                Metadata::OfFile { has_parts },
+            )?,
             store,
             patterns: patterns.clone(),
             format,
-            format_name,
-            declared,
-            not_null,
-            format_stamp,
-            query: statement.query.clone(),
-            expectations: statement.expectations.clone(),
-            on_schema_change: statement
-                .on_schema_change
-                .unwrap_or(OnSchemaChange::AddColumns),
-            on_changed_file: statement.on_changed_file,
             on_error,
-            target_schema,
-            target_name,
             options,
         })
-    }
-
-    /// Whether its files consist of sheets, or may be archives of several members.
-    pub fn has_parts(&self) -> bool {
-        self.format_name == "EXCEL"
-            || self
-                .patterns
-                .iter()
-                .any(|pattern| pattern.to_ascii_lowercase().contains("zip"))
-    }
-
-    pub fn engine(&self) -> &Arc<Engine> {
-        &self.context.engine
-    }
-
-    /// What happens to a changed file, given whether the query goes row by row.
-    pub fn changed_file_policy(&self, row_wise: bool) -> Result<OnChangedFile, SqlError> {
-        match (self.on_changed_file, row_wise) {
-            (Some(OnChangedFile::Reload), false) => Err(SqlError::unsupported(
-                "ON CHANGED FILE RELOAD of a query that aggregates, sorts or joins",
-            )
-            .hint("use ON CHANGED FILE FAIL or IGNORE")),
-            (Some(policy), _) => Ok(policy),
-            (None, true) => Ok(OnChangedFile::Reload),
-            (None, false) => Ok(OnChangedFile::Fail),
-        }
     }
 }
 
@@ -214,9 +151,13 @@ pub async fn plan_pipeline(
     context: &QueryContext,
     statement: &CreatePipeline,
 ) -> Result<PlannedPipeline, SqlError> {
-    if matches!(statement.source, PipelineSource::MySql { .. }) {
-        super::capture::check(context, statement).await?;
-        return Ok(PlannedPipeline { columns: None });
+    match statement.source {
+        PipelineSource::MySql { .. } => {
+            super::capture::check(context, statement).await?;
+            return Ok(PlannedPipeline { columns: None });
+        }
+        PipelineSource::Kafka { .. } => return super::kafka::check(context, statement).await,
+        _ => {}
     }
     let plan = PipelinePlan::resolve(context.clone(), statement).await?;
     let source = match &plan.declared {
@@ -236,8 +177,12 @@ pub async fn plan_pipeline(
 
 /// Checks the options of `WITH (...)` alone, for ALTER PIPELINE ... SET.
 pub fn check_options(statement: &CreatePipeline) -> Result<(), SqlError> {
-    if matches!(statement.source, PipelineSource::MySql { .. }) {
-        return super::capture::parse_options(statement).map(drop);
+    match statement.source {
+        PipelineSource::MySql { .. } => {
+            return super::capture::parse_options(statement).map(drop);
+        }
+        PipelineSource::Kafka { .. } => return super::kafka::parse_options(statement).map(drop),
+        _ => {}
     }
     let options = parse_options(&statement.options)?;
     match (&options.move_to, &statement.source) {
@@ -318,12 +263,12 @@ fn unsupported_source(source: &PipelineSource) -> SqlError {
         PipelineSource::MySql { .. } => {
             "TEST PIPELINE or REPLAY QUARANTINE of a pipeline FROM MYSQL"
         }
-        PipelineSource::Kafka { .. } => "a pipeline FROM KAFKA",
+        PipelineSource::Kafka { .. } => "files of a pipeline FROM KAFKA",
         PipelineSource::Mart { .. } => "a pipeline FROM MART",
         PipelineSource::Table { .. } => "a pipeline FROM TABLE",
         PipelineSource::Query | PipelineSource::Files { .. } => "a pipeline without FROM",
     })
-    .hint("this version runs pipelines FROM FILES and FROM MYSQL")
+    .hint("this version runs pipelines FROM FILES, FROM MYSQL and FROM KAFKA")
 }
 
 /// The format named, or the one all patterns' extensions agree on.

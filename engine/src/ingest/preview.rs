@@ -13,8 +13,9 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use super::check::Checks;
 use super::decode::Decoding;
 use super::discover;
-use super::load::without_unfit;
+use super::kafka::{is_from_topics, preview_topics};
 use super::plan::{PipelinePlan, infer_source};
+use super::rows::{as_source, without_unfit};
 use super::transform::Transform;
 use super::whole::{format_failure, preview};
 use crate::engine::Engine;
@@ -48,6 +49,11 @@ pub async fn test_fields(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
 ) -> Result<SchemaRef, SqlError> {
+    if is_from_topics(pipeline)? {
+        return preview_topics(engine, pipeline, 0)
+            .await
+            .map(|(fields, _)| fields);
+    }
     plan(engine, pipeline)
         .await
         .map(|(_, transform)| Arc::clone(transform.fields()))
@@ -59,6 +65,9 @@ pub async fn test_pipeline(
     pipeline: &PipelineDefinition,
     limit: u64,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), SqlError> {
+    if is_from_topics(pipeline)? {
+        return preview_topics(engine, pipeline, limit).await;
+    }
     let (plan, transform) = plan(engine, pipeline).await?;
     let checks = Checks::plan(&plan, transform.fields(), None)?;
     let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -87,27 +96,35 @@ pub async fn test_pipeline(
         while left > 0
             && let Some(decoded) = decoding.batches.recv().await
         {
-            let source = RecordBatch::try_new(
-                Arc::clone(transform.source()),
-                decoded.batch.columns().to_vec(),
-            )
-            .map_err(unexpected)?;
-            let (source, _) = without_unfit(&transform, source)?;
-            for part in transform.apply(&source).0 {
-                let kept = match checks.judge(&part.output).keep {
-                    Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
-                    None => part.output,
-                };
-                let kept = kept.slice(0, kept.num_rows().min(left));
-                left -= kept.num_rows();
-                rows.push(kept);
-            }
+            keep(&transform, &checks, &decoded.batch, &mut left, &mut rows)?;
         }
         if left > 0 {
             decoding.finish().await.map_err(format_failure)?;
         }
     }
     Ok((Arc::clone(transform.fields()), rows))
+}
+
+/// The rows that decoded ones become, up to as many as are left.
+pub(super) fn keep(
+    transform: &Transform,
+    checks: &Checks,
+    decoded: &RecordBatch,
+    left: &mut usize,
+    rows: &mut Vec<RecordBatch>,
+) -> Result<(), SqlError> {
+    let source = as_source(transform, decoded)?;
+    let (source, _) = without_unfit(transform, source)?;
+    for part in transform.apply(&source).0 {
+        let kept = match checks.judge(&part.output).keep {
+            Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
+            None => part.output,
+        };
+        let kept = kept.slice(0, kept.num_rows().min(*left));
+        *left -= kept.num_rows();
+        rows.push(kept);
+    }
+    Ok(())
 }
 
 fn unexpected(error: arrow::error::ArrowError) -> SqlError {

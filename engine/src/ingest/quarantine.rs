@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, Int64Builder, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType, UInt32Type,
 };
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_catalog::state::{QuarantineFile, ReplayMark, ReplayRecord, RunId};
 use boathouse_connectors::RejectedRow;
 use boathouse_connectors::format::{FILE, METADATA_COLUMNS, RESCUED, ROW, SHEET};
+use boathouse_connectors::message::MessageBlock;
 use chrono::{DateTime, Utc};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -51,6 +52,47 @@ impl RowIds {
     }
 }
 
+/// The last column of a batch when it says which message each row is of.
+pub(super) const MESSAGE_NUMBER: &str = "message number";
+
+/// The message a row is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedMessage {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Microseconds since 1970.
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    /// A JSON object.
+    pub headers: Option<String>,
+}
+
+/// The messages that rows are of, by their numbers.
+#[derive(Clone)]
+pub(super) struct Messages {
+    pub block: Arc<MessageBlock>,
+    /// Topic and number of each of the block's partitions.
+    pub partitions: Arc<Vec<(Arc<str>, i32)>>,
+}
+
+impl Messages {
+    pub fn get(&self, number: usize) -> Option<RejectedMessage> {
+        let message = self.block.get(number)?;
+        let (topic, partition) = self.partitions.get(message.partition as usize)?;
+        Some(RejectedMessage {
+            topic: topic.to_string(),
+            partition: *partition,
+            offset: message.offset,
+            timestamp: (message.timestamp >= 0).then(|| message.timestamp.saturating_mul(1000)),
+            key: message.key.map(<[u8]>::to_vec),
+            payload: message.payload.map(<[u8]>::to_vec),
+            headers: message.headers.map(str::to_owned),
+        })
+    }
+}
+
 /// A row about to be set aside.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rejected {
@@ -62,6 +104,9 @@ pub(super) struct Rejected {
     pub sqlstate: String,
     pub reason: String,
     pub raw: String,
+    /// The number of the message it is of.
+    pub message_number: Option<usize>,
+    pub message: Option<RejectedMessage>,
 }
 
 /// A row that was set aside, as `system.quarantine` shows it.
@@ -82,6 +127,8 @@ pub struct QuarantinedRow {
     pub sqlstate: String,
     pub reason: String,
     pub raw: String,
+    /// Where it is not from a file.
+    pub message: Option<RejectedMessage>,
     /// When a correction of it was loaded.
     pub replayed_at: Option<DateTime<Utc>>,
     /// When its file was loaded anew, and this row judged again with it.
@@ -106,11 +153,40 @@ impl Rejected {
             sqlstate: rejected.sqlstate.into_owned(),
             reason: rejected.reason,
             raw: rejected.raw,
+            ..Self::default()
         }
+    }
+
+    /// A message that could not be decoded.
+    pub fn of_message(number: u32, sqlstate: &str, reason: String) -> Self {
+        Self {
+            sqlstate: sqlstate.to_owned(),
+            reason,
+            message_number: usize::try_from(number).ok(),
+            ..Self::default()
+        }
+    }
+
+    /// The file it is in, or the partition.
+    pub fn place(&self) -> Option<String> {
+        let partition =
+            |message: &RejectedMessage| format!("{}/{}", message.topic, message.partition);
+        self.file
+            .clone()
+            .or_else(|| self.message.as_ref().map(partition))
+    }
+
+    /// Its row, or its offset.
+    pub fn number(&self) -> Option<i64> {
+        self.row
+            .or(self.message.as_ref().map(|message| message.offset))
     }
 
     /// A decoded row with the place it came from.
     pub fn of_row(source: &RecordBatch, row: usize, sqlstate: SqlState, reason: String) -> Self {
+        if let Some(number) = message_number(source, row) {
+            return Self::of_message(number, sqlstate.0, reason);
+        }
         let text = |name: &str| {
             let column = source.column_by_name(name)?.as_string_opt::<i32>()?;
             column.is_valid(row).then(|| column.value(row).to_owned())
@@ -129,8 +205,18 @@ impl Rejected {
             sqlstate: sqlstate.0.to_owned(),
             reason,
             raw: raw_of(source, row),
+            ..Self::default()
         }
     }
+}
+
+fn message_number(source: &RecordBatch, row: usize) -> Option<u32> {
+    let last = source.num_columns().checked_sub(1)?;
+    if source.schema().field(last).name() != MESSAGE_NUMBER {
+        return None;
+    }
+    let numbers = source.column(last).as_primitive_opt::<UInt32Type>()?;
+    Some(numbers.value(row))
 }
 
 /// The source's cells of a row as a JSON object. A cell that did not fit its column is in it as it
@@ -178,10 +264,7 @@ fn exact(cells: &RecordBatch) -> RecordBatch {
                 .iter()
                 .next()
                 .flatten()
-                .map(|bytes| {
-                    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                    format!("\\x{digits}")
-                }),
+                .map(hexadecimal),
             DataType::Float64 => {
                 let value = column.as_primitive::<Float64Type>().iter().next().flatten();
                 Some(value.filter(|value| !value.is_finite())?.to_string())
@@ -222,6 +305,17 @@ fn file_schema() -> SchemaRef {
         text("sqlstate", false),
         text("reason", false),
         text("raw", false),
+        text("topic", true),
+        Field::new("partition", DataType::Int32, true),
+        Field::new("offset", DataType::Int64, true),
+        Field::new(
+            "timestamp",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            true,
+        ),
+        Field::new("key", DataType::Binary, true),
+        Field::new("payload", DataType::Binary, true),
+        text("headers", true),
     ]))
 }
 
@@ -235,6 +329,7 @@ pub(super) struct QuarantineWriter {
     row_ids: RowIds,
     rows: i64,
     run: RunId,
+    messages: Option<Messages>,
 }
 
 impl QuarantineWriter {
@@ -253,6 +348,32 @@ impl QuarantineWriter {
             row_ids,
             rows: 0,
             run,
+            messages: None,
+        }
+    }
+
+    /// The rows that come now are of these messages.
+    pub fn take_from(&mut self, messages: Messages) {
+        self.messages = Some(messages);
+    }
+
+    /// The row that was set aside last, of those that are not written yet.
+    pub fn newest(&self) -> Option<&Rejected> {
+        self.waiting.last()
+    }
+
+    /// Completes what is known of a row by the message it is of.
+    pub fn locate(&self, row: &mut Rejected) {
+        let (Some(messages), Some(number)) = (&self.messages, row.message_number) else {
+            return;
+        };
+        if let Some(message) = messages.get(number) {
+            row.raw = match message.payload.as_deref().map(std::str::from_utf8) {
+                None => "null".to_owned(),
+                Some(Ok(text)) => text.to_owned(),
+                Some(Err(_)) => hexadecimal(message.payload.as_deref().unwrap_or_default()),
+            };
+            row.message = Some(message);
         }
     }
 
@@ -260,7 +381,11 @@ impl QuarantineWriter {
         self.rows + i64::try_from(self.waiting.len()).unwrap_or(i64::MAX)
     }
 
-    pub async fn write(&mut self, row: Rejected) -> Result<(), SqlError> {
+    pub async fn write(&mut self, mut row: Rejected) -> Result<(), SqlError> {
+        self.locate(&mut row);
+        let message = row.message.as_ref();
+        let payload = message.and_then(|message| message.payload.as_ref());
+        self.waiting_bytes += payload.map_or(0, Vec::len);
         self.waiting_bytes += row.raw.len() + row.reason.len();
         self.waiting.push(row);
         if self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES {
@@ -326,6 +451,7 @@ fn encode(rows: &[Rejected], first_row_id: i64, run: RunId) -> Result<RecordBatc
     let mut numbers = Int64Builder::new();
     rows.iter().for_each(|row| numbers.append_option(row.row));
     let ids = (first_row_id..).take(count);
+    let messages = || rows.iter().map(|row| row.message.as_ref());
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(ids)),
         Arc::new(Int64Array::from(vec![run.0; count])),
@@ -338,6 +464,34 @@ fn encode(rows: &[Rejected], first_row_id: i64, run: RunId) -> Result<RecordBatc
         text(|row| &row.sqlstate),
         text(|row| &row.reason),
         text(|row| &row.raw),
+        optional(|row| Some(row.message.as_ref()?.topic.as_str())),
+        Arc::new(
+            messages()
+                .map(|message| Some(message?.partition))
+                .collect::<Int32Array>(),
+        ),
+        Arc::new(
+            messages()
+                .map(|message| Some(message?.offset))
+                .collect::<Int64Array>(),
+        ),
+        Arc::new(
+            messages()
+                .map(|message| message?.timestamp)
+                .collect::<TimestampMicrosecondArray>()
+                .with_timezone("UTC"),
+        ),
+        Arc::new(
+            messages()
+                .map(|message| message?.key.as_deref())
+                .collect::<BinaryArray>(),
+        ),
+        Arc::new(
+            messages()
+                .map(|message| message?.payload.as_deref())
+                .collect::<BinaryArray>(),
+        ),
+        optional(|row| row.message.as_ref()?.headers.as_deref()),
     ];
     RecordBatch::try_new(file_schema(), columns)
         .map_err(|error| SqlError::internal("could not form quarantined rows").caused_by(error))
@@ -429,11 +583,47 @@ fn append_rows(
             sqlstate: states.value(row).to_owned(),
             reason: reasons.value(row).to_owned(),
             raw: raws.value(row).to_owned(),
+            message: message_of_row(batch, row),
             replayed_at: at(false),
             superseded_at: at(true),
         });
     }
     Some(())
+}
+
+/// The message of a row. A file written before there were any has no columns for it.
+fn message_of_row(batch: &RecordBatch, row: usize) -> Option<RejectedMessage> {
+    let texts = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
+    let topics = texts("topic").filter(|topics| topics.is_valid(row))?;
+    let headers = texts("headers")?;
+    let partitions = batch
+        .column_by_name("partition")?
+        .as_primitive_opt::<Int32Type>()?;
+    let offsets = batch
+        .column_by_name("offset")?
+        .as_primitive_opt::<Int64Type>()?;
+    let times = batch
+        .column_by_name("timestamp")?
+        .as_primitive_opt::<TimestampMicrosecondType>()?;
+    let bytes = |name: &str| -> Option<Option<Vec<u8>>> {
+        let column = batch.column_by_name(name)?.as_binary_opt::<i32>()?;
+        Some(column.is_valid(row).then(|| column.value(row).to_vec()))
+    };
+    Some(RejectedMessage {
+        topic: topics.value(row).to_owned(),
+        partition: partitions.value(row),
+        offset: offsets.value(row),
+        timestamp: times.is_valid(row).then(|| times.value(row)),
+        key: bytes("key")?,
+        payload: bytes("payload")?,
+        headers: headers.is_valid(row).then(|| headers.value(row).to_owned()),
+    })
+}
+
+/// Bytes as PostgreSQL prints them.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\\x{digits}")
 }
 
 fn failed(

@@ -18,7 +18,7 @@ use arrow::datatypes::{Field, Int64Type, Schema};
 use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::ReplayMark;
 use boathouse_catalog::types::ColumnType;
-use boathouse_connectors::format::{self, FILE, METADATA_COLUMNS, RESCUED, ROW, SHEET};
+use boathouse_connectors::format::{self, FILE, RESCUED, ROW, SHEET};
 use boathouse_connectors::{LocalFile, Options};
 use boathouse_sql::statement::{OnChangedFile, ReplayQuarantine};
 use datafusion::common::DFSchema;
@@ -26,9 +26,12 @@ use serde_json::Value;
 
 use super::decode::Decoding;
 use super::discover;
-use super::load::{Batch, Loader, PIPELINE_TAG, Ready, SOURCE_TAG, conform, count};
+use super::kafka::{is_from_topics, replay_messages};
+use super::load::{Batch, PIPELINE_TAG, SOURCE_TAG};
 use super::plan::PipelinePlan;
 use super::quarantine::{QuarantinedRow, RawCells, quarantined_rows};
+use super::row_plan::RowPlan;
+use super::rows::{Ready, Rows, conform, count};
 use super::run::{CommitBatch, OpenRun, commit_batch, position_of, settle};
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
@@ -46,6 +49,9 @@ pub async fn replay_quarantine(
     pipeline: &PipelineDefinition,
     statement: &ReplayQuarantine,
 ) -> Result<RunSummary, SqlError> {
+    if is_from_topics(pipeline)? {
+        return replay_messages(engine, pipeline, statement).await;
+    }
     let mut open = OpenRun::begin(engine, pipeline, Trigger::Replay).await?;
     match replay(&mut open, engine, pipeline, statement).await {
         Ok(()) => open.succeed().await,
@@ -61,89 +67,202 @@ async fn replay(
 ) -> Result<(), SqlError> {
     let plan = PipelinePlan::open(engine, pipeline).await?;
     let settled = settle(&plan, pipeline.id).await?;
-    let waiting: Vec<QuarantinedRow> = quarantined_rows(engine, Some(pipeline.id))
-        .await?
-        .into_iter()
-        .filter(QuarantinedRow::is_waiting)
-        .collect();
+    let waiting = waiting_rows(engine, pipeline.id).await?;
     if waiting.is_empty() {
         return Ok(());
     }
     let source = plan.declared.clone().unwrap_or(settled.source);
     if source.is_empty() {
-        return Err(SqlError::new(
-            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "the columns of the pipeline's source are not known",
-        )
-        .hint("name them with COLUMNS, or load a file first"));
+        return Err(unknown_columns());
     }
-    let mut loader = Loader::new(&plan, pipeline.id, open.run, source, open.counters);
-    loader.prepare().await?;
-    let ready = loader.ready()?;
-    if !ready.transform.is_row_wise() {
-        return Err(SqlError::unsupported(
-            "REPLAY QUARANTINE of a query that aggregates, sorts or joins",
-        ));
-    }
-    let corrections = Corrections::plan(&plan, ready, statement)?;
-    let mut decoding = decode(engine, ready, &waiting)?;
-    let mut files = ReplayedFiles::new(pipeline.id, ready.policy == OnChangedFile::Reload);
-    let mut marks = Vec::new();
-    let mut selected = 0;
+    let mut rows = Rows::new(&plan, pipeline.id, open.run, source, open.counters);
+    let mut replaying = Replaying::begin(&mut rows, statement).await?;
+    let mut decoding = decode(engine, rows.ready()?, &waiting)?;
     while let Some(decoded) = decoding.batches.recv().await {
-        let Some(batch) = corrections.apply(&decoded.batch, &waiting, ready)? else {
-            continue;
-        };
-        selected += batch.rows.num_rows();
-        for (rows, origin) in judge_again(ready, &batch.rows)? {
-            open.counters.rows_out += count(rows.num_rows());
-            for (index, row) in origin.values().iter().enumerate() {
-                let quarantined = &waiting[batch.numbers[*row as usize]];
-                marks.push(ReplayMark {
-                    sequence: quarantined.sequence,
-                    row_id: quarantined.row_id,
-                });
-                files
-                    .write(ready, quarantined.file.as_deref(), &rows.slice(index, 1))
-                    .await?;
-            }
-        }
+        let ready = rows.ready()?;
+        let placed = placed_by_line(&decoded.batch, &waiting, ready)?;
+        replaying.take(open, ready, placed, &waiting).await?;
     }
     decoding.finish().await.map_err(|error| {
         SqlError::new(SqlState(error.sqlstate), error.message.clone()).caused_by(error)
     })?;
-    open.counters.rows_in = count(selected);
-    open.counters.rows_quarantined = open.counters.rows_in - count(marks.len());
-    let adds = files.finish().await?;
-    if marks.is_empty() {
-        return Ok(());
-    }
-    // A row that became several output rows is one row of the quarantine.
-    marks.sort_unstable();
-    marks.dedup();
-    let position = position_of(&plan, &loader.source);
-    let ready = loader.ready()?;
-    let mut batch = Batch {
-        adds,
-        ..Batch::default()
-    };
-    commit_batch(
-        &plan,
-        CommitBatch {
-            pipeline: pipeline.id,
-            run: open.run,
-            lease: &open.lease,
-            mark: settled.mark,
-            position,
-            batch: &mut batch,
-            removes: Vec::new(),
-            replays: &marks,
-            superseded: &[],
-        },
-        &mut ready.target,
+    let position = position_of(&plan, &rows.source);
+    replaying
+        .commit(open, &mut rows, settled.mark, position)
+        .await
+}
+
+/// The rows that can still be replayed.
+pub(super) async fn waiting_rows(
+    engine: &Engine,
+    pipeline: ObjectId,
+) -> Result<Vec<QuarantinedRow>, SqlError> {
+    Ok(quarantined_rows(engine, Some(pipeline))
+        .await?
+        .into_iter()
+        .filter(QuarantinedRow::is_waiting)
+        .collect())
+}
+
+pub(super) fn unknown_columns() -> SqlError {
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the columns of the pipeline's source are not known",
     )
-    .await?;
-    Ok(())
+    .hint("name them with COLUMNS, or load something first")
+}
+
+/// Rows decoded once more, by the numbers of the quarantined rows they are of.
+pub(super) struct Placed {
+    /// The columns of the source.
+    pub columns: Vec<ArrayRef>,
+    pub numbers: Vec<usize>,
+    /// Whether the quarantined row could be decoded at all. One that could not is a row only when every column is given.
+    pub has_cells: Vec<bool>,
+}
+
+/// What is replayed so far.
+pub(super) struct Replaying {
+    corrections: Corrections,
+    files: ReplayedFiles,
+    marks: Vec<ReplayMark>,
+    selected: usize,
+}
+
+impl Replaying {
+    /// Plans the statement for the columns of the source.
+    pub async fn begin(
+        rows: &mut Rows<'_>,
+        statement: &ReplayQuarantine,
+    ) -> Result<Self, SqlError> {
+        rows.prepare().await?;
+        let (plan, pipeline) = (rows.plan, rows.pipeline);
+        let ready = rows.ready()?;
+        if !ready.transform.is_row_wise() {
+            return Err(SqlError::unsupported(
+                "REPLAY QUARANTINE of a query that aggregates, sorts or joins",
+            ));
+        }
+        Ok(Self {
+            corrections: Corrections::plan(plan, ready, statement)?,
+            files: ReplayedFiles::new(pipeline, ready.policy == OnChangedFile::Reload),
+            marks: Vec::new(),
+            selected: 0,
+        })
+    }
+
+    /// Corrects rows, judges them anew and writes those that pass.
+    pub async fn take(
+        &mut self,
+        open: &mut OpenRun,
+        ready: &Ready,
+        placed: Placed,
+        waiting: &[QuarantinedRow],
+    ) -> Result<(), SqlError> {
+        let Some(batch) = self.corrections.apply(placed, waiting, ready)? else {
+            return Ok(());
+        };
+        self.selected += batch.rows.num_rows();
+        for (rows, origin) in judge_again(ready, &batch.rows)? {
+            open.counters.rows_out += count(rows.num_rows());
+            for (index, row) in origin.values().iter().enumerate() {
+                let quarantined = &waiting[batch.numbers[*row as usize]];
+                self.marks.push(ReplayMark {
+                    sequence: quarantined.sequence,
+                    row_id: quarantined.row_id,
+                });
+                self.files
+                    .write(ready, quarantined.file.as_deref(), &rows.slice(index, 1))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what was written, with the marks.
+    pub async fn commit(
+        mut self,
+        open: &mut OpenRun,
+        rows: &mut Rows<'_>,
+        mark: Option<i64>,
+        position: Value,
+    ) -> Result<(), SqlError> {
+        open.counters.rows_in = count(self.selected);
+        open.counters.rows_quarantined = open.counters.rows_in - count(self.marks.len());
+        let adds = self.files.finish().await?;
+        if self.marks.is_empty() {
+            return Ok(());
+        }
+        // A row that became several output rows is one row of the quarantine.
+        self.marks.sort_unstable();
+        self.marks.dedup();
+        let (plan, pipeline) = (rows.plan, rows.pipeline);
+        let ready = rows.ready()?;
+        let mut batch = Batch {
+            adds,
+            ..Batch::default()
+        };
+        commit_batch(
+            plan,
+            CommitBatch {
+                pipeline,
+                run: open.run,
+                lease: &open.lease,
+                mark,
+                position,
+                batch: &mut batch,
+                removes: Vec::new(),
+                part_marks: Vec::new(),
+                replays: &self.marks,
+                superseded: &[],
+            },
+            &mut ready.target,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Gives rows decoded from lines, one a quarantined row, back their places.
+fn placed_by_line(
+    decoded: &RecordBatch,
+    waiting: &[QuarantinedRow],
+    ready: &Ready,
+) -> Result<Placed, SqlError> {
+    let lines = decoded
+        .column_by_name(ROW)
+        .and_then(|column| column.as_primitive_opt::<Int64Type>())
+        .ok_or_else(|| SqlError::internal("decoded rows have no numbers"))?;
+    let numbers: Vec<usize> = lines
+        .values()
+        .iter()
+        .map(|line| usize::try_from(*line - 1).unwrap_or(usize::MAX))
+        .collect();
+    let row = |number: &usize| waiting.get(*number);
+    let mut columns = decoded.columns().to_vec();
+    for (index, field) in ready.transform.source().fields().iter().enumerate() {
+        let place: ArrayRef = match field.name().as_str() {
+            FILE => texts(&numbers, |number| row(number)?.file.as_deref()),
+            SHEET => texts(&numbers, |number| row(number)?.sheet.as_deref()),
+            ROW => Arc::new(
+                numbers
+                    .iter()
+                    .map(|number| row(number)?.row)
+                    .collect::<Int64Array>(),
+            ),
+            _ => continue,
+        };
+        columns[index] = place;
+    }
+    let has_cells = numbers
+        .iter()
+        .map(|number| row(number).is_some_and(has_cells))
+        .collect();
+    Ok(Placed {
+        columns,
+        numbers,
+        has_cells,
+    })
 }
 
 /// The data files of replayed rows. Where a changed file replaces its rows, no data file holds rows of
@@ -257,11 +376,7 @@ struct Corrected {
 }
 
 impl Corrections {
-    fn plan(
-        plan: &PipelinePlan,
-        ready: &Ready,
-        statement: &ReplayQuarantine,
-    ) -> Result<Self, SqlError> {
+    fn plan(plan: &RowPlan, ready: &Ready, statement: &ReplayQuarantine) -> Result<Self, SqlError> {
         let source = ready.transform.source();
         let mut fields: Vec<Field> = source
             .fields()
@@ -295,8 +410,9 @@ impl Corrections {
             let wanted = ColumnType::from_field(source.field(index));
             assignments.insert(index, compile(expression, &wanted)?);
         }
+        let metadata = plan.metadata_names();
         let complete = source.fields().iter().enumerate().all(|(index, field)| {
-            assignments.contains_key(&index) || METADATA_COLUMNS.contains(&field.name().as_str())
+            assignments.contains_key(&index) || metadata.contains(&field.name().as_str())
         });
         Ok(Self {
             filter,
@@ -306,51 +422,29 @@ impl Corrections {
         })
     }
 
-    /// Gives decoded rows back their place, and corrects those the filter selects.
+    /// Corrects the rows that the filter selects.
     fn apply(
         &self,
-        decoded: &RecordBatch,
+        placed: Placed,
         waiting: &[QuarantinedRow],
         ready: &Ready,
     ) -> Result<Option<Corrected>, SqlError> {
         let failed = |error: arrow::error::ArrowError| {
             SqlError::internal("could not form the rows to replay").caused_by(error)
         };
-        let lines = decoded
-            .column_by_name(ROW)
-            .and_then(|column| column.as_primitive_opt::<Int64Type>())
-            .ok_or_else(|| SqlError::internal("decoded rows have no numbers"))?;
-        let mut numbers: Vec<usize> = lines
-            .values()
-            .iter()
-            .map(|line| usize::try_from(*line - 1).unwrap_or(usize::MAX))
-            .collect();
+        let Placed {
+            mut columns,
+            mut numbers,
+            has_cells,
+        } = placed;
         let row = |number: &usize| waiting.get(*number);
-        let mut columns = decoded.columns().to_vec();
         let source = ready.transform.source();
-        for (index, field) in source.fields().iter().enumerate() {
-            let place: ArrayRef = match field.name().as_str() {
-                FILE => texts(&numbers, |number| row(number)?.file.as_deref()),
-                SHEET => texts(&numbers, |number| row(number)?.sheet.as_deref()),
-                ROW => Arc::new(
-                    numbers
-                        .iter()
-                        .map(|number| row(number)?.row)
-                        .collect::<Int64Array>(),
-                ),
-                _ => continue,
-            };
-            columns[index] = place;
-        }
         columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
         columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
         let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
         if !self.complete {
             // It would become a row of NULLs, and be gone from the quarantine.
-            let usable: BooleanArray = numbers
-                .iter()
-                .map(|number| Some(row(number).is_some_and(has_cells)))
-                .collect();
+            let usable = BooleanArray::from(has_cells);
             numbers = numbers
                 .into_iter()
                 .zip(usable.values().iter())

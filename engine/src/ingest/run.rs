@@ -23,10 +23,12 @@ use uuid::Uuid;
 
 use super::capture::run_capture;
 use super::discover::{self, Reason, ledger_file};
+use super::kafka::run_topics;
 use super::lease::{self, LEASE_TTL};
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
 use super::plan::{PipelinePlan, infer_source, statement_of};
 use super::quarantine::quarantined_rows;
+use super::row_plan::RowPlan;
 use super::schema::SourceSchema;
 use super::target::Target;
 use super::whole::load_whole;
@@ -49,8 +51,10 @@ pub async fn run_pipeline(
     pipeline: &PipelineDefinition,
     trigger: Trigger,
 ) -> Result<RunSummary, SqlError> {
-    if is_capture(pipeline)? {
-        return run_capture(engine, pipeline, trigger, &[]).await;
+    match statement_of(pipeline)?.source {
+        PipelineSource::MySql { .. } => return run_capture(engine, pipeline, trigger, &[]).await,
+        PipelineSource::Kafka { .. } => return run_topics(engine, pipeline, trigger).await,
+        _ => {}
     }
     let mut open = OpenRun::begin(engine, pipeline, trigger).await?;
     let mut pauses = ExponentialBuilder::default()
@@ -263,7 +267,7 @@ pub(super) struct Settled {
 }
 
 /// Reads the table's mark and settles what an earlier run left.
-pub(super) async fn settle(plan: &PipelinePlan, pipeline: ObjectId) -> Result<Settled, SqlError> {
+pub(super) async fn settle(plan: &RowPlan, pipeline: ObjectId) -> Result<Settled, SqlError> {
     let positions = plan.engine().catalog.positions();
     let target = Target::find(plan).await?;
     let mark = match &target {
@@ -579,6 +583,7 @@ impl RunBatch {
                 position,
                 batch: &mut self.batch,
                 removes,
+                part_marks: Vec::new(),
                 replays: &[],
                 superseded: &superseded,
             },
@@ -643,7 +648,7 @@ impl RunBatch {
     /// The data files that the batch replaces.
     async fn removes(
         &self,
-        ready: &super::load::Ready,
+        ready: &super::rows::Ready,
         pipeline: ObjectId,
         trigger: Trigger,
         in_table: &HashMap<String, LedgerFile>,
@@ -703,18 +708,20 @@ pub(super) struct CommitBatch<'a> {
     pub position: serde_json::Value,
     pub batch: &'a mut Batch,
     pub removes: Vec<String>,
+    /// How far the source's parts are then, where they have marks of their own.
+    pub part_marks: Vec<TransactionMark>,
     pub replays: &'a [ReplayMark],
     pub superseded: &'a [ReplayMark],
 }
 
 /// What a commit remembers of the source.
-pub(super) fn position_of(plan: &PipelinePlan, source: &SourceSchema) -> serde_json::Value {
+pub(super) fn position_of(plan: &RowPlan, source: &SourceSchema) -> serde_json::Value {
     json!({ "format": 1, "source": source.to_json(), "stamp": plan.format_stamp })
 }
 
 /// Prepare, commit, resolve. Gives the sequence, which is where the mark stands then.
 pub(super) async fn commit_batch(
-    plan: &PipelinePlan,
+    plan: &RowPlan,
     work: CommitBatch<'_>,
     target: &mut Target,
 ) -> Result<i64, SqlError> {
@@ -757,6 +764,7 @@ pub(super) async fn commit_batch(
             expected: work.mark,
             version: sequence,
         }),
+        part_marks: work.part_marks,
         info,
         ..CommitRequest::default()
     };

@@ -159,9 +159,11 @@ async fn due(
 ) -> Result<Option<Trigger>, SqlError> {
     let statement = statement_of(pipeline)?;
     let Some(schedule) = statement.schedule else {
-        if !matches!(statement.source, PipelineSource::MySql { .. })
-            || engine.captures.is_wanted(pipeline.id)
-        {
+        let goes_on = matches!(
+            statement.source,
+            PipelineSource::MySql { .. } | PipelineSource::Kafka { .. }
+        );
+        if !goes_on || engine.captures.is_wanted(pipeline.id) {
             return Ok(None);
         }
         // After an error that trying again does not mend, it is tried again now and then all the same:

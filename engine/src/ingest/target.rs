@@ -18,7 +18,7 @@ use boathouse_catalog::definitions::{
 };
 use boathouse_catalog::types::ColumnType;
 
-use super::plan::PipelinePlan;
+use super::row_plan::RowPlan;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{LakeTable, MetadataChange};
 use crate::query::QueryContext;
@@ -34,7 +34,7 @@ pub(super) struct Target {
 
 impl Target {
     /// The table if it exists, with the catalog brought up to the log.
-    pub async fn find(plan: &PipelinePlan) -> Result<Option<Self>, SqlError> {
+    pub async fn find(plan: &RowPlan) -> Result<Option<Self>, SqlError> {
         let snapshot = plan.engine().catalog.snapshot();
         let Some(definition) = snapshot.table(&plan.target_schema, &plan.target_name) else {
             if snapshot
@@ -74,7 +74,7 @@ impl Target {
     }
 
     /// Adds to the catalog the columns that only the log has.
-    async fn adopt_log(&mut self, plan: &PipelinePlan) -> Result<(), SqlError> {
+    async fn adopt_log(&mut self, plan: &RowPlan) -> Result<(), SqlError> {
         let snapshot = self.table.snapshot(None).await?;
         let missing: Vec<ColumnDefinition> = snapshot
             .schema()
@@ -103,7 +103,7 @@ impl Target {
     }
 
     /// The table, made with these columns.
-    pub async fn create(plan: &PipelinePlan, fields: &SchemaRef) -> Result<Self, SqlError> {
+    pub async fn create(plan: &RowPlan, fields: &SchemaRef) -> Result<Self, SqlError> {
         let catalog = &plan.engine().catalog;
         let snapshot = catalog.snapshot();
         let schema = snapshot.schema(&plan.target_schema).ok_or_else(|| {
@@ -215,14 +215,14 @@ impl Target {
     }
 
     /// Follows a commit that carried the change.
-    pub async fn committed(&mut self, plan: &PipelinePlan) -> Result<(), SqlError> {
+    pub async fn committed(&mut self, plan: &RowPlan) -> Result<(), SqlError> {
         if std::mem::take(&mut self.changed) {
             self.store_definition(plan).await?;
         }
         Ok(())
     }
 
-    async fn store_definition(&self, plan: &PipelinePlan) -> Result<(), SqlError> {
+    async fn store_definition(&self, plan: &RowPlan) -> Result<(), SqlError> {
         let catalog = &plan.engine().catalog;
         let mut transaction = catalog.begin();
         transaction.replace_table(self.definition.clone())?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use boathouse_connectors::DecodeSchema;
 use boathouse_connectors::format::{FILE, RESCUED, ROW, SHEET};
@@ -30,8 +30,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
-use super::plan::PipelinePlan;
 use super::quarantine::RawCells;
+use super::row_plan::{Metadata, RowPlan};
 use super::schema::SourceSchema;
 use crate::error::{SqlError, SqlState};
 use crate::query::{self, QueryContext};
@@ -104,7 +104,7 @@ pub(super) struct FailedRow {
 impl Transform {
     /// `left_out` names metadata columns that a pipeline without a query does not give.
     pub async fn plan(
-        plan: &PipelinePlan,
+        plan: &RowPlan,
         source: &SourceSchema,
         left_out: &[&str],
     ) -> Result<Self, SqlError> {
@@ -114,14 +114,19 @@ impl Transform {
             keep_unknown: true,
             inferred: plan.declared.is_none(),
         };
-        let source = typed(&decode.output());
+        let source = match &plan.metadata {
+            Metadata::OfFile { .. } => decode.output(),
+            Metadata::OfMessage(included) => with_included(&decode.columns, included),
+        };
+        let source = typed(&source);
+        let has_parts = !matches!(plan.metadata, Metadata::OfFile { has_parts: false });
         let Some(query) = &plan.query else {
             let keep: Vec<usize> = (0..source.fields().len())
                 .filter(|index| {
                     let name = source.field(*index).name().as_str();
                     !left_out.contains(&name)
                         // Only sheets and members of archives have names.
-                        && (name != SHEET || plan.has_parts())
+                        && (name != SHEET || has_parts)
                 })
                 .collect();
             let fields = Arc::new(source.project(&keep).map_err(internal)?);
@@ -145,7 +150,7 @@ impl Transform {
     }
 
     async fn plan_query(
-        plan: &PipelinePlan,
+        plan: &RowPlan,
         decode: &DecodeSchema,
         source: &SchemaRef,
         query: &ast::Query,
@@ -485,6 +490,14 @@ fn typed(decoded: &Schema) -> SchemaRef {
             _ => field.as_ref().clone().with_nullable(true),
         })
         .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The columns of messages, `_rescued`, and what is included.
+fn with_included(columns: &SchemaRef, included: &[Field]) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = columns.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(RESCUED, DataType::Utf8, true)));
+    fields.extend(included.iter().cloned().map(Arc::new));
     Arc::new(Schema::new(fields))
 }
 

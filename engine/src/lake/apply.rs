@@ -71,6 +71,8 @@ pub struct ApplyRequest {
     pub spilled: Vec<SpilledChanges>,
     pub operation: String,
     pub transaction: Option<TransactionMark>,
+    /// Marks of parts of the source, which move together with `transaction`.
+    pub part_marks: Vec<TransactionMark>,
     /// New columns that the changes have values for, or other changes of the table.
     pub metadata: Option<MetadataChange>,
     pub info: Map<String, Value>,
@@ -413,6 +415,7 @@ impl LakeTable {
                 keys_read,
                 metadata: request.metadata.clone(),
                 transaction: request.transaction.clone(),
+                part_marks: request.part_marks.clone(),
                 info: request.info.clone(),
                 ..CommitRequest::default()
             })

@@ -85,6 +85,8 @@ pub struct CommitRequest {
     pub deletes: BTreeMap<String, Arc<RoaringTreemap>>,
     pub metadata: Option<MetadataChange>,
     pub transaction: Option<TransactionMark>,
+    /// Marks of parts of the source, which move together with `transaction`.
+    pub part_marks: Vec<TransactionMark>,
     /// Further facts for `commitInfo`: run, attempt, user.
     pub info: Map<String, Value>,
 }
@@ -244,12 +246,16 @@ impl LakeTable {
                 });
             }
             if current != mark.expected {
-                return Err(Attempt::Refused(self.conflict(format!(
-                    "\"{}\" stands at {}, expected {}",
-                    mark.application,
-                    shown(current),
-                    shown(mark.expected)
-                ))));
+                return Err(Attempt::Refused(self.moved_on(mark, current)));
+            }
+        }
+        for mark in &request.part_marks {
+            let current = snapshot
+                .transaction(&mark.application)
+                .await
+                .map_err(Attempt::Failed)?;
+            if current != mark.expected {
+                return Err(Attempt::Refused(self.moved_on(mark, current)));
             }
         }
         if snapshot.schema() != base.schema()
@@ -514,7 +520,7 @@ impl LakeTable {
         if deletions.vectors.is_some() {
             metadata::allow_deletion_vectors(&snapshot.delta, &mut lines)?;
         }
-        if let Some(mark) = &request.transaction {
+        for mark in request.transaction.iter().chain(&request.part_marks) {
             let action = Action::Txn(Transaction::new(&mark.application, mark.version));
             lines.push(serde_json::to_value(action).map_err(failed)?);
         }
@@ -579,6 +585,15 @@ impl LakeTable {
             text.push(b'\n');
         }
         Ok(text.into())
+    }
+
+    fn moved_on(&self, mark: &TransactionMark, current: Option<i64>) -> LakeError {
+        self.conflict(format!(
+            "\"{}\" stands at {}, expected {}",
+            mark.application,
+            shown(current),
+            shown(mark.expected)
+        ))
     }
 
     pub(super) fn conflict(&self, reason: String) -> LakeError {

@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use boathouse_catalog::state::{RunFilter, RunState};
 use boathouse_engine::Engine;
-use boathouse_engine::ingest::CaptureStatus;
+use boathouse_engine::ingest::{CaptureStatus, PartitionStatus};
 
 use crate::wire::Shared;
 
@@ -105,6 +105,7 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
         Err(error) => tracing::warn!("pipeline runs are not in the metrics: {error}"),
     }
     captures(&mut page, &shared.engine);
+    topics(&mut page, &shared.engine);
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         page.0,
@@ -159,6 +160,59 @@ fn captures(page: &mut Page, engine: &Engine) {
                 table.changes
             ));
         }
+    }
+}
+
+/// How far pipelines from Kafka are that run in this process.
+fn topics(page: &mut Page, engine: &Engine) {
+    let snapshot = engine.catalog.snapshot();
+    let running: Vec<(String, PartitionStatus)> = snapshot
+        .pipelines()
+        .filter_map(|pipeline| {
+            let status = engine.captures.status(pipeline.id)?;
+            Some((label(&pipeline.name), status.partitions))
+        })
+        .flat_map(|(pipeline, partitions)| {
+            let named = move |partition: PartitionStatus| {
+                let topic = label(&partition.topic);
+                let number = partition.partition;
+                let labels =
+                    format!("pipeline=\"{pipeline}\",topic=\"{topic}\",partition=\"{number}\"");
+                (labels, partition)
+            };
+            partitions.into_iter().map(named)
+        })
+        .collect();
+    page.head(
+        "kafka_messages_behind",
+        "gauge",
+        "offsets of a partition that are not in the table",
+    );
+    for (labels, partition) in &running {
+        if let Some(messages) = partition.messages_behind {
+            page.line(&format!("kafka_messages_behind{{{labels}}} {messages}"));
+        }
+    }
+    page.head(
+        "kafka_seconds_behind",
+        "gauge",
+        "seconds since the newest message was written that is in the table; 0 when nothing is left to read",
+    );
+    for (labels, partition) in &running {
+        if let Some(seconds) = partition.seconds_behind {
+            page.line(&format!("kafka_seconds_behind{{{labels}}} {seconds}"));
+        }
+    }
+    page.head(
+        "kafka_committed_offset",
+        "gauge",
+        "the offset of a partition that is read next: everything below it is in the table",
+    );
+    for (labels, partition) in &running {
+        page.line(&format!(
+            "kafka_committed_offset{{{labels}}} {}",
+            partition.offset
+        ));
     }
 }
 

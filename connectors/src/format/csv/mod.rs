@@ -12,7 +12,7 @@ mod cut;
 mod decode;
 mod detect;
 mod pipeline;
-mod scan;
+pub(crate) mod scan;
 pub(super) mod source;
 
 use std::borrow::Cow;
@@ -338,7 +338,7 @@ impl FileFormat for CsvFormat {
 }
 
 /// Option `column_names`.
-pub(super) fn take_name_style(options: &mut Options) -> Result<NameStyle, ConnectorError> {
+pub(crate) fn take_name_style(options: &mut Options) -> Result<NameStyle, ConnectorError> {
     Ok(
         match options.take_choice("column_names", &["snake", "original"])? {
             Some("original") => NameStyle::Original,
@@ -348,7 +348,7 @@ pub(super) fn take_name_style(options: &mut Options) -> Result<NameStyle, Connec
 }
 
 /// Option `max_columns`.
-pub(super) fn take_columns_max(options: &mut Options) -> Result<usize, ConnectorError> {
+pub(crate) fn take_columns_max(options: &mut Options) -> Result<usize, ConnectorError> {
     Ok(options.take_number("max_columns")?.unwrap_or(COLUMNS_MAX))
 }
 

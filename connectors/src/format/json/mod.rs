@@ -7,8 +7,8 @@
 //! Every record is parsed by itself, so one that is broken is rejected alone. Nested values are
 //! kept as JSON text. Strings are text; only dates and times are recognised in them.
 
-mod fields;
-mod row;
+pub(crate) mod fields;
+pub(crate) mod row;
 mod split;
 
 use std::io::Read;

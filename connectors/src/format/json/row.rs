@@ -23,6 +23,8 @@ const BATCH_ROWS: usize = 8192;
 pub struct Columns {
     style: NameStyle,
     columns_max: usize,
+    /// A key makes a column once it has a value.
+    skips_nulls: bool,
     keys: Vec<String>,
     types: Vec<(TypeSample, bool)>,
     places: HashMap<String, usize>,
@@ -33,10 +35,17 @@ impl Columns {
         Self {
             style,
             columns_max,
+            skips_nulls: false,
             keys: Vec::new(),
             types: Vec::new(),
             places: HashMap::new(),
         }
+    }
+
+    /// Keys that never have a value make no columns.
+    pub fn with_values_only(mut self) -> Self {
+        self.skips_nulls = true;
+        self
     }
 
     /// Refuses more columns than there may be.
@@ -46,6 +55,9 @@ impl Columns {
         format: &ValueFormat,
     ) -> Result<(), FormatError> {
         for (key, value) in fields {
+            if self.skips_nulls && *value == Value::Null {
+                continue;
+            }
             let place = match self.places.get(key) {
                 Some(place) => *place,
                 None if self.keys.len() >= self.columns_max => {
@@ -109,6 +121,7 @@ pub struct Batch<'a> {
     rescued: Rescued,
     numbers: Vec<i64>,
     rows_max: usize,
+    has_unknown: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -126,6 +139,7 @@ impl<'a> Batch<'a> {
             rescued: Rescued::default(),
             numbers: Vec::new(),
             rows_max: rows_max(schema.columns.fields().len()).min(BATCH_ROWS),
+            has_unknown: false,
         })
     }
 
@@ -152,6 +166,7 @@ impl<'a> Batch<'a> {
                     target
                 }
             };
+            self.has_unknown |= target.is_none() && value != Value::Null;
             let free = target.filter(|target| !filled[*target]);
             let Some(target) = free else {
                 if self.schema.keep_unknown {
@@ -197,22 +212,30 @@ impl<'a> Batch<'a> {
         position(key).or_else(|| position(name.first()?))
     }
 
-    /// The rows so far, and how many of them have something rescued.
-    pub fn finish(&mut self, member: Option<&str>) -> Result<(RecordBatch, u64), FormatError> {
-        let internal = |error: arrow::error::ArrowError| {
-            FormatError::new(sqlstate::INTERNAL_ERROR, "could not build a batch").caused_by(error)
-        };
+    /// Whether a value came that no column was asked for.
+    pub fn has_unknown(&self) -> bool {
+        self.has_unknown
+    }
+
+    /// The columns of the rows so far with `_rescued`, their numbers, and how many have something rescued.
+    pub fn finish_columns(&mut self) -> Result<(Vec<ArrayRef>, Vec<i64>, u64), FormatError> {
         let fresh = builders(self.schema)?;
         let finished = std::mem::replace(&mut self.builders, fresh);
         let numbers = std::mem::take(&mut self.numbers);
         let mut rescued = std::mem::take(&mut self.rescued);
-        let rows = numbers.len();
         let rescued_rows = rescued.rows();
         let mut columns: Vec<ArrayRef> = finished
             .into_iter()
             .map(|b| b.finish().map_err(internal))
             .collect::<Result<_, _>>()?;
-        columns.push(rescued.finish(rows));
+        columns.push(rescued.finish(numbers.len()));
+        Ok((columns, numbers, rescued_rows))
+    }
+
+    /// The rows so far, and how many of them have something rescued.
+    pub fn finish(&mut self, member: Option<&str>) -> Result<(RecordBatch, u64), FormatError> {
+        let (mut columns, numbers, rescued_rows) = self.finish_columns()?;
+        let rows = numbers.len();
         columns.push(Arc::new(StringArray::new_repeated(self.file, rows)));
         columns.push(match member {
             Some(member) => Arc::new(StringArray::new_repeated(member, rows)),
@@ -224,6 +247,10 @@ impl<'a> Batch<'a> {
             .map(|batch| (batch, rescued_rows))
             .map_err(internal)
     }
+}
+
+fn internal(error: arrow::error::ArrowError) -> FormatError {
+    FormatError::new(sqlstate::INTERNAL_ERROR, "could not build a batch").caused_by(error)
 }
 
 /// Whether the value went in; null is in its place when not.

@@ -161,6 +161,7 @@ impl Committer {
                 spilled,
                 operation: OPERATION.into(),
                 transaction: Some(self.mark(mark, sequence)),
+                part_marks: Vec::new(),
                 metadata: None,
                 info: self.info(),
             };

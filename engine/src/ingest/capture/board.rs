@@ -19,6 +19,25 @@ pub struct CaptureStatus {
     /// Bytes of the source's binlog that have not been read.
     pub bytes_behind: Option<u64>,
     pub tables: Vec<TableStatus>,
+    /// Of a pipeline from Kafka.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// How far a partition of a topic is.
+#[derive(Debug, Clone)]
+pub struct PartitionStatus {
+    pub topic: String,
+    pub partition: i32,
+    /// The table, once there is one.
+    pub target: Option<ObjectId>,
+    /// Read next; everything below it is in the table.
+    pub offset: i64,
+    /// Offsets up to the partition's end.
+    pub messages_behind: Option<u64>,
+    /// Seconds since the newest message was written that is in the table; 0 when nothing is left to read.
+    pub seconds_behind: Option<f64>,
+    /// When that message was written, in microseconds since 1970; 0 when it is not known.
+    pub committed_at: i64,
 }
 
 /// How far a table is.
@@ -36,7 +55,7 @@ pub struct TableStatus {
 }
 
 /// A capture that runs.
-pub(super) struct Running {
+pub(in crate::ingest) struct Running {
     stop: AtomicBool,
     status: Mutex<CaptureStatus>,
 }
@@ -51,6 +70,10 @@ impl Running {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.seconds_behind = None;
         status.bytes_behind = None;
+        for partition in &mut status.partitions {
+            partition.messages_behind = None;
+            partition.seconds_behind = None;
+        }
     }
 
     pub fn tell(&self, status: CaptureStatus) {

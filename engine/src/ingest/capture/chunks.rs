@@ -158,6 +158,7 @@ pub(super) async fn commit_chunk(
             spilled: Vec::new(),
             operation: OPERATION.into(),
             transaction: Some(committer.mark(captured.mark, sequence)),
+            part_marks: Vec::new(),
             metadata: None,
             info: committer.info(),
         };
@@ -382,6 +383,7 @@ impl WholeWriter {
                 adds,
                 removes_all: captured.shape.deletes != Deletes::History,
                 transaction: Some(committer.mark(captured.mark, sequence)),
+                part_marks: Vec::new(),
                 info: committer.info(),
                 ..CommitRequest::default()
             })

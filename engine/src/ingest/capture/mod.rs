@@ -30,8 +30,9 @@ mod state;
 mod target;
 mod verify;
 
-pub use board::{CaptureBoard, CaptureStatus, TableStatus};
+pub(super) use board::Running;
+pub use board::{CaptureBoard, CaptureStatus, PartitionStatus, TableStatus};
 pub use lag::recorded_status;
 pub(super) use plan::{check, parse_options};
-pub(super) use run::run_capture;
+pub(super) use run::{begin as begin_run, is_current, run_capture};
 pub use verify::{Verdict, verify_pipeline};

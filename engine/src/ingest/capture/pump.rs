@@ -688,6 +688,7 @@ impl Pump {
             seconds_behind: seconds,
             bytes_behind: behind,
             tables: self.tables.values().map(table_status).collect(),
+            partitions: Vec::new(),
         }
     }
 

@@ -113,7 +113,7 @@ pub(in crate::ingest) async fn run_capture(
 }
 
 /// Begins a run. One that somebody waits for takes the place of one that goes on by itself in this process.
-pub(super) async fn begin(
+pub(in crate::ingest) async fn begin(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
     trigger: Trigger,
@@ -139,7 +139,7 @@ pub(super) async fn begin(
 }
 
 /// Whether a pipeline is still what it was when its run began.
-pub(super) fn is_current(engine: &Engine, pipeline: &PipelineDefinition) -> bool {
+pub(in crate::ingest) fn is_current(engine: &Engine, pipeline: &PipelineDefinition) -> bool {
     let snapshot = engine.catalog.snapshot();
     snapshot.pipelines().any(|now| {
         now.id == pipeline.id

@@ -723,6 +723,7 @@ async fn mend_keys(
         spilled: Vec::new(),
         operation: OPERATION.into(),
         transaction: Some(committer.mark(mark, sequence)),
+        part_marks: Vec::new(),
         metadata: None,
         info: committer.info(),
     };

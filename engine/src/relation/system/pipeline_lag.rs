@@ -1,11 +1,12 @@
-//! `system.pipeline_lag`: the tables that pipelines capture from databases, and how far each is.
+//! `system.pipeline_lag`: the tables that pipelines capture from databases and the partitions they read from Kafka, and
+//! how far each is.
 //!
-//! A capture that runs in this process tells what it is at. Of one that runs elsewhere, or stands, what is on
+//! A pipeline that runs in this process tells what it is at. Of one that runs elsewhere, or stands, what is on
 //! record is shown, and how far it is behind is not known.
 
 use crate::error::SqlError;
 use crate::function::value::Value;
-use crate::ingest::recorded_status;
+use crate::ingest::{recorded_partitions, recorded_status};
 use crate::query::QueryContext;
 use crate::relation::{Relation, Row, Rows};
 use crate::row;
@@ -17,7 +18,7 @@ pub const RELATION: Relation = Relation {
     columns: "pipeline text, source text, schema_name text, table_name text, state text, \
               seconds_behind double precision, bytes_behind bigint, position text, \
               committed_at timestamptz, snapshot_rows bigint, snapshot_rows_estimate bigint, \
-              changes bigint",
+              changes bigint, messages_behind bigint",
     rows: Rows::Later(|context| Box::pin(rows(context))),
 };
 
@@ -27,11 +28,16 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
     for pipeline in super::pipelines(&context) {
         // One that has just begun has not looked at its tables yet.
         let running = engine.captures.status(pipeline.id);
-        let running = running.filter(|status| !status.tables.is_empty());
+        let running =
+            running.filter(|status| !(status.tables.is_empty() && status.partitions.is_empty()));
         let runs_here = running.is_some();
         let status = match running {
             Some(status) => status,
-            None => recorded_status(engine, pipeline.id).await?,
+            None => {
+                let mut status = recorded_status(engine, pipeline.id).await?;
+                status.partitions = recorded_partitions(engine, pipeline.id).await?;
+                status
+            }
         };
         let position = (!status.position.is_empty()).then_some(status.position);
         let committed_at = (status.committed_at > 0).then_some(status.committed_at);
@@ -51,6 +57,29 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
                 count(table.snapshot_rows),
                 count(table.snapshot_rows_estimate),
                 runs_here.then_some(count(table.changes)),
+                Value::Null,
+            ]);
+        }
+        for partition in status.partitions {
+            let target = partition
+                .target
+                .and_then(|target| context.snapshot.table_by_id(target));
+            let schema = target.and_then(|target| context.snapshot.schema_by_id(target.schema));
+            let committed_at = (partition.committed_at > 0).then_some(partition.committed_at);
+            rows.push(row![
+                pipeline.name.clone(),
+                format!("{}/{}", partition.topic, partition.partition),
+                schema.map(|schema| schema.name.clone()),
+                target.map(|target| target.name.clone()),
+                "streaming",
+                partition.seconds_behind,
+                Value::Null,
+                partition.offset.to_string(),
+                committed_at.map_or(Value::Null, Value::Timestamp),
+                Value::Null,
+                Value::Null,
+                Value::Null,
+                partition.messages_behind.map(count),
             ]);
         }
     }

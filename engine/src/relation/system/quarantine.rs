@@ -1,6 +1,8 @@
 //! `system.quarantine`: rejected rows with their raw content, the reason and the place.
 
 use crate::error::SqlError;
+use crate::function::value::Value;
+use crate::ingest::RejectedMessage;
 use crate::query::QueryContext;
 use crate::relation::{Relation, Row, Rows};
 use crate::row;
@@ -11,7 +13,9 @@ pub const RELATION: Relation = Relation {
     oid: 14005,
     columns: "pipeline text, sequence bigint, row_id bigint, run_id bigint, \
               quarantined_at timestamptz, file text, sheet text, row_number bigint, column_name text, \
-              rule text, sqlstate text, reason text, raw jsonb, replayed_at timestamptz, superseded_at timestamptz",
+              rule text, sqlstate text, reason text, raw jsonb, replayed_at timestamptz, superseded_at timestamptz, \
+              topic text, partition_number integer, message_offset bigint, message_timestamp timestamptz, \
+              message_key bytea, message_headers jsonb, payload bytea",
     rows: Rows::Later(|context| Box::pin(rows(context))),
 };
 
@@ -23,6 +27,10 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
             let raw = match serde_json::from_str::<serde_json::Value>(&one.raw) {
                 Ok(_) => one.raw,
                 Err(_) => serde_json::Value::String(one.raw).to_string(),
+            };
+            let message = one.message;
+            let of = |part: fn(&RejectedMessage) -> Value<'static>| {
+                message.as_ref().map_or(Value::Null, part)
             };
             rows.push(row![
                 pipeline.name.clone(),
@@ -40,6 +48,19 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
                 raw,
                 one.replayed_at,
                 one.superseded_at,
+                of(|message| message.topic.clone().into()),
+                of(|message| i64::from(message.partition).into()),
+                of(|message| message.offset.into()),
+                of(|message| message.timestamp.map_or(Value::Null, Value::Timestamp)),
+                of(|message| message
+                    .key
+                    .clone()
+                    .map_or(Value::Null, |bytes| Value::Bytes(bytes.into()))),
+                of(|message| message.headers.clone().map_or(Value::Null, Value::text)),
+                of(|message| message
+                    .payload
+                    .clone()
+                    .map_or(Value::Null, |bytes| Value::Bytes(bytes.into()))),
             ]);
         }
     }

@@ -1,0 +1,95 @@
+//! `CHECK CONNECTION`: whether a cluster can be reached and read, and what to do where it cannot.
+
+use super::{KafkaCluster, TopicPartition};
+use crate::connector::Check;
+
+/// Partitions that are tried at most.
+const TRIED_MAX: usize = 8;
+
+impl KafkaCluster {
+    pub(crate) async fn check(&self) -> Vec<Check> {
+        let session = match self.session() {
+            Ok(session) => session,
+            Err(error) => return vec![Check::failed("options", &error)],
+        };
+        let asked = session.clone();
+        let metadata = tokio::task::spawn_blocking(move || {
+            let metadata = asked.metadata()?;
+            let brokers: Vec<String> = metadata
+                .brokers()
+                .iter()
+                .map(|broker| format!("{}:{}", broker.host(), broker.port()))
+                .collect();
+            let topics: Vec<(String, usize)> = metadata
+                .topics()
+                .iter()
+                .filter(|topic| !topic.name().starts_with("__"))
+                .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+                .collect();
+            Ok((brokers, topics))
+        })
+        .await;
+        let (brokers, topics) = match metadata {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return vec![Check::failed("connect", &error)],
+            Err(ended) => {
+                let error = crate::error::ConnectorError::new(
+                    crate::error::sqlstate::INTERNAL_ERROR,
+                    "asking the cluster ended abnormally",
+                )
+                .caused_by(ended);
+                return vec![Check::failed("connect", &error)];
+            }
+        };
+        let mut checks = vec![Check::passed(
+            "connect",
+            format!("{} as {}", brokers.join(", "), self.identity_name()),
+        )];
+        checks.push(match self.tls {
+            "disable" => Check::passed("tls", "not encrypted"),
+            mode => Check::passed("tls", mode),
+        });
+        if topics.is_empty() {
+            checks.push(Check {
+                name: "topics",
+                ok: false,
+                detail: "no topic can be seen".to_owned(),
+                fix: Some(format!(
+                    "kafka-acls --bootstrap-server {} --add --allow-principal User:{} --operation Describe --operation Read --topic '*'",
+                    self.brokers,
+                    self.identity_name()
+                )),
+            });
+            return checks;
+        }
+        let partitions: usize = topics.iter().map(|(_, partitions)| partitions).sum();
+        checks.push(Check::passed(
+            "topics",
+            format!("{} topics, {partitions} partitions", topics.len()),
+        ));
+        // Seeing a topic and reading it are two permissions.
+        let tried: Vec<TopicPartition> = topics
+            .iter()
+            .filter(|(_, partitions)| *partitions > 0)
+            .take(TRIED_MAX)
+            .map(|(topic, _)| TopicPartition {
+                topic: topic.as_str().into(),
+                partition: 0,
+            })
+            .collect();
+        checks.push(match session.ends(tried).await {
+            Ok(_) => Check::passed("read", "offsets can be read"),
+            Err(error) => Check::failed("read", &error),
+        });
+        checks
+    }
+
+    fn identity_name(&self) -> &str {
+        match &self.sasl {
+            Some(super::cluster::Sasl::Password { user, .. }) => user,
+            Some(super::cluster::Sasl::Token(_)) => "the bearer of a token",
+            None if self.identity.is_some() => "the owner of the certificate",
+            None => "anonymous",
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `JSON`: an object is a row, its keys are columns; or any document as it is, in one column.
+//!
+//! Options `document` (`true`: the whole payload is the column `payload`, of type `jsonb`), `column_names`,
+//! `max_columns`, and those of [`ValueFormat::take`].
+
+use std::sync::Arc;
+
+use arrow::array::{StringBuilder, new_null_array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use boathouse_catalog::types::ColumnType;
+use serde::de::IgnoredAny;
+
+use super::plain::PAYLOAD;
+use super::{DecodedMessages, MessageBlock, MessageFormat, MessageKind, RejectedMessage};
+use crate::error::{ConnectorError, FormatError, sqlstate};
+use crate::format::csv::{take_columns_max, take_name_style};
+use crate::format::json::fields;
+use crate::format::json::row::{Batch, Columns};
+use crate::format::{DecodeSchema, NameStyle};
+use crate::options::Options;
+use crate::value::ValueFormat;
+
+/// The format.
+pub struct Json;
+
+impl MessageKind for Json {
+    fn name(&self) -> &'static str {
+        "JSON"
+    }
+
+    fn configure(&self, options: &mut Options) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        if options.take_bool("document")? == Some(true) {
+            return Ok(Arc::new(DocumentFormat));
+        }
+        Ok(Arc::new(JsonFormat {
+            column_names: take_name_style(options)?,
+            columns_max: take_columns_max(options)?,
+            values: ValueFormat::take(options)?,
+        }))
+    }
+}
+
+struct JsonFormat {
+    column_names: NameStyle,
+    columns_max: usize,
+    values: ValueFormat,
+}
+
+impl MessageFormat for JsonFormat {
+    fn infer(&self, block: &MessageBlock) -> Result<Option<SchemaRef>, FormatError> {
+        let mut columns = Columns::new(self.column_names, self.columns_max).with_values_only();
+        for message in block.iter() {
+            // What cannot be read is rejected when it is decoded.
+            if let Some(Ok(text)) = message.payload.map(std::str::from_utf8)
+                && let Ok(fields) = fields::parse(text)
+            {
+                columns.sample(&fields, &self.values)?;
+            }
+        }
+        Ok(columns.schema().map(|schema| Arc::new(widened(&schema))))
+    }
+
+    fn decode(
+        &self,
+        block: &MessageBlock,
+        schema: &DecodeSchema,
+    ) -> Result<DecodedMessages, FormatError> {
+        let mut batch = Batch::new(schema, "", self.column_names)?;
+        let mut messages = Vec::with_capacity(block.len());
+        let mut rejected = Vec::new();
+        for (number, message) in (0_u32..).zip(block.iter()) {
+            let parsed = match message.payload {
+                None => Ok(Vec::new()),
+                Some(payload) => text_of(payload).and_then(|text| {
+                    fields::parse(text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
+                }),
+            };
+            match parsed {
+                Ok(fields) => {
+                    batch.append(fields, i64::from(number), &self.values);
+                    messages.push(number);
+                }
+                Err((sqlstate, reason)) => rejected.push(RejectedMessage {
+                    message: number,
+                    sqlstate: sqlstate.into(),
+                    reason,
+                }),
+            }
+        }
+        let has_unknown = batch.has_unknown();
+        let (columns, ..) = batch.finish_columns()?;
+        Ok(DecodedMessages {
+            columns,
+            messages,
+            rejected,
+            has_unknown,
+        })
+    }
+}
+
+/// What a few messages show to be whole numbers of one size may be of another in the next: they are taken as large.
+fn widened(schema: &Schema) -> Schema {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            DataType::Int16 | DataType::Int32 => {
+                Arc::new(field.as_ref().clone().with_data_type(DataType::Int64))
+            }
+            DataType::Float32 => Arc::new(field.as_ref().clone().with_data_type(DataType::Float64)),
+            _ => Arc::clone(field),
+        })
+        .collect();
+    Schema::new(fields)
+}
+
+pub(super) fn text_of(payload: &[u8]) -> Result<&str, (&'static str, String)> {
+    std::str::from_utf8(payload).map_err(|error| {
+        (
+            sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+            format!(
+                "the payload is not UTF-8: byte {} begins no character",
+                error.valid_up_to()
+            ),
+        )
+    })
+}
+
+/// Any JSON value, as it is.
+struct DocumentFormat;
+
+impl MessageFormat for DocumentFormat {
+    fn fixed_columns(&self) -> Option<SchemaRef> {
+        let field = ColumnType::Jsonb.to_field(PAYLOAD, true);
+        Some(Arc::new(Schema::new(vec![field])))
+    }
+
+    fn infer(&self, _: &MessageBlock) -> Result<Option<SchemaRef>, FormatError> {
+        Ok(self.fixed_columns())
+    }
+
+    fn decode(
+        &self,
+        block: &MessageBlock,
+        _: &DecodeSchema,
+    ) -> Result<DecodedMessages, FormatError> {
+        let mut builder = StringBuilder::with_capacity(block.len(), block.bytes());
+        let mut messages = Vec::with_capacity(block.len());
+        let mut rejected = Vec::new();
+        for (number, message) in (0..).zip(block.iter()) {
+            let document = match message.payload {
+                None => Ok(None),
+                Some(payload) => text_of(payload).and_then(|text| {
+                    serde_json::from_str::<IgnoredAny>(text)
+                        .map(|_| Some(text))
+                        .map_err(|error| {
+                            let reason = format!("the payload is not valid JSON: {error}");
+                            (sqlstate::INVALID_TEXT, reason)
+                        })
+                }),
+            };
+            match document {
+                Ok(document) => {
+                    builder.append_option(document);
+                    messages.push(number);
+                }
+                Err((sqlstate, reason)) => rejected.push(RejectedMessage {
+                    message: number,
+                    sqlstate: sqlstate.into(),
+                    reason,
+                }),
+            }
+        }
+        Ok(DecodedMessages {
+            columns: vec![
+                Arc::new(builder.finish()),
+                new_null_array(&DataType::Utf8, messages.len()),
+            ],
+            messages,
+            rejected,
+            has_unknown: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
+    use super::super::block::tests::block_of;
+    use super::*;
+
+    fn json() -> Arc<dyn MessageFormat> {
+        Json.configure(&mut Options::none("test")).unwrap()
+    }
+
+    #[test]
+    fn columns_are_found_by_values_and_are_wide() {
+        let block = block_of(&[
+            Some(br#"{"a":1,"b":null}"#),
+            Some(br#"{"c":[1]}"#),
+            Some(b"x"),
+        ]);
+        let schema = json().infer(&block).unwrap().unwrap();
+        let found: Vec<_> = schema
+            .fields()
+            .iter()
+            .map(|field| (field.name().as_str(), field.data_type().clone()))
+            .collect();
+        assert_eq!(found, [("a", DataType::Int64), ("c", DataType::Utf8)]);
+    }
+
+    #[test]
+    fn each_message_is_a_row_or_rejected() {
+        let block = block_of(&[
+            Some(br#"{"a":1}"#),
+            Some(br#"{"a":"#),
+            None,
+            Some(br#"[1]"#),
+            Some(br#"{"a":"x","b":2}"#),
+            Some(b"\xff"),
+        ]);
+        let schema = json().infer(&block_of(&[Some(br#"{"a":1}"#)])).unwrap();
+        let decoded = json()
+            .decode(&block, &DecodeSchema::new(schema.unwrap()))
+            .unwrap();
+        assert_eq!(decoded.messages, [0, 2, 4]);
+        let values: Vec<_> = decoded.columns[0]
+            .as_primitive::<Int64Type>()
+            .iter()
+            .collect();
+        assert_eq!(values, [Some(1), None, None]);
+        let rescued: Vec<_> = decoded.columns[1].as_string::<i32>().iter().collect();
+        assert_eq!(rescued, [None, None, Some(r#"{"a":"x","b":2}"#)]);
+        let rejected: Vec<_> = decoded
+            .rejected
+            .iter()
+            .map(|rejected| (rejected.message, rejected.reason.as_str()))
+            .collect();
+        assert_eq!(
+            rejected,
+            [
+                (
+                    1,
+                    "the record is not valid JSON: EOF while parsing a value at line 1 column 5"
+                ),
+                (3, "the record is not a JSON object"),
+                (5, "the payload is not UTF-8: byte 0 begins no character"),
+            ]
+        );
+        assert!(decoded.has_unknown);
+    }
+
+    #[test]
+    fn a_document_may_be_anything() {
+        let mut options = Options::new("test", [("document", true)]);
+        let format = Json.configure(&mut options).unwrap();
+        let block = block_of(&[Some(b"[1]"), Some(b"{"), Some(b"null"), None]);
+        let schema = DecodeSchema::new(format.fixed_columns().unwrap());
+        let decoded = format.decode(&block, &schema).unwrap();
+        let documents: Vec<_> = decoded.columns[0].as_string::<i32>().iter().collect();
+        assert_eq!(documents, [Some("[1]"), Some("null"), None]);
+        assert_eq!(decoded.rejected[0].message, 1);
+    }
+}

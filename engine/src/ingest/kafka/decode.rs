@@ -1,0 +1,131 @@
+//! Blocks of messages to rows: decoded on threads of their own, some ahead, in order.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use boathouse_connectors::kafka::TopicPartition;
+use boathouse_connectors::message::{
+    KeyFormat, MessageBlock, MessageFormat, Metadata, RejectedMessage,
+};
+use boathouse_connectors::{DecodeSchema, FormatError};
+
+use super::super::quarantine::MESSAGE_NUMBER;
+use super::super::schema::SourceSchema;
+use super::plan::TopicPlan;
+use crate::error::{SqlError, SqlState};
+
+/// How messages are decoded at the moment.
+#[derive(Clone)]
+pub(super) struct Decoding {
+    pub format: Arc<dyn MessageFormat>,
+    pub schema: DecodeSchema,
+    pub included: Arc<Vec<Metadata>>,
+    pub keys: KeyFormat,
+    /// Topic and number of each partition of the reader.
+    pub partitions: Arc<Vec<(Arc<str>, i32)>>,
+    /// Rises with the schema.
+    pub version: u64,
+}
+
+/// A block and what it holds.
+pub(super) struct Decoded {
+    pub block: Arc<MessageBlock>,
+    /// The source's columns, `_rescued`, what is included, and the number of each row's message.
+    pub rows: RecordBatch,
+    pub rejected: Vec<RejectedMessage>,
+    pub has_unknown: bool,
+    pub version: u64,
+}
+
+impl Decoding {
+    pub fn new(plan: &TopicPlan, source: &SourceSchema, partitions: &[TopicPartition]) -> Self {
+        Self {
+            format: Arc::clone(&plan.format),
+            schema: DecodeSchema {
+                columns: source.arrow(),
+                keep_unknown: true,
+                inferred: plan.rows.declared.is_none(),
+            },
+            included: Arc::new(plan.included.clone()),
+            keys: plan.options.keys,
+            partitions: Arc::new(
+                partitions
+                    .iter()
+                    .map(|one| (one.topic.clone(), one.partition))
+                    .collect(),
+            ),
+            version: 0,
+        }
+    }
+
+    /// Decodes on a thread where that may take its time.
+    pub async fn decode(self, block: Arc<MessageBlock>) -> Result<Decoded, SqlError> {
+        tokio::task::spawn_blocking(move || self.decode_now(block))
+            .await
+            .map_err(|ended| {
+                SqlError::internal("decoding messages ended abnormally").caused_by(ended)
+            })?
+    }
+
+    fn decode_now(self, block: Arc<MessageBlock>) -> Result<Decoded, SqlError> {
+        let decoded = self.format.decode(&block, &self.schema).map_err(failure)?;
+        let mut columns = decoded.columns;
+        for one in self.included.iter() {
+            columns.push(one.values(&block, &decoded.messages, &self.partitions, self.keys));
+        }
+        let count = decoded.messages.len();
+        columns.push(Arc::new(UInt32Array::from(decoded.messages)));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let rows = RecordBatch::try_new_with_options(self.output(&columns), columns, &options)
+            .map_err(|error| {
+                SqlError::internal("could not form rows of messages").caused_by(error)
+            })?;
+        Ok(Decoded {
+            block,
+            rows,
+            rejected: decoded.rejected,
+            has_unknown: decoded.has_unknown,
+            version: self.version,
+        })
+    }
+
+    fn output(&self, columns: &[arrow::array::ArrayRef]) -> SchemaRef {
+        let named = self
+            .schema
+            .columns
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str());
+        let names = named
+            .chain([boathouse_connectors::format::RESCUED])
+            .chain(self.included.iter().map(|one| one.column()))
+            .chain([MESSAGE_NUMBER]);
+        let fields: Vec<Field> = names
+            .zip(columns)
+            .map(|(name, column)| {
+                let nullable = name != MESSAGE_NUMBER || *column.data_type() != DataType::UInt32;
+                Field::new(name, column.data_type().clone(), nullable)
+            })
+            .collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The columns of a block.
+    pub async fn infer(self, block: Arc<MessageBlock>) -> Result<Option<SchemaRef>, SqlError> {
+        tokio::task::spawn_blocking(move || self.format.infer(&block).map_err(failure))
+            .await
+            .map_err(|ended| {
+                SqlError::internal("decoding messages ended abnormally").caused_by(ended)
+            })?
+    }
+}
+
+fn failure(error: FormatError) -> SqlError {
+    let failed = SqlError::new(SqlState(error.sqlstate), error.message.clone());
+    let failed = match &error.hint {
+        Some(hint) => failed.hint(hint.clone()),
+        None => failed,
+    };
+    failed.caused_by(error)
+}

@@ -1,0 +1,33 @@
+//! Pipelines from Kafka: messages become rows of a table, each exactly once.
+//!
+//! ```text
+//! partitions ─ reader thread ─▶ blocks ─ decode ─▶ transform, check ─▶ data files ─ prepare ─▶ Delta commit ─▶ resolve
+//!      ▲ offsets that the table's marks name                                        txn per partition
+//!      └──────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The commit that carries rows carries, for each partition they came from, a `txn` action whose version is the offset
+//! to be read next. That is the only place an offset is taken from: a start reads the marks and goes on there. So a crash
+//! at any point repeats a batch or has committed it. What was rejected belongs to the sequence that the same commit
+//! carries, as it does with files.
+//!
+//! Before anything is read the marks are held against what the brokers still have: offsets that are gone, or that do
+//! not exist yet, are a gap that stops the pipeline and is named, unless the statement says to go on after it.
+//!
+//! One loop per run ([`pump`]) reads, decodes ahead, writes and commits; how runs begin and end is in [`run`], where
+//! reading begins in [`offsets`].
+
+mod decode;
+mod offsets;
+mod plan;
+mod preview;
+mod pump;
+mod replay;
+mod run;
+mod status;
+
+pub(super) use plan::{check, is_from_topics, parse_options};
+pub(super) use preview::preview_topics;
+pub(super) use replay::replay_messages;
+pub(super) use run::run_topics;
+pub use status::recorded_partitions;

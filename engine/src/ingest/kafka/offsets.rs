@@ -1,0 +1,426 @@
+//! Where reading begins: by the table's marks, and held against what the brokers have.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::state::{RunMessage, Severity};
+use boathouse_connectors::kafka::{KafkaSession, PartitionEnds, TopicPartition};
+use serde_json::{Map, Value, json};
+
+use super::super::run::application;
+use super::plan::{Start, TopicPlan};
+use crate::error::{SqlError, SqlState};
+use crate::lake::{LakeTable, TransactionMark};
+
+/// How long a partition may take to have again what was read of it, after its broker has started anew.
+const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is known of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Read next.
+    pub next: i64,
+    /// What the table's mark says.
+    pub mark: Option<i64>,
+    /// Where reading began that no commit tells of.
+    pub start: Option<i64>,
+    /// The last message read, by which a topic that was made again is told from the one there was.
+    pub last: Option<LastMessage>,
+}
+
+/// The last message of a partition that is in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastMessage {
+    pub offset: i64,
+    pub fingerprint: u64,
+}
+
+impl Progress {
+    /// Where the reader begins: at the last message, if it can be looked at again.
+    pub fn read_from(&self) -> i64 {
+        match self.last {
+            Some(last) if last.offset < self.next => last.offset,
+            _ => self.next,
+        }
+    }
+}
+
+/// The name under which a partition's offset is marked.
+fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
+    format!(
+        "{}:{}:{}",
+        application(pipeline),
+        partition.topic,
+        partition.partition
+    )
+}
+
+/// The mark that a commit moves.
+pub(super) fn mark_of(
+    pipeline: ObjectId,
+    partition: &TopicPartition,
+    progress: &Progress,
+) -> TransactionMark {
+    TransactionMark {
+        application: application_of(pipeline, partition),
+        expected: progress.mark,
+        version: progress.next,
+    }
+}
+
+/// What a position says of partitions, besides what their marks say.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    starts: BTreeMap<TopicPartition, i64>,
+    lasts: BTreeMap<TopicPartition, (i64, LastMessage)>,
+    /// Whether there was a position at all.
+    pub any: bool,
+}
+
+/// What goes into a position.
+pub(super) fn to_json(progress: &BTreeMap<TopicPartition, Progress>) -> Value {
+    let mut topics: Map<String, Value> = Map::new();
+    for (partition, progress) in progress {
+        let mut one = Map::new();
+        one.insert("next".into(), json!(progress.next));
+        if let Some(start) = progress.start {
+            one.insert("start".into(), json!(start));
+        }
+        if let Some(last) = progress.last {
+            one.insert(
+                "last".into(),
+                json!([last.offset, last.fingerprint.to_string()]),
+            );
+        }
+        let of_topic = topics
+            .entry(partition.topic.to_string())
+            .or_insert_with(|| json!({}));
+        of_topic[partition.partition.to_string()] = Value::Object(one);
+    }
+    Value::Object(topics)
+}
+
+impl Recorded {
+    pub fn from_json(position: Option<&Value>) -> Self {
+        let mut recorded = Self {
+            any: position.is_some(),
+            ..Self::default()
+        };
+        for (partition, one) in partitions_of(position) {
+            if let Some(start) = one["start"].as_i64() {
+                recorded.starts.insert(partition.clone(), start);
+            }
+            let last = one["last"][0].as_i64().zip(
+                one["last"][1]
+                    .as_str()
+                    .and_then(|digits| digits.parse().ok()),
+            );
+            if let (Some(next), Some((offset, fingerprint))) = (one["next"].as_i64(), last) {
+                let last = LastMessage {
+                    offset,
+                    fingerprint,
+                };
+                recorded.lasts.insert(partition, (next, last));
+            }
+        }
+        recorded
+    }
+}
+
+/// The partitions that a position names.
+pub(super) fn partitions_of(position: Option<&Value>) -> Vec<(TopicPartition, &Value)> {
+    let topics = position.and_then(|position| position["topics"].as_object());
+    let mut found = Vec::new();
+    for (topic, partitions) in topics.into_iter().flatten() {
+        let topic: std::sync::Arc<str> = topic.as_str().into();
+        for (partition, one) in partitions.as_object().into_iter().flatten() {
+            if let Ok(partition) = partition.parse() {
+                let topic = topic.clone();
+                found.push((TopicPartition { topic, partition }, one));
+            }
+        }
+    }
+    found
+}
+
+/// Where reading begins.
+pub(super) struct Begun {
+    pub progress: BTreeMap<TopicPartition, Progress>,
+    /// Where the partitions began and ended when they were asked.
+    pub ends: BTreeMap<TopicPartition, PartitionEnds>,
+    /// Some begin where no commit tells of.
+    pub is_new: bool,
+    pub warnings: Vec<RunMessage>,
+}
+
+/// Finds out where each partition goes on.
+pub(super) async fn begin(
+    plan: &TopicPlan,
+    pipeline: ObjectId,
+    session: &KafkaSession,
+    table: Option<&LakeTable>,
+    partitions: Vec<TopicPartition>,
+    recorded: &Recorded,
+) -> Result<Begun, SqlError> {
+    let mut marks = BTreeMap::new();
+    if let Some(table) = table {
+        let snapshot = table.snapshot(None).await?;
+        for partition in &partitions {
+            let name = application_of(pipeline, partition);
+            if let Some(mark) = snapshot.transaction(&name).await? {
+                marks.insert(partition.clone(), mark);
+            }
+        }
+    }
+    let mut ends = session.ends(partitions.clone()).await?;
+    // A broker that has just started may not yet have heard how far the others are.
+    let begun = Instant::now();
+    while begun.elapsed() < CATCHES_UP_WITHIN
+        && marks
+            .iter()
+            .any(|(partition, mark)| ends.get(partition).is_some_and(|ends| ends.high < *mark))
+    {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ends = session.ends(partitions.clone()).await?;
+    }
+    let first = !recorded.any && marks.is_empty();
+    let at_time = match plan.options.start {
+        Start::Time(time) if first => session.offsets_at(partitions.clone(), time).await?,
+        _ => BTreeMap::new(),
+    };
+    let mut begun = Begun {
+        progress: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        is_new: false,
+        warnings: Vec::new(),
+    };
+    let mut gaps: Vec<Gap> = Vec::new();
+    for partition in partitions {
+        let Some(end) = ends.get(&partition).copied() else {
+            continue;
+        };
+        let mark = marks.get(&partition).copied();
+        let start = recorded.starts.get(&partition).copied();
+        let progress = match (mark, start) {
+            (Some(mark), _) => {
+                let last = recorded.lasts.get(&partition);
+                Progress {
+                    next: mark,
+                    mark: Some(mark),
+                    start,
+                    // What is on record of another commit than the table's says nothing.
+                    last: last
+                        .filter(|(next, _)| *next == mark)
+                        .map(|(_, last)| *last)
+                        .filter(|last| last.offset >= end.low),
+                }
+            }
+            (None, Some(start)) => Progress {
+                next: start,
+                mark: None,
+                start: Some(start),
+                last: None,
+            },
+            (None, None) => {
+                begun.is_new = true;
+                let given = plan.options.start_offsets.get(&partition).copied();
+                // Partitions and topics that came later are read from their beginning, whatever the start was.
+                let next = match (first, given, plan.options.start) {
+                    (true, Some(given), _) => given,
+                    (false, ..) | (true, None, Start::Earliest) => end.low,
+                    (true, None, Start::Latest) => end.high,
+                    (true, None, Start::Time(_)) => {
+                        at_time.get(&partition).copied().unwrap_or(end.high)
+                    }
+                };
+                Progress {
+                    next,
+                    mark: None,
+                    start: Some(next),
+                    last: None,
+                }
+            }
+        };
+        let progress = match Gap::between(&partition, &progress, end) {
+            None => progress,
+            Some(gap) => {
+                let next = end.low;
+                gaps.push(gap);
+                Progress {
+                    next,
+                    last: None,
+                    ..progress
+                }
+            }
+        };
+        begun.ends.insert(partition.clone(), end);
+        begun.progress.insert(partition, progress);
+    }
+    if let Some(gap) = gaps.first()
+        && !plan.options.skips_lost
+    {
+        return Err(gap.error(&plan.rows.name, gaps.len() - 1));
+    }
+    begun.warnings = gaps.iter().map(Gap::warning).collect();
+    Ok(begun)
+}
+
+/// Offsets that are to be read and are not there.
+#[derive(Debug, PartialEq, Eq)]
+enum Gap {
+    /// From the first to the last that is gone.
+    Gone {
+        partition: TopicPartition,
+        first: i64,
+        last: i64,
+    },
+    /// The partition ends before it.
+    NotThere {
+        partition: TopicPartition,
+        next: i64,
+        end: i64,
+    },
+}
+
+impl Gap {
+    fn between(
+        partition: &TopicPartition,
+        progress: &Progress,
+        ends: PartitionEnds,
+    ) -> Option<Self> {
+        let partition = partition.clone();
+        if progress.next < ends.low {
+            return Some(Self::Gone {
+                partition,
+                first: progress.next,
+                last: ends.low - 1,
+            });
+        }
+        (progress.next > ends.high).then_some(Self::NotThere {
+            partition,
+            next: progress.next,
+            end: ends.high,
+        })
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::Gone {
+                partition,
+                first,
+                last,
+            } => format!(
+                "partition {partition} no longer has offsets {first} to {last}, which were not read"
+            ),
+            Self::NotThere {
+                partition,
+                next,
+                end,
+            } => format!(
+                "partition {partition} ends at offset {end}, before offset {next} that is to be read next"
+            ),
+        }
+    }
+
+    fn error(&self, pipeline: &str, others: usize) -> SqlError {
+        let mut detail = match self {
+            Self::Gone { .. } => "the topic's retention has passed them, or they were deleted",
+            Self::NotThere { .. } => "the topic was made again, or its brokers have lost messages",
+        }
+        .to_owned();
+        if others > 0 {
+            detail.push_str(&format!("; so have {others} other partitions"));
+        }
+        SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, self.what())
+            .detail(detail)
+            .hint(skip_hint(pipeline))
+    }
+
+    fn warning(&self) -> RunMessage {
+        warning(format!("{}; reading goes on after them", self.what()))
+    }
+}
+
+/// The error of a topic that is another one than the one that was read.
+pub(super) fn made_again(pipeline: &str, partition: &TopicPartition, offset: i64) -> SqlError {
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the message at offset {offset} of partition {partition} is another than the one that was read"),
+    )
+    .detail("the topic was deleted and made again")
+    .hint(skip_hint(pipeline))
+}
+
+fn skip_hint(pipeline: &str) -> String {
+    format!(
+        "ALTER PIPELINE {} SET (lost_offsets = 'skip') goes on with the oldest message there is",
+        boathouse_sql::name::quote_identifier(pipeline)
+    )
+}
+
+pub(super) fn warning(message: String) -> RunMessage {
+    RunMessage {
+        severity: Severity::Warning,
+        sqlstate: SqlState::WARNING.0.to_owned(),
+        message,
+        file: None,
+        sheet: None,
+        row: None,
+        column: None,
+        hint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> TopicPartition {
+        TopicPartition {
+            topic: "orders".into(),
+            partition: 3,
+        }
+    }
+
+    fn progress(next: i64) -> Progress {
+        Progress {
+            next,
+            mark: Some(next),
+            start: None,
+            last: None,
+        }
+    }
+
+    #[test]
+    fn a_gap_is_named() {
+        let ends = PartitionEnds { low: 10, high: 20 };
+        let gap = |next| Gap::between(&partition(), &progress(next), ends).map(|gap| gap.what());
+        assert_eq!(gap(10), None);
+        assert_eq!(gap(20), None);
+        assert_eq!(
+            gap(7).unwrap(),
+            "partition orders/3 no longer has offsets 7 to 9, which were not read"
+        );
+        assert_eq!(
+            gap(21).unwrap(),
+            "partition orders/3 ends at offset 20, before offset 21 that is to be read next"
+        );
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let mut before = progress(8);
+        before.start = Some(2);
+        before.last = Some(LastMessage {
+            offset: 6,
+            fingerprint: u64::MAX,
+        });
+        let all = BTreeMap::from([(partition(), before.clone())]);
+        let position = json!({ "topics": to_json(&all) });
+        let recorded = Recorded::from_json(Some(&position));
+        assert_eq!(recorded.starts[&partition()], 2);
+        assert_eq!(recorded.lasts[&partition()], (8, before.last.unwrap()));
+        assert_eq!(before.read_from(), 6);
+    }
+}

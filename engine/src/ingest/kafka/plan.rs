@@ -1,0 +1,364 @@
+//! What the statement of a pipeline FROM KAFKA asks for, checked and resolved.
+//!
+//! Options of `WITH (...)`:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `start` | `'earliest'` | where the first run begins: `'earliest'`, `'latest'`, or the messages from a time on |
+//! | `start_offsets` | | offsets where the first run begins, `'topic:partition=offset, ...'` |
+//! | `target_lag` | `'1 s'` | how long messages may wait to be committed together |
+//! | `batch_rows` | 1000000 | messages committed together at most |
+//! | `batch_bytes` | 268435456 | bytes of messages committed together at most |
+//! | `lost_offsets` | `'stop'` | what to do when messages are gone that were not read: `'stop'`, or `'skip'` and say so |
+//! | `rejected_max` | | messages of one commit that may be set aside; the pipeline stops when there are more |
+//! | `discover` | `'10 s'` | how often topics and partitions are looked for that are new |
+//! | `group` | `'boathouse-<name>'` | the consumer group that offsets are reported to, for other tools |
+//! | `key` | `'text'` | what keys are read as: `'text'` or `'bytes'` |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::Field;
+use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns};
+use boathouse_connectors::message::{
+    KeyFormat, MessageFormat, Metadata as Included, message_format,
+};
+use boathouse_connectors::{OptionValue as ConnectorOption, Options};
+use boathouse_sql::statement::{
+    CreatePipeline, FormatClause, Into as Target, OnError, PipelineSource,
+};
+
+use super::super::PlannedPipeline;
+use super::super::check::Checks;
+use super::super::context::{open_connection, query_context};
+use super::super::plan::{connector_option, statement_of};
+use super::super::row_plan::{Metadata, RowPlan};
+use super::super::schema::SourceSchema;
+use super::super::transform::Transform;
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::query::QueryContext;
+
+/// A pipeline from Kafka, ready to run.
+pub(super) struct TopicPlan {
+    pub rows: RowPlan,
+    pub cluster: Arc<KafkaCluster>,
+    pub topics: TopicPatterns,
+    pub format: Arc<dyn MessageFormat>,
+    /// What is included, in the order of its columns.
+    pub included: Vec<Included>,
+    pub stops_at_errors: bool,
+    pub options: TopicOptions,
+}
+
+/// The knobs of `WITH (...)`.
+#[derive(Debug, Clone)]
+pub(in crate::ingest) struct TopicOptions {
+    pub start: Start,
+    pub start_offsets: BTreeMap<TopicPartition, i64>,
+    pub target_lag: Duration,
+    pub batch_rows: usize,
+    pub batch_bytes: usize,
+    pub skips_lost: bool,
+    pub rejected_max: Option<i64>,
+    pub discover: Duration,
+    pub group: String,
+    pub keys: KeyFormat,
+}
+
+/// Where reading begins that has not begun before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ingest) enum Start {
+    Earliest,
+    Latest,
+    /// Milliseconds since 1970.
+    Time(i64),
+}
+
+impl TopicPlan {
+    /// Resolves a stored pipeline with its owner's rights.
+    pub async fn open(
+        engine: &Arc<Engine>,
+        pipeline: &PipelineDefinition,
+    ) -> Result<Self, SqlError> {
+        let snapshot = engine.catalog.refresh().await?;
+        let context = query_context(engine, snapshot, pipeline.owner)?;
+        Self::resolve(context, &statement_of(pipeline)?).await
+    }
+
+    async fn resolve(context: QueryContext, statement: &CreatePipeline) -> Result<Self, SqlError> {
+        let PipelineSource::Kafka {
+            connection,
+            topics,
+            except,
+            format,
+            columns,
+            include,
+        } = &statement.source
+        else {
+            return Err(SqlError::internal("the pipeline is not from Kafka"));
+        };
+        if statement.on_changed_file.is_some() {
+            return Err(SqlError::unsupported(
+                "ON CHANGED FILE of a pipeline FROM KAFKA",
+            ));
+        }
+        if let Target::Table {
+            key,
+            sequence_by,
+            stored_as,
+            ..
+        } = &statement.into
+            && (!key.is_empty() || sequence_by.is_some() || stored_as.is_some())
+        {
+            return Err(SqlError::unsupported(
+                "a keyed target of a pipeline FROM KAFKA",
+            ));
+        }
+        let options = parse_options(statement)?;
+        let topics = TopicPatterns::parse(topics, except)?;
+        let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
+        let format = open_format(format.as_ref())?;
+        if format.fixed_columns().is_some() && !columns.is_empty() {
+            return Err(SqlError::unsupported(
+                "COLUMNS with a format whose column is always \"payload\"",
+            ));
+        }
+        let included = included(include)?;
+        let fields: Vec<Field> = included
+            .iter()
+            .map(|one| one.column_type(options.keys).to_field(one.column(), true))
+            .collect();
+        let cluster = open_connection(&context, connection).await?.kafka()?;
+        let mut rows = RowPlan::resolve(
+            context,
+            statement,
+            columns,
+            format_stamp,
+            Metadata::OfMessage(fields),
+        )?;
+        if let Some(fixed) = format.fixed_columns() {
+            rows.declared = Some(SourceSchema::of(&fixed));
+        }
+        Ok(Self {
+            rows,
+            cluster,
+            topics,
+            format,
+            included,
+            stops_at_errors: statement.on_error == Some(OnError::Stop),
+            options,
+        })
+    }
+}
+
+/// Checks a `CREATE PIPELINE ... FROM KAFKA` as far as can be told without the brokers.
+pub(in crate::ingest) async fn check(
+    context: &QueryContext,
+    statement: &CreatePipeline,
+) -> Result<PlannedPipeline, SqlError> {
+    let plan = TopicPlan::resolve(context.clone(), statement).await?;
+    let Some(source) = &plan.rows.declared else {
+        return Ok(PlannedPipeline { columns: None });
+    };
+    let transform = Transform::plan(&plan.rows, source, &[]).await?;
+    require_row_wise(&transform)?;
+    Checks::plan(&plan.rows, transform.fields(), None)?;
+    Ok(PlannedPipeline {
+        columns: Some(Arc::clone(transform.fields())),
+    })
+}
+
+/// Whether a pipeline's source is Kafka.
+pub(in crate::ingest) fn is_from_topics(pipeline: &PipelineDefinition) -> Result<bool, SqlError> {
+    let source = statement_of(pipeline)?.source;
+    Ok(matches!(source, PipelineSource::Kafka { .. }))
+}
+
+/// Messages never end, so a query over all of them has no answer.
+pub(super) fn require_row_wise(transform: &Transform) -> Result<(), SqlError> {
+    if transform.is_row_wise() {
+        return Ok(());
+    }
+    Err(
+        SqlError::unsupported("a query that aggregates, sorts or joins, of a pipeline FROM KAFKA")
+            .hint("select and filter here, and do the rest in a view or in a query of the table"),
+    )
+}
+
+fn open_format(clause: Option<&FormatClause>) -> Result<Arc<dyn MessageFormat>, SqlError> {
+    let Some(clause) = clause else {
+        return Err(
+            SqlError::new(SqlState::SYNTAX_ERROR, "a pipeline FROM KAFKA needs FORMAT")
+                .hint("FORMAT JSON, TEXT or BYTES"),
+        );
+    };
+    let kind = message_format(&clause.name)?;
+    let values = clause
+        .options
+        .iter()
+        .map(|option| Ok((option.name.clone(), connector_option(option)?)))
+        .collect::<Result<Vec<_>, SqlError>>()?;
+    let mut options = Options::new(format!("format \"{}\"", kind.name()), values);
+    let format = kind.configure(&mut options)?;
+    options.finish()?;
+    Ok(format)
+}
+
+fn included(words: &[String]) -> Result<Vec<Included>, SqlError> {
+    let mut included = Vec::with_capacity(words.len());
+    for word in words {
+        let found = Included::ALL
+            .into_iter()
+            .find(|one| one.word().eq_ignore_ascii_case(word));
+        let found = found.ok_or_else(|| {
+            let known: Vec<&str> = Included::ALL.iter().map(|one| one.word()).collect();
+            SqlError::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("messages have no \"{word}\" to be included"),
+            )
+            .hint(format!("INCLUDE takes {}", known.join(", ")))
+        })?;
+        if !included.contains(&found) {
+            included.push(found);
+        }
+    }
+    Ok(included)
+}
+
+/// Checks the options alone.
+pub(in crate::ingest) fn parse_options(
+    statement: &CreatePipeline,
+) -> Result<TopicOptions, SqlError> {
+    let values: BTreeMap<String, ConnectorOption> = statement
+        .options
+        .iter()
+        .map(|option| Ok((option.name.clone(), connector_option(option)?)))
+        .collect::<Result<_, SqlError>>()?;
+    let mut options = Options::new("a pipeline FROM KAFKA", values);
+    let start = match options.take_text("start")? {
+        None => Start::Earliest,
+        Some(text) => parse_start(&text)?,
+    };
+    let start_offsets = match options.take_text("start_offsets")? {
+        None => BTreeMap::new(),
+        Some(text) => parse_offsets(&text)?,
+    };
+    let keys = match options.take_choice("key", &["text", "bytes"])? {
+        Some("bytes") => KeyFormat::Bytes,
+        _ => KeyFormat::Text,
+    };
+    let group = options.take_text("group")?;
+    let parsed = TopicOptions {
+        start,
+        start_offsets,
+        target_lag: options
+            .take_duration("target_lag")?
+            .unwrap_or(Duration::from_secs(1)),
+        batch_rows: options
+            .take_number("batch_rows")?
+            .unwrap_or(1_000_000)
+            .max(1),
+        batch_bytes: options
+            .take_number("batch_bytes")?
+            .unwrap_or(256 << 20)
+            .max(1),
+        skips_lost: options.take_choice("lost_offsets", &["stop", "skip"])? == Some("skip"),
+        rejected_max: options.take_number("rejected_max")?,
+        discover: options
+            .take_duration("discover")?
+            .unwrap_or(Duration::from_secs(10))
+            .max(Duration::from_millis(100)),
+        group: group.unwrap_or_else(|| format!("boathouse-{}", statement.name)),
+        keys,
+    };
+    options.finish()?;
+    Ok(parsed)
+}
+
+fn parse_start(text: &str) -> Result<Start, SqlError> {
+    match text.to_ascii_lowercase().as_str() {
+        "earliest" => return Ok(Start::Earliest),
+        "latest" => return Ok(Start::Latest),
+        _ => {}
+    }
+    let format = boathouse_connectors::value::ValueFormat::default();
+    match boathouse_connectors::value::datetime::parse_instant(text, &format) {
+        Some(microseconds) => Ok(Start::Time(microseconds.div_euclid(1000))),
+        None => Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option \"start\" cannot be \"{text}\""),
+        )
+        .hint("it is 'earliest', 'latest', or a time such as '2024-05-17 08:00:00+07'")),
+    }
+}
+
+/// `topic:partition=offset, ...`. A topic may have several partitions, each written out.
+fn parse_offsets(text: &str) -> Result<BTreeMap<TopicPartition, i64>, SqlError> {
+    let one = |part: &str| -> Option<(TopicPartition, i64)> {
+        let (place, offset) = part.split_once('=')?;
+        let (topic, partition) = place.trim().rsplit_once(':')?;
+        let offset: i64 = offset.trim().parse().ok().filter(|offset| *offset >= 0)?;
+        let partition = partition.parse().ok().filter(|partition| *partition >= 0)?;
+        let topic = topic.into();
+        Some((TopicPartition { topic, partition }, offset))
+    };
+    text.split(',')
+        .map(|part| {
+            one(part).ok_or_else(|| {
+                SqlError::new(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    format!("\"{}\" is not an offset of a partition", part.trim()),
+                )
+                .hint("start_offsets = 'orders:0=1200, orders:1=900'")
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_word_or_a_time() {
+        assert_eq!(parse_start("Latest").unwrap(), Start::Latest);
+        assert_eq!(
+            parse_start("1970-01-01 01:00:00+01").unwrap(),
+            Start::Time(0)
+        );
+        let error = parse_start("newest").unwrap_err();
+        assert_eq!(error.to_string(), "option \"start\" cannot be \"newest\"");
+    }
+
+    #[test]
+    fn offsets_are_written_by_partition() {
+        let offsets = parse_offsets("shop.orders:0=12, shop.orders:11=0").unwrap();
+        let shown: Vec<_> = offsets
+            .iter()
+            .map(|(partition, offset)| format!("{partition} {offset}"))
+            .collect();
+        assert_eq!(shown, ["shop.orders/0 12", "shop.orders/11 0"]);
+        let error = parse_offsets("orders=3").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"orders=3\" is not an offset of a partition"
+        );
+    }
+
+    #[test]
+    fn what_messages_do_not_have_cannot_be_included() {
+        let words =
+            |words: &[&str]| included(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            words(&["offset", "KEY", "offset"]).unwrap(),
+            [Included::Offset, Included::Key]
+        );
+        assert_eq!(
+            words(&["sender"]).unwrap_err().to_string(),
+            "messages have no \"sender\" to be included"
+        );
+    }
+}

@@ -1,0 +1,904 @@
+//! Reads, decodes ahead, writes and commits, in one loop.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::state::RunCounters;
+use boathouse_connectors::ConnectorError;
+use boathouse_connectors::kafka::{KafkaSession, MessageReader, ReaderOptions, TopicPartition};
+use boathouse_connectors::message::{MessageBlock, PartitionEnd, fingerprint};
+use boathouse_sql::statement::OnSchemaChange;
+use futures::stream::{FuturesOrdered, StreamExt};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::super::capture::{Running, is_current};
+use super::super::failpoint;
+use super::super::load::{Batch, Failure, PIPELINE_TAG, message_of};
+use super::super::quarantine::{Messages, QuarantineWriter, Rejected};
+use super::super::rows::Rows;
+use super::super::run::{CommitBatch, OpenRun, Settled, commit_batch, position_of, settle};
+use super::super::schema::SourceSchema;
+use super::super::target::Target;
+use super::decode::{Decoded, Decoding};
+use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
+use super::plan::{TopicPlan, require_row_wise};
+use super::status::Report;
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::lake::AppendWriter;
+
+/// Blocks that are decoded ahead.
+const DECODED_AHEAD_MAX: usize = 3;
+
+/// Messages held until the first of them tells the columns.
+const UNTOLD_BLOCKS_MAX: usize = 8;
+
+/// How often progress is put on record, and the pipeline looked at for changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often an offset without messages of ours is committed.
+const ADVANCE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often offsets are reported to the group.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// How long brokers may be away before the run begins anew, which finds out what became of them.
+const AWAY_MAX: Duration = Duration::from_secs(20);
+
+/// How long nothing may come before the brokers are asked whether there is something.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Records of positions kept of a pipeline.
+const POSITIONS_KEPT: i64 = 1000;
+
+/// Why the loop ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Everything up to where the partitions ended is in the table, or somebody asked it to stop.
+    Done,
+    /// There are partitions that are not read yet.
+    Anew,
+}
+
+type Decodes = FuturesOrdered<
+    Pin<Box<dyn Future<Output = Result<(Decoded, Vec<PartitionEnd>), SqlError>> + Send>>,
+>;
+
+/// The topics' partitions, as the brokers name them now.
+type Discovery = JoinHandle<Result<Vec<TopicPartition>, ConnectorError>>;
+
+pub(super) struct Pump<'a> {
+    plan: &'a TopicPlan,
+    engine: Arc<Engine>,
+    session: KafkaSession,
+    reader: MessageReader,
+    rows: Rows<'a>,
+    decoding: Decoding,
+    decodes: Decodes,
+    /// Blocks that did not tell the columns.
+    untold: VecDeque<Arc<MessageBlock>>,
+    partitions: Vec<TopicPartition>,
+    progress: BTreeMap<TopicPartition, Progress>,
+    /// What was read of each partition, by its number: what comes below was read before.
+    read: Vec<i64>,
+    /// The message each partition must begin with, if there is one at its offset.
+    expected: Vec<Option<LastMessage>>,
+    /// Partitions whose marks move with the next commit.
+    moved: BTreeSet<TopicPartition>,
+    mark: Option<i64>,
+    starts: bool,
+    batch: Held,
+    /// Where partitions have to be read up to, for a run that ends.
+    until: Option<BTreeMap<TopicPartition, i64>>,
+    newest: Report,
+    discovery: Option<Discovery>,
+    discovered: Instant,
+    reported: Instant,
+    advanced: Instant,
+    came: Instant,
+    away_since: Option<Instant>,
+}
+
+/// What the next commit holds.
+#[derive(Default)]
+struct Held {
+    batch: Batch,
+    writer: Option<AppendWriter>,
+    quarantine: Option<QuarantineWriter>,
+    messages: usize,
+    bytes: usize,
+    since: Option<Instant>,
+    rejected: i64,
+}
+
+impl<'a> Pump<'a> {
+    /// Finds out where each partition goes on, and begins to read.
+    pub async fn start(
+        plan: &'a TopicPlan,
+        open: &mut OpenRun,
+        pipeline: &PipelineDefinition,
+        continuous: bool,
+    ) -> Result<Self, SqlError> {
+        let engine = Arc::clone(plan.rows.engine());
+        let session = plan.cluster.session()?;
+        let partitions = partitions_of(plan, &session).await?;
+        let missing: Vec<&str> = plan
+            .topics
+            .names()
+            .filter(|name| !partitions.iter().any(|one| one.topic.as_ref() == *name))
+            .collect();
+        if let Some(name) = missing.first() {
+            let error = SqlError::new(
+                SqlState::UNDEFINED_OBJECT,
+                format!("topic \"{name}\" does not exist, or may not be seen"),
+            )
+            .hint("it is read from its beginning once it is there");
+            if !continuous {
+                return Err(error);
+            }
+            let message = message_of(boathouse_catalog::state::Severity::Warning, None, &error);
+            open.add_messages(vec![message]).await?;
+        }
+        if partitions.is_empty() && !continuous {
+            return Err(
+                SqlError::new(SqlState::UNDEFINED_OBJECT, "no topic matches the patterns")
+                    .hint("CHECK CONNECTION tells what topics there are"),
+            );
+        }
+        let Settled {
+            source,
+            stale,
+            mark,
+            ..
+        } = settle(&plan.rows, pipeline.id).await?;
+        let position = engine
+            .catalog
+            .positions()
+            .last_committed(pipeline.id)
+            .await?;
+        let position = position.map(|position| position.position);
+        let recorded = Recorded::from_json(position.as_ref());
+        let target = Target::find(&plan.rows).await?;
+        let Begun {
+            progress,
+            ends,
+            is_new,
+            warnings,
+        } = offsets::begin(
+            plan,
+            pipeline.id,
+            &session,
+            target.as_ref().map(|target| target.table.as_ref()),
+            partitions,
+            &recorded,
+        )
+        .await?;
+        open.add_messages(warnings).await?;
+        let source = match &plan.rows.declared {
+            Some(declared) => declared.clone(),
+            None if stale => SourceSchema::default(),
+            None => source,
+        };
+        let partitions: Vec<TopicPartition> = progress.keys().cloned().collect();
+        let from = progress
+            .iter()
+            .map(|(partition, progress)| (partition.clone(), progress.read_from()))
+            .collect();
+        let options = ReaderOptions {
+            group: plan.options.group.clone(),
+            block_messages_max: plan.options.batch_rows,
+        };
+        let reader = plan.cluster.read(&from, &options)?;
+        let rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
+        let until = (!continuous).then(|| {
+            let ends = ends.iter();
+            ends.map(|(partition, ends)| (partition.clone(), ends.high))
+                .collect()
+        });
+        let decoding = Decoding::new(plan, &rows.source, &partitions);
+        let now = Instant::now();
+        let mut pump = Self {
+            plan,
+            engine,
+            session,
+            reader,
+            rows,
+            decoding,
+            decodes: FuturesOrdered::new(),
+            untold: VecDeque::new(),
+            read: progress.values().map(|progress| progress.next).collect(),
+            expected: progress.values().map(|progress| progress.last).collect(),
+            partitions,
+            progress,
+            moved: BTreeSet::new(),
+            mark,
+            starts: is_new,
+            batch: Held::default(),
+            until,
+            newest: Report::new(&ends),
+            discovery: None,
+            discovered: now,
+            reported: now,
+            advanced: now,
+            came: now,
+            away_since: None,
+        };
+        pump.pin(open).await?;
+        if pump.rows.plan.declared.is_some() || !pump.rows.source.is_empty() {
+            pump.prepare().await?;
+        }
+        Ok(pump)
+    }
+
+    /// Puts on record where reading begins that no commit tells of, so that it begins there again after a crash.
+    async fn pin(&mut self, open: &OpenRun) -> Result<(), SqlError> {
+        if !std::mem::take(&mut self.starts) {
+            return Ok(());
+        }
+        let positions = self.engine.catalog.positions();
+        let sequence = positions
+            .prepare(boathouse_catalog::state::NewPosition {
+                pipeline: self.rows.pipeline,
+                attempt: uuid::Uuid::new_v4(),
+                position: self.position(),
+                committed_sequence: self.mark.unwrap_or(0),
+                files: &[],
+                quarantine: &[],
+                replays: &[],
+                superseded: &[],
+                captures: &[],
+                lease: Some(&open.lease),
+            })
+            .await?;
+        positions.resolve(self.rows.pipeline, sequence).await?;
+        Ok(())
+    }
+
+    /// What a commit remembers of the source.
+    fn position(&self) -> Value {
+        let mut position = position_of(&self.plan.rows, &self.rows.source);
+        position["topics"] = offsets::to_json(&self.progress);
+        position
+    }
+
+    /// Plans for the columns there are now.
+    async fn prepare(&mut self) -> Result<(), SqlError> {
+        self.rows.prepare().await?;
+        require_row_wise(&self.rows.ready()?.transform)?;
+        self.decoding.schema.columns = self.rows.source.arrow();
+        self.decoding.version += 1;
+        Ok(())
+    }
+
+    /// Works until the run has its end.
+    pub async fn work(
+        &mut self,
+        open: &mut OpenRun,
+        pipeline: &PipelineDefinition,
+        status: &Running,
+    ) -> Result<Ended, SqlError> {
+        let outcome = self.turn(open, pipeline, status).await;
+        if outcome.is_err() {
+            self.abandon().await;
+        }
+        outcome
+    }
+
+    async fn turn(
+        &mut self,
+        open: &mut OpenRun,
+        pipeline: &PipelineDefinition,
+        status: &Running,
+    ) -> Result<Ended, SqlError> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if self.is_done() {
+                self.commit(open).await?;
+                self.look(open, status).await?;
+                return Ok(Ended::Done);
+            }
+            let due = self
+                .batch
+                .since
+                .map(|since| since + self.plan.options.target_lag);
+            let due = due.map(tokio::time::Instant::from_std);
+            tokio::select! {
+                biased;
+                () = sleep_until(due), if due.is_some() => self.commit(open).await?,
+                Some(decoded) = self.decodes.next(), if !self.decodes.is_empty() => {
+                    let (decoded, ends) = decoded?;
+                    let (messages, bytes) = (decoded.block.len(), decoded.block.bytes());
+                    if self.batch.since.is_some()
+                        && (self.batch.messages + messages > self.plan.options.batch_rows
+                            || self.batch.bytes + bytes > self.plan.options.batch_bytes)
+                    {
+                        self.commit(open).await?;
+                    }
+                    self.write(open, decoded).await?;
+                    self.reach(&ends);
+                }
+                block = self.reader.next(), if self.decodes.len() < DECODED_AHEAD_MAX => {
+                    let block = block?.ok_or_else(|| {
+                        SqlError::new(SqlState::CONNECTION_FAILURE, "the reader of messages ended")
+                            .retryable()
+                    })?;
+                    self.take(open, block).await?;
+                }
+                _ = look.tick() => {
+                    let ended = self.look(open, status).await?;
+                    let stops = status.is_to_stop() || !is_current(&self.engine, pipeline);
+                    if self.until.is_none() && stops {
+                        self.commit(open).await?;
+                        return Ok(Ended::Done);
+                    }
+                    if let Some(ended) = ended {
+                        self.commit(open).await?;
+                        return Ok(ended);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a run that ends has everything.
+    fn is_done(&self) -> bool {
+        let Some(until) = &self.until else {
+            return false;
+        };
+        until.iter().all(|(partition, end)| {
+            let progress = self.progress.get(partition);
+            progress.is_none_or(|progress| progress.next >= *end)
+        })
+    }
+
+    /// Takes a block from the reader, and begins to decode it.
+    async fn take(&mut self, open: &mut OpenRun, block: MessageBlock) -> Result<(), SqlError> {
+        if !block.is_empty() {
+            self.came = Instant::now();
+            failpoint::hit("kafka_read");
+        }
+        let mut made_again = None;
+        let (read, expected) = (&mut self.read, &mut self.expected);
+        let block = block.filtered(|message| {
+            let index = message.partition as usize;
+            let (Some(read), Some(expected)) = (read.get_mut(index), expected.get_mut(index))
+            else {
+                return false;
+            };
+            if let Some(last) = expected.take()
+                && message.offset == last.offset
+                && fingerprint(message) != last.fingerprint
+            {
+                made_again.get_or_insert((index, message.offset));
+            }
+            if message.offset < *read {
+                return false;
+            }
+            *read = message.offset + 1;
+            true
+        });
+        if let Some((index, offset)) = made_again {
+            let partition = self.partitions[index].clone();
+            return self.made_again(open, partition, offset).await;
+        }
+        let ends = block.ends().to_vec();
+        let block = Arc::new(block);
+        if block.is_empty() && self.decodes.is_empty() && self.untold.is_empty() {
+            self.reach(&ends);
+            return Ok(());
+        }
+        if self.rows.ready.is_none() {
+            return self.meet(open, block, ends).await;
+        }
+        self.decode(block, ends);
+        Ok(())
+    }
+
+    fn decode(&mut self, block: Arc<MessageBlock>, ends: Vec<PartitionEnd>) {
+        let decoding = self.decoding.clone();
+        // A task, so that it goes on while a commit is waited for.
+        let task = tokio::spawn(async move { decoding.decode(block).await });
+        self.decodes.push_back(Box::pin(async move {
+            let decoded = task.await.map_err(|ended| {
+                SqlError::internal("decoding messages ended abnormally").caused_by(ended)
+            })??;
+            Ok((decoded, ends))
+        }));
+    }
+
+    /// Finds the columns by the first messages that have any.
+    async fn meet(
+        &mut self,
+        open: &mut OpenRun,
+        block: Arc<MessageBlock>,
+        ends: Vec<PartitionEnd>,
+    ) -> Result<(), SqlError> {
+        let found = self.decoding.clone().infer(Arc::clone(&block)).await?;
+        let told = found.is_some();
+        if let Some(found) = found {
+            self.rows.source.add(&SourceSchema::of(&found));
+        }
+        self.untold.push_back(block);
+        // At the end of what there is, those that tell nothing are set aside like any other that cannot be read.
+        let waits = self.until.is_none() && self.untold.len() < UNTOLD_BLOCKS_MAX
+            || self.until.is_some() && ends.is_empty();
+        if !told && waits {
+            return Ok(());
+        }
+        match self.prepare().await {
+            Ok(()) => {}
+            // The query may ask for columns that later messages have.
+            Err(error) if !told && error.state.0.starts_with("42") => {
+                return Err(
+                    error.hint("the messages so far tell no column: name them with COLUMNS (...)")
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        let mut blocks = std::mem::take(&mut self.untold);
+        let last = blocks.pop_back();
+        for block in blocks {
+            let decoded = self.decoding.clone().decode(block).await?;
+            self.write(open, decoded).await?;
+        }
+        if let Some(last) = last {
+            self.decode(last, ends);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a block.
+    async fn write(&mut self, open: &mut OpenRun, mut decoded: Decoded) -> Result<(), SqlError> {
+        if decoded.version != self.decoding.version {
+            decoded = self.decoding.clone().decode(decoded.block).await?;
+        }
+        if decoded.has_unknown && self.plan.rows.declared.is_none() {
+            decoded = self.widen(decoded).await?;
+        }
+        if decoded.block.is_empty() {
+            return Ok(());
+        }
+        let bytes = decoded.block.bytes();
+        self.rows.counters.rows_in += count(decoded.block.len());
+        self.rows.counters.bytes_in += count(bytes);
+        let before = self.rows.counters.rows_quarantined;
+        let messages = Messages {
+            block: Arc::clone(&decoded.block),
+            partitions: Arc::clone(&self.decoding.partitions),
+        };
+        let mut quarantine = match self.batch.quarantine.take() {
+            Some(quarantine) => quarantine,
+            None => QuarantineWriter::new(
+                &self.engine.lake,
+                self.rows.pipeline,
+                self.rows.run,
+                self.batch.batch.row_ids.clone(),
+            ),
+        };
+        quarantine.take_from(messages);
+        for rejected in decoded.rejected {
+            self.rows.counters.rows_quarantined += 1;
+            let rejected =
+                Rejected::of_message(rejected.message, &rejected.sqlstate, rejected.reason);
+            quarantine.write(rejected).await?;
+        }
+        let first_bad = quarantine.newest().cloned();
+        let kept = self
+            .rows
+            .transform_and_check(&decoded.rows, &mut quarantine)
+            .await
+            .map_err(failure)?;
+        let first_bad = first_bad.or_else(|| quarantine.newest().cloned());
+        self.batch.quarantine = Some(quarantine);
+        for rows in kept.iter().filter(|rows| rows.num_rows() > 0) {
+            let writer = match &mut self.batch.writer {
+                Some(writer) => writer,
+                none => none.insert(self.rows.ready()?.writer()?),
+            };
+            writer.write(rows).await?;
+        }
+        self.note(&decoded.block);
+        self.batch.messages += decoded.block.len();
+        self.batch.bytes += bytes;
+        self.batch.since.get_or_insert_with(Instant::now);
+        self.batch.rejected += self.rows.counters.rows_quarantined - before;
+        open.counters = self.rows.counters;
+        self.refuse(first_bad)
+    }
+
+    /// Stops where the statement says so.
+    fn refuse(&self, bad: Option<Rejected>) -> Result<(), SqlError> {
+        if self.batch.rejected == 0 {
+            return Ok(());
+        }
+        let example = |error: SqlError| match &bad {
+            Some(bad) => error.detail(format!(
+                "{} {}: {}",
+                bad.place().unwrap_or_default(),
+                bad.number().unwrap_or_default(),
+                bad.reason
+            )),
+            None => error,
+        };
+        if self.plan.stops_at_errors {
+            return Err(example(SqlError::new(
+                SqlState::DATA_EXCEPTION,
+                "the pipeline stopped at a message that could not be taken",
+            ))
+            .hint("ON ERROR DEAD LETTER sets such messages aside and goes on"));
+        }
+        if let Some(most) = self.plan.options.rejected_max
+            && self.batch.rejected > most
+        {
+            return Err(example(SqlError::new(
+                SqlState::DATA_EXCEPTION,
+                format!("more than {most} messages of one commit could not be taken"),
+            ))
+            .hint("mend the pipeline, or raise rejected_max; nothing of the commit was taken"));
+        }
+        Ok(())
+    }
+
+    /// Takes up the columns that a block has and the source had not.
+    async fn widen(&mut self, decoded: Decoded) -> Result<Decoded, SqlError> {
+        match self.plan.rows.on_schema_change {
+            OnSchemaChange::Rescue => return Ok(decoded),
+            OnSchemaChange::Fail | OnSchemaChange::AddColumns => {}
+        }
+        let block = Arc::clone(&decoded.block);
+        let Some(found) = self.decoding.clone().infer(block).await? else {
+            return Ok(decoded);
+        };
+        let mut wider = self.rows.source.clone();
+        let added = wider.add(&SourceSchema::of(&found));
+        if added.is_empty() {
+            return Ok(decoded);
+        }
+        if self.plan.rows.on_schema_change == OnSchemaChange::Fail {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("messages have new columns: \"{}\"", added.join("\", \"")),
+            )
+            .hint("ON SCHEMA CHANGE ADD COLUMNS takes them up"));
+        }
+        // What was written so far has the narrower schema.
+        self.close_writer().await?;
+        self.rows.source = wider;
+        self.prepare().await?;
+        self.decoding.clone().decode(decoded.block).await
+    }
+
+    async fn close_writer(&mut self) -> Result<(), SqlError> {
+        if let Some(writer) = self.batch.writer.take() {
+            let id = self.rows.pipeline.to_string();
+            for mut file in writer.finish().await? {
+                file.set_tag(PIPELINE_TAG, &id);
+                self.batch.batch.adds.push(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes how far a block reaches that was written.
+    fn note(&mut self, block: &MessageBlock) {
+        let mut lasts: BTreeMap<u32, usize> = BTreeMap::new();
+        for (index, message) in block.iter().enumerate() {
+            lasts.insert(message.partition, index);
+        }
+        for (number, index) in lasts {
+            let Some(message) = block.get(index) else {
+                continue;
+            };
+            let Some(partition) = self.partitions.get(number as usize) else {
+                continue;
+            };
+            if let Some(progress) = self.progress.get_mut(partition) {
+                progress.next = message.offset + 1;
+                progress.last = Some(LastMessage {
+                    offset: message.offset,
+                    fingerprint: fingerprint(&message),
+                });
+                self.moved.insert(partition.clone());
+                self.newest.see(partition, message.timestamp);
+            }
+        }
+    }
+
+    /// Notes the ends of partitions that were met after what was written.
+    fn reach(&mut self, ends: &[PartitionEnd]) {
+        for end in ends {
+            let Some(partition) = self.partitions.get(end.partition as usize) else {
+                continue;
+            };
+            let Some(progress) = self.progress.get_mut(partition) else {
+                continue;
+            };
+            match end.offset {
+                // No message can be read at the offsets passed over.
+                Some(offset) if offset > progress.next => {
+                    progress.next = offset;
+                    self.moved.insert(partition.clone());
+                }
+                Some(_) => {}
+                // All that was there when reading began has been read.
+                None => {
+                    if let Some(until) = &mut self.until {
+                        until.remove(partition);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits what is held. A failure leaves the marks to tell what became of it.
+    async fn commit(&mut self, open: &mut OpenRun) -> Result<(), SqlError> {
+        open.add_messages(std::mem::take(&mut self.rows.messages))
+            .await?;
+        let advances = !self.moved.is_empty()
+            && (self.batch.since.is_some() || self.advanced.elapsed() >= ADVANCE_EVERY);
+        if !advances {
+            return Ok(());
+        }
+        if self.rows.ready.is_none() {
+            // Nothing has told what the table would be.
+            return Ok(());
+        }
+        self.close_writer().await?;
+        failpoint::hit("kafka_written");
+        if let Some(quarantine) = self.batch.quarantine.take()
+            && let Some(file) = quarantine.finish().await?
+        {
+            self.batch.batch.quarantine.push(file);
+        }
+        let pipeline = self.rows.pipeline;
+        let part_marks = self
+            .moved
+            .iter()
+            .filter_map(|partition| {
+                let progress = self.progress.get(partition)?;
+                Some(offsets::mark_of(pipeline, partition, progress))
+            })
+            .collect();
+        let position = self.position();
+        let mut held = std::mem::take(&mut self.batch);
+        let target = &mut self.rows.ready()?.target;
+        let sequence = commit_batch(
+            &self.plan.rows,
+            CommitBatch {
+                pipeline,
+                run: open.run,
+                lease: &open.lease,
+                mark: self.mark,
+                position,
+                batch: &mut held.batch,
+                removes: Vec::new(),
+                part_marks,
+                replays: &[],
+                superseded: &[],
+            },
+            target,
+        )
+        .await?;
+        self.mark = Some(sequence);
+        for partition in std::mem::take(&mut self.moved) {
+            if let Some(progress) = self.progress.get_mut(&partition) {
+                progress.mark = Some(progress.next);
+            }
+        }
+        self.advanced = Instant::now();
+        self.newest.commit();
+        if sequence % 100 == 0 {
+            let positions = self.engine.catalog.positions();
+            positions
+                .forget_below(pipeline, sequence - POSITIONS_KEPT)
+                .await?;
+        }
+        if self.reported.elapsed() >= REPORT_EVERY || self.until.is_some() {
+            self.reported = Instant::now();
+            let offsets = self.progress.iter();
+            let offsets = offsets.map(|(partition, progress)| (partition.clone(), progress.next));
+            self.reader.report(offsets.collect());
+        }
+        Ok(())
+    }
+
+    /// Tells how far it is, and looks for partitions that are new.
+    async fn look(
+        &mut self,
+        open: &mut OpenRun,
+        status: &Running,
+    ) -> Result<Option<Ended>, SqlError> {
+        let at = self.reader.status();
+        let target = self.rows.ready.as_ref();
+        let target = target.map(|ready| ready.target.definition.id);
+        status.tell(self.newest.status(target, &self.progress, &at.ends));
+        open.counters = self.rows.counters;
+        let runs = self.engine.catalog.runs();
+        if let Err(error) = runs.progress(open.run, open.counters).await {
+            tracing::warn!(run = open.run.0, %error, "could not record the progress of a run");
+        }
+        match at.trouble {
+            None => self.away_since = None,
+            Some(trouble) => {
+                let since = *self.away_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= AWAY_MAX {
+                    return Err(SqlError::new(SqlState::CONNECTION_FAILURE, trouble).retryable());
+                }
+            }
+        }
+        if self.came.elapsed() >= SILENCE_MAX {
+            self.came = Instant::now();
+            self.listen().await?;
+        }
+        if self.until.is_some() {
+            return Ok(None);
+        }
+        self.discover().await
+    }
+
+    /// Nothing came for a while: there must be nothing.
+    async fn listen(&mut self) -> Result<(), SqlError> {
+        let ends = self.session.ends(self.partitions.clone()).await?;
+        let unread = self.progress.iter().find(|(partition, progress)| {
+            ends.get(*partition).is_some_and(|ends| ends.high > progress.next)
+                // Its end was met there, whatever the offsets between hold.
+                && self.reader.status().ends.get(*partition).is_none_or(|end| *end < ends[*partition].high)
+        });
+        match unread {
+            None => Ok(()),
+            Some((partition, _)) => Err(SqlError::new(
+                SqlState::CONNECTION_FAILURE,
+                format!("no message of partition {partition} came although there are some"),
+            )
+            .retryable()),
+        }
+    }
+
+    /// Looks for partitions that are new, now and then.
+    async fn discover(&mut self) -> Result<Option<Ended>, SqlError> {
+        match &mut self.discovery {
+            Some(asked) if asked.is_finished() => {
+                let found = asked.await;
+                self.discovery = None;
+                self.discovered = Instant::now();
+                let found = match found {
+                    Ok(Ok(found)) => found,
+                    // Whether the brokers are away is noticed elsewhere.
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "could not look for new partitions");
+                        return Ok(None);
+                    }
+                    Err(ended) => {
+                        return Err(
+                            SqlError::internal("looking for partitions ended abnormally")
+                                .caused_by(ended),
+                        );
+                    }
+                };
+                let new = found.iter().any(|one| !self.progress.contains_key(one));
+                Ok(new.then_some(Ended::Anew))
+            }
+            Some(_) => Ok(None),
+            None if self.discovered.elapsed() >= self.plan.options.discover => {
+                let session = self.session.clone();
+                let topics = self.plan.topics.clone();
+                self.discovery = Some(tokio::spawn(async move {
+                    Ok(named(session.topics(&topics).await?))
+                }));
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The topic is another one than the one that was read.
+    async fn made_again(
+        &mut self,
+        open: &mut OpenRun,
+        partition: TopicPartition,
+        offset: i64,
+    ) -> Result<(), SqlError> {
+        let error = offsets::made_again(&self.plan.rows.name, &partition, offset);
+        if !self.plan.options.skips_lost {
+            return Err(error);
+        }
+        let ends = self.session.ends(vec![partition.clone()]).await?;
+        let low = ends.get(&partition).map_or(0, |ends| ends.low);
+        let text = format!("{}; it is read from its beginning", error.message);
+        open.add_messages(vec![offsets::warning(text)]).await?;
+        if self.rows.ready.is_none() {
+            return Err(error);
+        }
+        if let Some(progress) = self.progress.get_mut(&partition) {
+            progress.next = low;
+            progress.last = None;
+        }
+        // Committed before it is read, so that a start finds it.
+        self.moved.insert(partition);
+        self.batch.since.get_or_insert_with(Instant::now);
+        self.commit(open).await?;
+        Err(SqlError::new(SqlState::CONNECTION_FAILURE, error.message).retryable())
+    }
+
+    /// Throws away what is held.
+    async fn abandon(&mut self) {
+        let held = std::mem::take(&mut self.batch);
+        if let Some(writer) = held.writer {
+            writer.abandon().await;
+        }
+        if let Some(ready) = &self.rows.ready {
+            ready.target.table.discard(held.batch.adds).await;
+        }
+    }
+
+    pub fn counters(&self) -> RunCounters {
+        self.rows.counters
+    }
+}
+
+/// The partitions that are wanted and exist.
+pub(super) async fn partitions_of(
+    plan: &TopicPlan,
+    session: &KafkaSession,
+) -> Result<Vec<TopicPartition>, SqlError> {
+    Ok(named(session.topics(&plan.topics).await?))
+}
+
+fn named(topics: BTreeMap<String, i32>) -> Vec<TopicPartition> {
+    let mut partitions = Vec::new();
+    for (topic, count) in topics {
+        let topic: Arc<str> = topic.into();
+        for partition in 0..count {
+            let topic = topic.clone();
+            partitions.push(TopicPartition { topic, partition });
+        }
+    }
+    partitions
+}
+
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A message that the statement says must fail stops the pipeline.
+fn failure(failure: Failure) -> SqlError {
+    match failure {
+        Failure::Fatal(error) => error,
+        Failure::File(message) | Failure::Passing(message) => {
+            let error = SqlError::new(
+                boathouse_connectors_state(&message.sqlstate),
+                message.message.clone(),
+            );
+            let place = message.file.clone().unwrap_or_default();
+            let error = error.detail(format!(
+                "partition {place}, offset {}",
+                message.row.unwrap_or_default()
+            ));
+            match message.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        }
+    }
+}
+
+/// The state of an expectation that must not be broken; others do not come here.
+fn boathouse_connectors_state(code: &str) -> SqlState {
+    if code == SqlState::CHECK_VIOLATION.0 {
+        SqlState::CHECK_VIOLATION
+    } else {
+        SqlState::DATA_EXCEPTION
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,159 @@
+//! `REPLAY QUARANTINE`: messages that were set aside are decoded once more, from the bytes that were kept.
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::UInt32Type;
+use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_connectors::kafka::TopicPartition;
+use boathouse_connectors::message::{MessageBlock, MessageBlockBuilder};
+use boathouse_sql::statement::ReplayQuarantine;
+
+use super::super::capture::begin_run;
+use super::super::quarantine::QuarantinedRow;
+use super::super::replay::{Placed, Replaying, unknown_columns, waiting_rows};
+use super::super::rows::Rows;
+use super::super::run::{OpenRun, position_of, settle};
+use super::super::{RunSummary, Trigger};
+use super::decode::Decoding;
+use super::plan::TopicPlan;
+use crate::engine::Engine;
+use crate::error::SqlError;
+
+/// Messages decoded at once.
+const BLOCK_MESSAGES: usize = 4096;
+
+/// Replays what the statement selects. A run that goes on by itself gives way meanwhile.
+pub(in crate::ingest) async fn replay_messages(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    statement: &ReplayQuarantine,
+) -> Result<RunSummary, SqlError> {
+    let (mut open, _status) = begin_run(engine, pipeline, Trigger::Replay).await?;
+    match replay(&mut open, engine, pipeline, statement).await {
+        Ok(()) => open.succeed().await,
+        Err(error) => Err(open.fail(error).await),
+    }
+}
+
+async fn replay(
+    open: &mut OpenRun,
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+    statement: &ReplayQuarantine,
+) -> Result<(), SqlError> {
+    let plan = TopicPlan::open(engine, pipeline).await?;
+    let settled = settle(&plan.rows, pipeline.id).await?;
+    let mut waiting = waiting_rows(engine, pipeline.id).await?;
+    waiting.retain(|row| row.message.is_some());
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let source = plan.rows.declared.clone().unwrap_or(settled.source);
+    if source.is_empty() {
+        return Err(unknown_columns());
+    }
+    let mut rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
+    let mut replaying = Replaying::begin(&mut rows, statement).await?;
+    let partitions = partitions_of(&waiting);
+    let decoding = Decoding::new(&plan, &rows.source, &partitions);
+    let mut first = 0;
+    while first < waiting.len() {
+        let count = BLOCK_MESSAGES.min(waiting.len() - first);
+        let some = &waiting[first..first + count];
+        let placed = decode(&decoding, some, &partitions, first).await?;
+        replaying
+            .take(open, rows.ready()?, placed, &waiting)
+            .await?;
+        first += count;
+    }
+    let mut position = position_of(&plan.rows, &rows.source);
+    // How far the partitions were read is not changed by it.
+    let positions = engine.catalog.positions();
+    if let Some(last) = positions.last_committed(pipeline.id).await? {
+        position["topics"] = last.position["topics"].clone();
+    }
+    replaying
+        .commit(open, &mut rows, settled.mark, position)
+        .await
+}
+
+fn partitions_of(waiting: &[QuarantinedRow]) -> Vec<TopicPartition> {
+    let messages = waiting.iter().filter_map(|row| row.message.as_ref());
+    let mut partitions: Vec<TopicPartition> = messages
+        .map(|message| TopicPartition {
+            topic: message.topic.as_str().into(),
+            partition: message.partition,
+        })
+        .collect();
+    partitions.sort();
+    partitions.dedup();
+    partitions
+}
+
+/// The rows of messages. One that still cannot be decoded is a row of nulls, for SET to fill.
+async fn decode(
+    decoding: &Decoding,
+    waiting: &[QuarantinedRow],
+    partitions: &[TopicPartition],
+    first: usize,
+) -> Result<Placed, SqlError> {
+    let block = Arc::new(block_of(waiting, partitions, &[]));
+    let decoded = decoding.clone().decode(block).await?;
+    let unreadable: Vec<u32> = decoded.rejected.iter().map(|one| one.message).collect();
+    let decoded = match unreadable.is_empty() {
+        true => decoded,
+        false => {
+            let block = Arc::new(block_of(waiting, partitions, &unreadable));
+            decoding.clone().decode(block).await?
+        }
+    };
+    let mut columns = decoded.rows.columns().to_vec();
+    let numbers = columns
+        .pop()
+        .ok_or_else(|| SqlError::internal("decoded messages have no numbers"))?;
+    let numbers = numbers.as_primitive::<UInt32Type>().values().to_vec();
+    Ok(Placed {
+        columns,
+        has_cells: numbers
+            .iter()
+            .map(|number| !unreadable.contains(number))
+            .collect(),
+        numbers: numbers
+            .iter()
+            .map(|number| first + *number as usize)
+            .collect(),
+    })
+}
+
+fn block_of(
+    waiting: &[QuarantinedRow],
+    partitions: &[TopicPartition],
+    unreadable: &[u32],
+) -> MessageBlock {
+    let mut builder = MessageBlockBuilder::default();
+    for (number, row) in (0_u32..).zip(waiting) {
+        let Some(message) = &row.message else {
+            continue;
+        };
+        let wanted = (message.topic.as_str(), message.partition);
+        let partition =
+            partitions.partition_point(|one| (one.topic.as_ref(), one.partition) < wanted);
+        let timestamp = message.timestamp.map_or(-1, |at| at.div_euclid(1000));
+        builder.begin(
+            u32::try_from(partition).unwrap_or(u32::MAX),
+            message.offset,
+            timestamp,
+        );
+        if let Some(key) = &message.key {
+            builder.key(key);
+        }
+        if let Some(payload) = &message.payload
+            && !unreadable.contains(&number)
+        {
+            builder.payload(payload);
+        }
+        builder.finish_message_with(message.headers.as_deref());
+    }
+    builder.finish()
+}

@@ -1,0 +1,103 @@
+//! How far a pipeline is, for whoever asks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use boathouse_catalog::definitions::ObjectId;
+use boathouse_connectors::kafka::{PartitionEnds, TopicPartition};
+
+use super::super::capture::{CaptureStatus, PartitionStatus};
+use super::offsets::{Progress, partitions_of};
+use crate::engine::Engine;
+use crate::error::SqlError;
+
+/// What there is to tell besides offsets.
+pub(super) struct Report {
+    /// Where partitions ended when the run began; the reader knows better once it has read.
+    ends: BTreeMap<TopicPartition, i64>,
+    /// When the newest message was written that was read, and that is in the table, in milliseconds since 1970.
+    seen: BTreeMap<TopicPartition, i64>,
+    committed: BTreeMap<TopicPartition, i64>,
+    messages: u64,
+}
+
+impl Report {
+    pub fn new(ends: &BTreeMap<TopicPartition, PartitionEnds>) -> Self {
+        Self {
+            ends: ends
+                .iter()
+                .map(|(partition, ends)| (partition.clone(), ends.high))
+                .collect(),
+            seen: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            messages: 0,
+        }
+    }
+
+    /// A message was read that was written then.
+    pub fn see(&mut self, partition: &TopicPartition, timestamp: i64) {
+        self.seen.insert(partition.clone(), timestamp);
+        self.messages += 1;
+    }
+
+    /// What was read is in the table.
+    pub fn commit(&mut self) {
+        self.committed.extend(std::mem::take(&mut self.seen));
+    }
+
+    pub fn status(
+        &self,
+        target: Option<ObjectId>,
+        progress: &BTreeMap<TopicPartition, Progress>,
+        ends: &HashMap<TopicPartition, i64>,
+    ) -> CaptureStatus {
+        let now = chrono::Utc::now().timestamp_millis();
+        let partitions = progress
+            .iter()
+            .map(|(partition, progress)| {
+                let committed = progress.mark.or(progress.start).unwrap_or(progress.next);
+                let end = ends.get(partition).or_else(|| self.ends.get(partition));
+                let behind = end.map(|end| u64::try_from(end - committed).unwrap_or(0));
+                let at = self.committed.get(partition).copied().filter(|at| *at >= 0);
+                let seconds = match (behind, at) {
+                    (Some(0), _) => Some(0.0),
+                    (Some(_), Some(at)) => Some((now - at).max(0) as f64 / 1000.0),
+                    _ => None,
+                };
+                PartitionStatus {
+                    topic: partition.topic.to_string(),
+                    partition: partition.partition,
+                    target,
+                    offset: committed,
+                    messages_behind: behind,
+                    seconds_behind: seconds,
+                    committed_at: at.map_or(0, |at| at.saturating_mul(1000)),
+                }
+            })
+            .collect();
+        CaptureStatus {
+            partitions,
+            ..CaptureStatus::default()
+        }
+    }
+}
+
+/// How far the partitions of a pipeline are by what is on record, for one that does not run in this process.
+pub async fn recorded_partitions(
+    engine: &Engine,
+    pipeline: ObjectId,
+) -> Result<Vec<PartitionStatus>, SqlError> {
+    let last = engine.catalog.positions().last_committed(pipeline).await?;
+    let position = last.map(|last| last.position);
+    Ok(partitions_of(position.as_ref())
+        .into_iter()
+        .map(|(partition, one)| PartitionStatus {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            target: None,
+            offset: one["next"].as_i64().unwrap_or_default(),
+            messages_behind: None,
+            seconds_behind: None,
+            committed_at: 0,
+        })
+        .collect())
+}

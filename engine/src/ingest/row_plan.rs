@@ -1,0 +1,129 @@
+//! What a pipeline's statement asks of rows, wherever they come from: their columns, query, rules and target.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use boathouse_connectors::format::{METADATA_COLUMNS, RESCUED};
+use boathouse_sql::ast;
+use boathouse_sql::statement::{
+    CreatePipeline, Expectation, Into as Target, OnChangedFile, OnSchemaChange, SourceColumn,
+};
+
+use super::schema::SourceSchema;
+use crate::engine::Engine;
+use crate::error::{SqlError, SqlState};
+use crate::query::QueryContext;
+
+/// What rows of a source have besides its columns, and besides `_rescued`.
+#[derive(Debug, Clone)]
+pub(super) enum Metadata {
+    /// `_file`, `_sheet` and `_row`. Sheets have names only where files have parts.
+    OfFile { has_parts: bool },
+    /// What the statement says is to be included.
+    OfMessage(Vec<Field>),
+}
+
+/// What is asked of rows.
+pub(super) struct RowPlan {
+    pub name: String,
+    pub context: QueryContext,
+    /// Declared with COLUMNS; the source's columns are then not inferred.
+    pub declared: Option<SourceSchema>,
+    /// Declared columns that must not be NULL.
+    pub not_null: Vec<String>,
+    pub metadata: Metadata,
+    /// Tells when the columns found so far were found under another FORMAT, and count no more.
+    pub format_stamp: String,
+    pub query: Option<Box<ast::Query>>,
+    pub expectations: Vec<Expectation>,
+    pub on_schema_change: OnSchemaChange,
+    pub on_changed_file: Option<OnChangedFile>,
+    pub target_schema: String,
+    pub target_name: String,
+}
+
+impl RowPlan {
+    pub fn resolve(
+        context: QueryContext,
+        statement: &CreatePipeline,
+        columns: &[SourceColumn],
+        format_stamp: String,
+        metadata: Metadata,
+    ) -> Result<Self, SqlError> {
+        let (target_schema, target_name) = match &statement.into {
+            Target::Table { name, .. } => (
+                name.schema.clone().unwrap_or_else(|| "public".into()),
+                name.name.clone(),
+            ),
+            Target::Schema(_) => {
+                return Err(SqlError::unsupported(match metadata {
+                    Metadata::OfFile { .. } => "INTO SCHEMA of a pipeline FROM FILES",
+                    Metadata::OfMessage(_) => "INTO SCHEMA of a pipeline FROM KAFKA",
+                }));
+            }
+            Target::Redshift { .. } => return Err(SqlError::unsupported("INTO REDSHIFT")),
+        };
+        if context.snapshot.schema(&target_schema).is_none() {
+            return Err(SqlError::new(
+                SqlState::INVALID_SCHEMA_NAME,
+                format!("schema \"{target_schema}\" does not exist"),
+            )
+            .hint(format!("CREATE SCHEMA {target_schema}")));
+        }
+        let not_null = columns
+            .iter()
+            .filter(|column| column.not_null)
+            .map(|column| column.name.clone())
+            .collect();
+        let declared = (!columns.is_empty()).then(|| SourceSchema {
+            columns: columns
+                .iter()
+                .map(|column| (column.name.clone(), column.column_type.clone()))
+                .collect(),
+        });
+        Ok(Self {
+            name: statement.name.clone(),
+            context,
+            declared,
+            not_null,
+            metadata,
+            format_stamp,
+            query: statement.query.clone(),
+            expectations: statement.expectations.clone(),
+            on_schema_change: statement
+                .on_schema_change
+                .unwrap_or(OnSchemaChange::AddColumns),
+            on_changed_file: statement.on_changed_file,
+            target_schema,
+            target_name,
+        })
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.context.engine
+    }
+
+    /// The names of what rows have besides the source's columns.
+    pub fn metadata_names(&self) -> Vec<&str> {
+        match &self.metadata {
+            Metadata::OfFile { .. } => METADATA_COLUMNS.to_vec(),
+            Metadata::OfMessage(fields) => {
+                let fields = fields.iter().map(|field| field.name().as_str());
+                std::iter::once(RESCUED).chain(fields).collect()
+            }
+        }
+    }
+
+    /// What happens to a changed file, given whether the query goes row by row.
+    pub fn changed_file_policy(&self, row_wise: bool) -> Result<OnChangedFile, SqlError> {
+        match (self.on_changed_file, row_wise) {
+            (Some(OnChangedFile::Reload), false) => Err(SqlError::unsupported(
+                "ON CHANGED FILE RELOAD of a query that aggregates, sorts or joins",
+            )
+            .hint("use ON CHANGED FILE FAIL or IGNORE")),
+            (Some(policy), _) => Ok(policy),
+            (None, true) => Ok(OnChangedFile::Reload),
+            (None, false) => Ok(OnChangedFile::Fail),
+        }
+    }
+}

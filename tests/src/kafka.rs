@@ -1,0 +1,371 @@
+//! Kafka as a source: the broker that tests share, brokers of a test's own, and clients to both.
+//!
+//! A broker of a test's own is a child process that becomes the broker, so that `kill -9` hits it and nothing else. It
+//! keeps its port and its data when it is started again, and loses both when it is dropped.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use crate::{Failure, free_port, repository, service};
+
+/// A broker formats its storage before it answers, on a machine that does other things.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A broker to read from.
+pub struct Broker {
+    port: u16,
+    own: Option<OwnBroker>,
+}
+
+struct OwnBroker {
+    name: String,
+    settings: Vec<String>,
+    /// `None` while it is not running.
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// The broker that all tests share.
+    pub fn shared() -> Result<Self, Failure> {
+        let at = service::kafka()?;
+        let brokers = at.get("BROKERS").ok_or("the script tells no brokers")?;
+        let port = brokers.rsplit_once(':').ok_or("the broker has no port")?.1;
+        Ok(Self {
+            port: port.parse()?,
+            own: None,
+        })
+    }
+
+    /// A broker of this test's own, new and empty, with further settings.
+    pub async fn own(settings: &[&str]) -> Result<Self, Failure> {
+        // Starting the shared one installs what both need.
+        Self::shared()?;
+        let mut broker = Self {
+            port: free_port()?,
+            own: Some(OwnBroker {
+                name: format!("own-{}", uuid::Uuid::new_v4().simple()),
+                settings: settings.iter().map(|one| (*one).to_owned()).collect(),
+                child: None,
+            }),
+        };
+        broker.start().await?;
+        Ok(broker)
+    }
+
+    /// Starts the test's own broker, with the data it had, and waits until it answers.
+    pub async fn start(&mut self) -> Result<(), Failure> {
+        let script = repository().join("tests/services/kafka.sh");
+        let port = self.port;
+        let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
+        let child = Command::new("bash")
+            .arg(script)
+            .args(["run", &own.name, &port.to_string()])
+            .args(&own.settings)
+            .env("BOATHOUSE_TEST_KAFKA_HEAP", "256m")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        own.child = Some(child);
+        let begun = Instant::now();
+        loop {
+            let answers = tokio::task::spawn_blocking({
+                let brokers = self.address();
+                move || {
+                    let consumer: BaseConsumer = client(&brokers).create()?;
+                    consumer
+                        .fetch_metadata(None, Duration::from_secs(2))
+                        .map(drop)
+                }
+            });
+            let error: KafkaError = match answers.await? {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(format!("the broker did not start: {error}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// `kill -9` of the test's own broker.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
+        let mut child = own.child.take().ok_or("the broker does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The statement that makes a connection to it.
+    pub fn create_connection(&self, name: &str) -> String {
+        format!(
+            "CREATE CONNECTION {name} TO KAFKA WITH (brokers = '{}')",
+            self.address()
+        )
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
+        Ok(client(&self.address()).create()?)
+    }
+
+    /// Makes a topic, with settings of its own.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<(), Failure> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        // Messages of tests may say that they are old.
+        for (key, value) in [("retention.ms", "-1")].iter().chain(settings) {
+            topic = topic.set(key, value);
+        }
+        let outcome = self.admin()?.create_topics([&topic], &options()).await?;
+        told(outcome)?;
+        // A broker says so before it can be written to.
+        let begun = Instant::now();
+        while self.ends(name, partitions).is_err() {
+            if begun.elapsed() > TIMEOUT {
+                return Err(format!("topic {name} did not come").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Failure> {
+        told(self.admin()?.delete_topics(&[name], &options()).await?)
+    }
+
+    pub async fn add_partitions(&self, name: &str, count: usize) -> Result<(), Failure> {
+        let more = NewPartitions::new(name, count);
+        told(self.admin()?.create_partitions([&more], &options()).await?)
+    }
+
+    /// Deletes the messages of a partition below an offset, as retention would.
+    pub async fn delete_below(
+        &self,
+        name: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), Failure> {
+        let mut below = TopicPartitionList::new();
+        below.add_partition_offset(name, partition, Offset::Offset(offset))?;
+        self.admin()?.delete_records(&below, &options()).await?;
+        Ok(())
+    }
+
+    /// First and next offset of each partition.
+    pub fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>, Failure> {
+        let consumer: BaseConsumer = client(&self.address()).create()?;
+        (0..partitions)
+            .map(|partition| {
+                Ok(consumer.fetch_watermarks(topic, partition, Duration::from_secs(5))?)
+            })
+            .collect()
+    }
+
+    /// Writes messages and waits until the broker has them.
+    pub fn produce<'m>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = Sent<'m>>,
+    ) -> Result<(), Failure> {
+        let producer: BaseProducer = client(&self.address())
+            .set("linger.ms", "5")
+            .set("message.max.bytes", "20000000")
+            .create()?;
+        send(&producer, topic, messages)?;
+        Ok(producer.flush(TIMEOUT)?)
+    }
+
+    /// Writes messages in one transaction, and commits it or does not.
+    pub fn produce_transaction<'m>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = Sent<'m>>,
+        commits: bool,
+    ) -> Result<(), Failure> {
+        let producer: BaseProducer = client(&self.address())
+            .set("transactional.id", uuid::Uuid::new_v4().to_string())
+            .create()?;
+        producer.init_transactions(TIMEOUT)?;
+        producer.begin_transaction()?;
+        send(&producer, topic, messages)?;
+        producer.flush(TIMEOUT)?;
+        match commits {
+            true => Ok(producer.commit_transaction(TIMEOUT)?),
+            false => Ok(producer.abort_transaction(TIMEOUT)?),
+        }
+    }
+
+    /// All messages that a consumer of its own reads, `partition:offset payload`, in order.
+    pub fn consume(&self, topic: &str, partitions: i32) -> Result<Vec<String>, Failure> {
+        let consumer: BaseConsumer = client(&self.address())
+            .set("group.id", uuid::Uuid::new_v4().to_string())
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .create()?;
+        let mut assigned = TopicPartitionList::new();
+        for partition in 0..partitions {
+            assigned.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&assigned)?;
+        let mut ended = 0;
+        let mut messages = Vec::new();
+        while ended < partitions {
+            match consumer.poll(TIMEOUT) {
+                Some(Ok(message)) => {
+                    let payload = message.payload().map(String::from_utf8_lossy);
+                    let at = (message.partition(), message.offset());
+                    messages.push((at, payload.unwrap_or_default().into_owned()));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err("the consumer heard nothing".into()),
+            }
+        }
+        messages.sort();
+        Ok(messages
+            .into_iter()
+            .map(|((partition, offset), payload)| format!("{partition}:{offset} {payload}"))
+            .collect())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let Some(own) = &mut self.own else {
+            return;
+        };
+        if let Some(child) = &mut own.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Ok(folder) = data_folder(&own.name) {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// A message to be written.
+#[derive(Debug, Clone, Default)]
+pub struct Sent<'m> {
+    pub partition: Option<i32>,
+    pub key: Option<&'m [u8]>,
+    pub payload: Option<&'m [u8]>,
+    pub headers: &'m [(&'m str, &'m [u8])],
+    /// Milliseconds since 1970.
+    pub timestamp: Option<i64>,
+}
+
+impl<'m> Sent<'m> {
+    pub fn new(payload: &'m [u8]) -> Self {
+        Self {
+            payload: Some(payload),
+            ..Self::default()
+        }
+    }
+
+    pub fn to(self, partition: i32) -> Self {
+        Self {
+            partition: Some(partition),
+            ..self
+        }
+    }
+
+    pub fn keyed(self, key: &'m [u8]) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+}
+
+fn send<'m>(
+    producer: &BaseProducer,
+    topic: &str,
+    messages: impl IntoIterator<Item = Sent<'m>>,
+) -> Result<(), Failure> {
+    for message in messages {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.partition = message.partition;
+        record.key = message.key;
+        record.payload = message.payload;
+        record.timestamp = message.timestamp;
+        if !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in message.headers {
+                headers = headers.insert(Header {
+                    key,
+                    value: Some(*value),
+                });
+            }
+            record.headers = Some(headers);
+        }
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                // Its queue is full.
+                Err((_, again)) => {
+                    producer.poll(Duration::from_millis(20));
+                    record = again;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT))
+}
+
+/// What became of each topic.
+fn told(outcomes: Vec<rdkafka::admin::TopicResult>) -> Result<(), Failure> {
+    for outcome in outcomes {
+        outcome.map_err(|(topic, code)| format!("topic {topic}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Where the script keeps the data of the broker called `name`.
+fn data_folder(name: &str) -> Result<PathBuf, Failure> {
+    let home = match std::env::var_os("BOATHOUSE_TEST_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").ok_or("HOME is not set")?)
+            .join(".cache/boathouse/services"),
+    };
+    Ok(home.join("kafka/data").join(name))
+}

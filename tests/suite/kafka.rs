@@ -1,0 +1,717 @@
+//! `CREATE PIPELINE ... FROM KAFKA` against a real broker: whatever comes in messages and whoever is killed, every
+//! committed message is exactly once in its table or in quarantine.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use boathouse_tests::kafka::{Broker, Sent};
+use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, value};
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+struct Fixture {
+    broker: Broker,
+    /// A name for topics that no other test has.
+    topic: String,
+    _folder: TempDir,
+    lake: PathBuf,
+    server: Server,
+}
+
+impl Fixture {
+    async fn new() -> Result<Self, Failure> {
+        Self::with(Broker::shared()?).await
+    }
+
+    async fn with(broker: Broker) -> Result<Self, Failure> {
+        let topic = format!("t{}", uuid::Uuid::new_v4().simple());
+        let (folder, lake) = lake_folder()?;
+        let server = Server::start(&lake).await?;
+        let fixture = Self {
+            broker,
+            topic,
+            _folder: folder,
+            lake,
+            server,
+        };
+        let client = fixture.server.connect().await?;
+        rows(&client, &fixture.broker.create_connection("events")).await?;
+        Ok(fixture)
+    }
+
+    async fn client(&self) -> Result<Client, Failure> {
+        self.server.connect().await
+    }
+}
+
+async fn failure(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(_) => "it went well".to_owned(),
+        Err(error) => explain(error).to_string(),
+    }
+}
+
+/// Asks until the answer is there.
+async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let found = match rows(client, sql).await {
+            Ok(found) => found.join(";"),
+            Err(error) => error.to_string(),
+        };
+        if found == expected {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(30) {
+            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
+            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn json(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers
+        .map(|number| format!("{{\"id\":{number},\"name\":\"n{number}\",\"price\":{number}.5}}"))
+        .collect()
+}
+
+fn sent(payloads: &[String]) -> impl Iterator<Item = Sent<'_>> {
+    payloads.iter().map(|payload| Sent::new(payload.as_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_become_rows_and_what_is_included_stands_beside_them() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    let headers: &[(&str, &[u8])] = &[("trace", b"x1"), ("raw", b"\xff")];
+    let first = Sent {
+        headers,
+        timestamp: Some(1_700_000_000_000),
+        ..Sent::new(br#"{"id":1,"tags":["a"],"nested":{"b":1}}"#)
+    };
+    fixture.broker.produce(
+        topic,
+        [
+            first.to(0).keyed(b"k1"),
+            Sent::new(br#"{"id":2}"#).to(1),
+            Sent::default().to(1).keyed(b"gone"),
+        ],
+    )?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON \
+             INCLUDE (key, topic, partition, offset, timestamp, headers) INTO t SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = rows(
+        &client,
+        "SELECT id, tags, nested, _rescued, _key, _partition, _offset, _headers->>'trace', _headers->>'raw' \
+         FROM t ORDER BY _partition, _offset",
+    )
+    .await?;
+    assert_eq!(
+        found,
+        [
+            "1|[\"a\"]|{\"b\":1}|∅|k1|0|0|x1|\\xff",
+            "2|∅|∅|∅|∅|1|0|∅|∅",
+            "∅|∅|∅|∅|gone|1|1|∅|∅",
+        ]
+    );
+    let timed = value(
+        &client,
+        &format!(
+            "SELECT _timestamp = '2023-11-14 22:13:20+00', _topic = '{topic}' FROM t WHERE id = 1"
+        ),
+    )
+    .await?;
+    assert_eq!(timed, "t|t");
+    // A second run finds nothing new.
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(value(&client, "SELECT count(*) FROM t").await?, "3");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_set_aside_and_nothing_else_is() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture
+        .broker
+        .produce(topic, [Sent::new(b"{oops").keyed(b"k")])?;
+    fixture
+        .broker
+        .produce(topic, [Sent::new(br#"{"id":1,"qty":2}"#)])?;
+    let bad = |topic: &str| {
+        fixture.broker.produce(
+            topic,
+            [
+                Sent::new(b"\xff\xfe"),
+                Sent::new(br#"{"id":2,"qty":"many"}"#),
+                Sent::new(br#"{"id":3,"qty":-1}"#),
+                Sent::new(br#"[1]"#),
+                Sent::new(br#"{"id":4,"qty":9,"note":"new"}"#),
+            ],
+        )
+    };
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t \
+             EXPECT positive CHECK (qty > 0) ON VIOLATION QUARANTINE SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    // What comes first tells the types of columns.
+    rows(&client, "RUN PIPELINE p").await?;
+    bad(topic)?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = rows(&client, "SELECT id, qty, note, _rescued FROM t ORDER BY id").await?;
+    assert_eq!(found, ["1|2|∅|∅", "2|∅|∅|{\"qty\":\"many\"}", "4|9|new|∅"]);
+    let aside = rows(
+        &client,
+        "SELECT partition_number, message_offset, message_key, sqlstate, rule, payload FROM system.quarantine \
+         ORDER BY message_offset",
+    )
+    .await?;
+    assert_eq!(
+        aside,
+        [
+            "0|0|\\x6b|22P02|∅|\\x7b6f6f7073",
+            "0|2|∅|22021|∅|\\xfffe",
+            "0|4|∅|23514|positive|\\x7b226964223a332c22717479223a2d317d",
+            "0|5|∅|22P02|∅|\\x5b315d",
+        ]
+    );
+    let counted = value(
+        &client,
+        "SELECT sum(rows_in), sum(rows_out), sum(rows_quarantined) FROM system.pipeline_runs",
+    )
+    .await?;
+    assert_eq!(counted, "7|3|4");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_without_a_schedule_goes_on_by_itself() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..10)))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}', '{topic}-.*') FORMAT JSON INTO t \
+             AS SELECT id, price * 2 AS double FROM source WHERE id <> 3 \
+             WITH (target_lag = '200 ms', discover = '500 ms')"
+        ),
+    )
+    .await?;
+    wait_for(&client, "SELECT count(*), sum(double) FROM t", "9|93").await?;
+    fixture.broker.produce(topic, sent(&json(10..12)))?;
+    wait_for(&client, "SELECT count(*) FROM t", "11").await?;
+    // Partitions and topics that come later are read from their beginning.
+    fixture.broker.add_partitions(topic, 3).await?;
+    let more = json(12..14);
+    fixture
+        .broker
+        .produce(topic, sent(&more).map(|one| one.to(2)))?;
+    fixture
+        .broker
+        .create_topic(&format!("{topic}-b"), 1, &[])
+        .await?;
+    fixture
+        .broker
+        .produce(&format!("{topic}-b"), sent(&json(14..15)))?;
+    wait_for(&client, "SELECT count(*), max(id) FROM t", "14|14").await?;
+    wait_for(
+        &client,
+        "SELECT sum(messages_behind), max(seconds_behind), count(*) FROM system.pipeline_lag",
+        "0|0|4",
+    )
+    .await?;
+    rows(&client, "ALTER PIPELINE p PAUSE").await?;
+    wait_for(
+        &client,
+        "SELECT DISTINCT state FROM system.pipeline_runs",
+        "succeeded",
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_aborted_transactions_never_appear() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    let all = json(0..30);
+    fixture
+        .broker
+        .produce_transaction(topic, sent(&all[0..10]), true)?;
+    fixture
+        .broker
+        .produce_transaction(topic, sent(&all[10..20]), false)?;
+    fixture
+        .broker
+        .produce_transaction(topic, sent(&all[20..30]), true)?;
+    fixture
+        .broker
+        .produce_transaction(topic, sent(&all[0..5]), false)?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    // The last of the partition is an aborted transaction: a run ends all the same.
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = value(&client, "SELECT count(*), min(id), max(id), sum(id) FROM t").await?;
+    let sum: usize = (0..10).chain(20..30).sum();
+    assert_eq!(found, format!("20|0|29|{sum}"));
+    assert_eq!(fixture.broker.consume(topic, 1)?.len(), 20);
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(value(&client, "SELECT count(*) FROM t").await?, "20");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_messages_stop_a_pipeline_and_are_named() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..10)))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    fixture.broker.produce(topic, sent(&json(10..20)))?;
+    fixture.broker.delete_below(topic, 0, 15).await?;
+    let error = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        error.contains(&format!(
+            "55000: partition {topic}/0 no longer has offsets 10 to 14, which were not read"
+        )),
+        "{error}"
+    );
+    assert!(
+        error.contains("ALTER PIPELINE p SET (lost_offsets = 'skip')"),
+        "{error}"
+    );
+    assert_eq!(value(&client, "SELECT count(*) FROM t").await?, "10");
+    rows(&client, "ALTER PIPELINE p SET (lost_offsets = 'skip')").await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        value(&client, "SELECT count(*), max(id) FROM t").await?,
+        "15|19"
+    );
+    let told = value(
+        &client,
+        "SELECT count(*) FROM system.pipeline_errors WHERE message LIKE '%offsets 10 to 14%'",
+    )
+    .await?;
+    assert_eq!(told, "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_is_noticed() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..10)))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    // It has grown beyond what was read of the one before.
+    fixture.broker.delete_topic(topic).await?;
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(100..120)))?;
+    let error = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        error.contains(&format!(
+            "the message at offset 9 of partition {topic}/0 is another than the one that was read"
+        )),
+        "{error}"
+    );
+    rows(&client, "ALTER PIPELINE p SET (lost_offsets = 'skip')").await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        value(&client, "SELECT count(*), count(DISTINCT id) FROM t").await?,
+        "30|30"
+    );
+    // It is shorter than what was read.
+    rows(&client, "ALTER PIPELINE p SET (lost_offsets = 'stop')").await?;
+    fixture.broker.delete_topic(topic).await?;
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(200..203)))?;
+    let error = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        error.contains("ends at offset 3, before offset 20 that is to be read next"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_begins_where_the_statement_says() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    let all = json(0..20);
+    fixture.broker.produce(
+        topic,
+        all.iter().enumerate().map(|(number, payload)| Sent {
+            timestamp: Some(1_700_000_000_000 + 1000 * number as i64),
+            partition: Some(if number < 10 { 0 } else { 1 }),
+            ..Sent::new(payload.as_bytes())
+        }),
+    )?;
+    for (name, options, expected) in [
+        ("latest", "start = 'latest'", "0|∅"),
+        ("time", "start = '2023-11-14 22:13:27+00'", "13|7"),
+        (
+            "offsets",
+            "start = 'latest', start_offsets = '{topic}:0=8'",
+            "2|8",
+        ),
+    ] {
+        let options = options.replace("{topic}", topic);
+        rows(
+            &client,
+            &format!(
+                "CREATE PIPELINE {name} FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint) \
+                 INTO {name} SCHEDULE ON DEMAND WITH ({options})"
+            ),
+        )
+        .await?;
+        rows(&client, &format!("RUN PIPELINE {name}")).await?;
+        let found = match rows(&client, &format!("SELECT count(*), min(id) FROM {name}")).await {
+            Ok(found) => found.join(";"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+    // What came after the first run began is not left out, although that run had nothing to commit.
+    let more = json(20..21);
+    fixture
+        .broker
+        .produce(topic, sent(&more).map(|one| one.to(0)))?;
+    rows(&client, "RUN PIPELINE latest").await?;
+    assert_eq!(
+        value(&client, "SELECT count(*), min(id) FROM latest").await?,
+        "1|20"
+    );
+    Ok(())
+}
+
+/// Kills the server where a failpoint says, starts another, and lets it finish.
+async fn survives(failpoint: &str) -> Result<(), Failure> {
+    let mut fixture = Fixture::new().await?;
+    let topic = fixture.topic.clone();
+    fixture.broker.create_topic(&topic, 3, &[]).await?;
+    let mut all = json(0..2000);
+    for number in (0..2000).step_by(100) {
+        all[number] = format!("{{broken {number}");
+    }
+    {
+        let client = fixture.client().await?;
+        rows(
+            &client,
+            &format!(
+                "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint, name text) \
+                 INTO t SCHEDULE ON DEMAND WITH (batch_rows = 300)"
+            ),
+        )
+        .await?;
+    }
+    fixture.broker.produce(&topic, sent(&all))?;
+    fixture.server.kill()?;
+    let options = ServerOptions {
+        environment: vec![("BOATHOUSE_FAILPOINT".to_owned(), failpoint.to_owned())],
+        ..ServerOptions::default()
+    };
+    fixture.server = Server::start_with(&fixture.lake, options).await?;
+    let client = fixture.client().await?;
+    let died = client.simple_query("RUN PIPELINE p").await.is_err();
+    assert!(died, "{failpoint} was not passed");
+    fixture.server.wait()?;
+    fixture.server = Server::start(&fixture.lake).await?;
+    let client = fixture.client().await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = value(
+        &client,
+        "SELECT count(*), count(DISTINCT id), sum(id) FROM t",
+    )
+    .await?;
+    let sum: usize = (0..2000).filter(|number| number % 100 != 0).sum();
+    assert_eq!(found, format!("1980|1980|{sum}"), "{failpoint}");
+    let aside = value(
+        &client,
+        "SELECT count(*), count(DISTINCT 1000000 * partition_number + message_offset) FROM system.quarantine",
+    )
+    .await?;
+    assert_eq!(aside, "20|20", "{failpoint}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_anywhere_loses_and_doubles_nothing() -> Result<(), Failure> {
+    futures::future::try_join_all([
+        survives("kafka_written:2"),
+        survives("after_prepare:2"),
+        survives("before_commit:3"),
+        survives("after_commit:3"),
+        survives("after_resolve:2"),
+    ])
+    .await?;
+    Ok(())
+}
+
+/// Kills at any moment a server that goes on by itself while messages come.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_at_any_moment_lose_and_double_nothing() -> Result<(), Failure> {
+    let mut fixture = Fixture::new().await?;
+    let topic = fixture.topic.clone();
+    fixture.broker.create_topic(&topic, 4, &[]).await?;
+    {
+        let client = fixture.client().await?;
+        rows(
+            &client,
+            &format!(
+                "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON \
+                 INCLUDE (partition, offset) INTO t WITH (target_lag = '50 ms')"
+            ),
+        )
+        .await?;
+    }
+    let kills: usize =
+        std::env::var("BOATHOUSE_TEST_KILLS").map_or(Ok(6), |kills| kills.parse())?;
+    let mut written = 0;
+    for _ in 0..kills {
+        let until = Instant::now() + Duration::from_millis(rand::random_range(300..1500));
+        while Instant::now() < until {
+            let batch = json(written..written + 200);
+            fixture.broker.produce(&topic, sent(&batch))?;
+            written += 200;
+        }
+        fixture.server.kill()?;
+        fixture.server = Server::start(&fixture.lake).await?;
+    }
+    let client = fixture.client().await?;
+    let sum = (0..written).sum::<usize>();
+    wait_for(
+        &client,
+        "SELECT count(*), count(DISTINCT id), sum(id), count(DISTINCT 1000000::bigint * _partition + _offset) FROM t",
+        &format!("{written}|{written}|{sum}|{written}"),
+    )
+    .await?;
+    assert_eq!(fixture.broker.consume(&topic, 4)?.len(), written);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_set_aside_are_replayed() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(
+        topic,
+        [
+            Sent::new(br#"{"id":1,"qty":-3}"#).to(0).keyed(b"a"),
+            Sent::new(b"{").to(1).keyed(b"b"),
+            Sent::new(br#"{"id":3,"qty":3}"#).to(1),
+        ],
+    )?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint, qty integer) \
+             INCLUDE (key, partition) INTO t AS SELECT id, qty, _key, _partition FROM source \
+             EXPECT positive CHECK (qty > 0) ON VIOLATION QUARANTINE WITH (target_lag = '100 ms')"
+        ),
+    )
+    .await?;
+    wait_for(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t",
+        "3|3|∅|1",
+    )
+    .await?;
+    let error = failure(&client, "REPLAY QUARANTINE p SET size = 1").await;
+    assert!(
+        error.contains("column \"size\" of the pipeline's source does not exist"),
+        "{error}"
+    );
+    rows(
+        &client,
+        "REPLAY QUARANTINE p SET qty = 7 WHERE _rule = 'positive'",
+    )
+    .await?;
+    let found = rows(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t ORDER BY id",
+    )
+    .await?;
+    assert_eq!(found, ["1|7|a|0", "3|3|∅|1"]);
+    // What could not be read at all is given every column.
+    rows(&client, "REPLAY QUARANTINE p SET id = 2, qty = 8").await?;
+    let found = rows(
+        &client,
+        "SELECT id, qty, _key, _partition FROM t ORDER BY id",
+    )
+    .await?;
+    assert_eq!(found, ["1|7|a|0", "2|8|b|1", "3|3|∅|1"]);
+    let left = value(
+        &client,
+        "SELECT count(*) FROM system.quarantine WHERE replayed_at IS NULL",
+    )
+    .await?;
+    assert_eq!(left, "0");
+    // Reading goes on where it was.
+    fixture
+        .broker
+        .produce(topic, [Sent::new(br#"{"id":10,"qty":1}"#)])?;
+    wait_for(&client, "SELECT count(*) FROM t", "4").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_tried_before_it_runs() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..20)))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t \
+             AS SELECT id * 10 AS tens FROM source WHERE id = 3 SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    assert_eq!(rows(&client, "TEST PIPELINE p LIMIT 5").await?, ["30|∅"]);
+    let error = failure(&client, "SELECT * FROM t").await;
+    assert!(error.starts_with("42P01"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_for_is_refused_with_what_can() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let client = fixture.client().await?;
+    let begin = "CREATE PIPELINE p FROM KAFKA events TOPICS ('a')";
+    for (rest, expected) in [
+        (" INTO t", "42601: a pipeline FROM KAFKA needs FORMAT"),
+        (
+            " FORMAT PICKLE INTO t",
+            "42704: format \"PICKLE\" of messages does not exist / known formats are",
+        ),
+        (
+            " FORMAT JSON INCLUDE (sender) INTO t",
+            "22023: messages have no \"sender\" to be included",
+        ),
+        (
+            " FORMAT JSON INTO t WITH (lag = '1 s')",
+            "22023: a pipeline FROM KAFKA has no option \"lag\"",
+        ),
+        (
+            " FORMAT JSON COLUMNS (a int) INTO t AS SELECT sum(a) FROM source",
+            "0A000: a query that aggregates, sorts or joins, of a pipeline FROM KAFKA",
+        ),
+        (
+            " FORMAT JSON COLUMNS (a int) INTO t AS SELECT b FROM source",
+            "42703: column \"b\" does not exist",
+        ),
+        (
+            " FORMAT TEXT COLUMNS (a int) INTO t",
+            "0A000: COLUMNS with a format whose column is always \"payload\"",
+        ),
+    ] {
+        let error = failure(&client, &format!("{begin}{rest}")).await;
+        assert!(error.starts_with(expected), "{rest}: {error}");
+    }
+    rows(
+        &client,
+        &format!("CREATE PIPELINE p FROM KAFKA events TOPICS ('{}') FORMAT JSON INTO t SCHEDULE ON DEMAND", fixture.topic),
+    )
+    .await?;
+    let error = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        error.starts_with(&format!(
+            "42704: topic \"{}\" does not exist",
+            fixture.topic
+        )),
+        "{error}"
+    );
+    let error = failure(&client, "RUN PIPELINE p FULL REFRESH").await;
+    assert!(
+        error.starts_with("0A000: FULL REFRESH of a pipeline FROM KAFKA"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_checked_step_by_step() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let client = fixture.client().await?;
+    fixture.broker.create_topic(&fixture.topic, 1, &[]).await?;
+    let checks = rows(&client, "CHECK CONNECTION events").await?;
+    let steps: Vec<&str> = checks
+        .iter()
+        .map(|check| check.split('|').next().unwrap_or_default())
+        .collect();
+    assert_eq!(steps, ["connect", "tls", "topics", "read"], "{checks:?}");
+    let at = boathouse_tests::service::kafka()?;
+    for mechanism in ["plain", "scram-sha-256", "scram-sha-512"] {
+        for (password, lets_in) in [(at["PASSWORD"].as_str(), true), ("wrong", false)] {
+            rows(&client, "DROP CONNECTION IF EXISTS guarded").await?;
+            rows(
+                &client,
+                &format!(
+                    "CREATE CONNECTION guarded TO KAFKA WITH (brokers = '{}', sasl = '{mechanism}', user = 'boathouse', \
+                     password = '{password}', timeout = '6 s')",
+                    at["SASL_BROKERS"]
+                ),
+            )
+            .await?;
+            let checks = rows(&client, "CHECK CONNECTION guarded").await?;
+            assert_eq!(
+                checks.len() == 4,
+                lets_in,
+                "{mechanism} {password}: {checks:?}"
+            );
+            if !lets_in {
+                assert!(checks[0].contains("refused to let in"), "{checks:?}");
+                assert!(!checks[0].contains("wrong"), "{checks:?}");
+            }
+        }
+    }
+    rows(
+        &client,
+        "CREATE CONNECTION nowhere TO KAFKA WITH (brokers = '127.0.0.1:1', timeout = '2 s')",
+    )
+    .await?;
+    let checks = rows(&client, "CHECK CONNECTION nowhere").await?;
+    assert!(
+        checks[0].contains("no broker of 127.0.0.1:1 can be reached"),
+        "{checks:?}"
+    );
+    Ok(())
+}
