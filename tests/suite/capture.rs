@@ -57,6 +57,7 @@ for_both! {
     a_transaction_larger_than_memory: crate::changes::a_transaction_larger_than_memory,
     schemas_follow: crate::schemas::schemas_follow,
     a_random_workload_survives_kills: crate::kills::a_random_workload_survives_kills,
+    a_chunk_that_was_not_committed_is_read_again: crate::kills::a_chunk_that_was_not_committed_is_read_again,
     a_snapshot_under_load_of_minimal_images: crate::kills::a_snapshot_under_load_of_minimal_images,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,

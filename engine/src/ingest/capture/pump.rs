@@ -303,10 +303,13 @@ impl Pump {
             };
             let snapshot = lake.snapshot(None).await?;
             let mark = snapshot.transaction(&application(pipeline)).await?;
-            if let Some((sequence, next)) = &found.next
-                && mark.is_some_and(|mark| mark >= *sequence)
-            {
-                state = read(next)?;
+            match &found.next {
+                Some((sequence, next)) if mark.is_some_and(|mark| mark >= *sequence) => {
+                    state = read(next)?;
+                }
+                // It did not come true, and must not with a later sequence.
+                Some(_) => self.put(&state).await?,
+                None => {}
             }
             let anew = lost || refresh.has(&state.table.name);
             refreshed += usize::from(anew);
