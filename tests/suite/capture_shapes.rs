@@ -2,7 +2,7 @@
 //! rows kept, every change a row.
 
 use boathouse_tests::mysql::Flavor;
-use boathouse_tests::{Failure, rows, value};
+use boathouse_tests::{Failure, Server, ServerOptions, rows, value};
 
 use crate::Fixture;
 
@@ -389,5 +389,159 @@ pub async fn changes_of_columns_are_followed_as_told(flavor: Flavor) -> Result<(
     session.execute("TRUNCATE t").await?;
     let error = fixture.run().await.unwrap_err().to_string();
     assert!(error.contains("truncate"), "{error}");
+    fixture.finish().await
+}
+
+/// Tables of one kind, each with its own rows and its own pace of changes, in one table.
+pub async fn many_tables_land_in_one(flavor: Flavor) -> Result<(), Failure> {
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute(
+            "CREATE TABLE orders_1 (id INT PRIMARY KEY, v VARCHAR(9), n INT); INSERT INTO orders_1 VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3);
+             CREATE TABLE orders_2 (id INT PRIMARY KEY, v VARCHAR(9), n BIGINT, extra INT);
+             INSERT INTO orders_2 VALUES (1, 'x', 10000000000, 7), (2, 'y', 2, NULL)",
+        )
+        .await?;
+    let database = fixture.database.clone();
+    let create = |options: &str| {
+        format!(
+            "CREATE OR REPLACE PIPELINE p FROM MYSQL shop TABLES ('{database}.orders%') INTO bronze.orders \
+             SCHEDULE ON DEMAND WITH (target_lag = '0.1 s', chunk_rows = 2{options})"
+        )
+    };
+    rows(&fixture.server.connect().await?, &create("")).await?;
+    let lake = fixture.ran("the first rows").await?;
+    let all = "SELECT right(_table, 1), id, v, n, extra FROM bronze.orders ORDER BY _table, id";
+    assert_eq!(
+        rows(&lake, all).await?,
+        [
+            "1|1|a|1|∅",
+            "1|2|b|2|∅",
+            "1|3|c|3|∅",
+            "2|1|x|10000000000|7",
+            "2|2|y|2|∅"
+        ]
+    );
+    session
+        .execute(
+            "START TRANSACTION; UPDATE orders_1 SET v = 'A' WHERE id = 1; UPDATE orders_2 SET v = 'X' WHERE id = 1; COMMIT;
+             DELETE FROM orders_1 WHERE id = 2; UPDATE orders_2 SET id = 20 WHERE id = 2; UPDATE orders_1 SET id = 30 WHERE id = 3;
+             CREATE TABLE orders_3 (id INT PRIMARY KEY, v VARCHAR(9), n INT, own TEXT); INSERT INTO orders_3 VALUES (1, 'new', 0, 'o')",
+        )
+        .await?;
+    let lake = fixture.ran("changes").await?;
+    let changed = [
+        "1|1|A|1|∅",
+        "1|30|c|3|∅",
+        "2|1|X|10000000000|7",
+        "2|20|y|2|∅",
+        "3|1|new|0|∅",
+    ];
+    assert_eq!(rows(&lake, all).await?, changed);
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    // One table is read anew, emptied, broken and healed; the others are not touched.
+    rows(&lake, "UPDATE bronze.orders SET v = '?' WHERE id = 1").await?;
+    assert_eq!(differences(&lake).await?.len(), 3);
+    let refresh = format!("RUN PIPELINE p FULL REFRESH TABLES ('{database}.orders\\_2')");
+    rows(&lake, &refresh).await?;
+    assert_eq!(
+        rows(
+            &lake,
+            "SELECT v FROM bronze.orders WHERE id = 1 ORDER BY _table"
+        )
+        .await?,
+        ["?", "X", "?"]
+    );
+    rows(&lake, "VERIFY PIPELINE p HEAL").await?;
+    assert_eq!(rows(&lake, all).await?, changed);
+    session
+        .execute(
+            "TRUNCATE orders_1; INSERT INTO orders_1 VALUES (5, 'five', 5);
+             ALTER TABLE orders_2 ADD COLUMN late INT DEFAULT 3, DROP COLUMN extra; INSERT INTO orders_2 VALUES (6, 'six', 6, 4);
+             ALTER TABLE orders_3 MODIFY n BIGINT; UPDATE orders_3 SET n = 9000000000",
+        )
+        .await?;
+    let lake = fixture.ran("other columns").await?;
+    assert_eq!(
+        rows(&lake, "SELECT right(_table, 1), id, v, n, extra, late, own FROM bronze.orders ORDER BY _table, id").await?,
+        ["1|5|five|5|∅|∅|∅", "2|1|X|10000000000|∅|3|∅", "2|6|six|6|∅|4|∅", "2|20|y|2|∅|3|∅", "3|1|new|9000000000|∅|∅|o"]
+    );
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    session.execute("RENAME TABLE orders_3 TO orders_4; INSERT INTO orders_4 VALUES (2, 'w', 1, NULL); DROP TABLE orders_2").await?;
+    let lake = fixture.ran("other tables").await?;
+    let names = "SELECT right(_table, 1) || id FROM bronze.orders ORDER BY 1";
+    assert_eq!(
+        rows(&lake, names).await?,
+        ["15", "21", "220", "26", "41", "42"]
+    );
+    // A key that differs is refused, and says so.
+    session
+        .execute("CREATE TABLE orders_5 (a INT PRIMARY KEY, id INT)")
+        .await?;
+    let error = fixture.run().await.unwrap_err().to_string();
+    assert!(
+        error.contains("orders_5") && error.contains("key"),
+        "{error}"
+    );
+    session
+        .execute("DROP TABLE orders_5; CREATE TABLE orders_6 (id INT PRIMARY KEY, v INT)")
+        .await?;
+    let error = fixture.run().await.unwrap_err().to_string();
+    assert!(
+        error.contains("orders_6") && error.contains("\"v\""),
+        "{error}"
+    );
+    session.execute("DROP TABLE orders_6").await?;
+    fixture.ran("without them").await?;
+    // Kills at every commit of a batch over several tables.
+    for failpoint in [
+        "capture_prepared:2",
+        "capture_table_committed",
+        "capture_unsettled:2",
+    ] {
+        fixture.kill()?;
+        let options = ServerOptions {
+            environment: vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())],
+            ..ServerOptions::default()
+        };
+        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        session
+            .execute("UPDATE orders_1 SET n = n + 1; UPDATE orders_4 SET n = n + 1; INSERT INTO orders_1 SELECT max(id) + 1, 'k', 0 FROM orders_1")
+            .await?;
+        let _ = fixture.run().await;
+    }
+    fixture.restart().await?;
+    let lake = fixture.ran("kills").await?;
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    fixture.finish().await
+}
+
+/// The same for tables without a key.
+pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute(
+            "CREATE TABLE log_1 (v INT); INSERT INTO log_1 VALUES (1), (1), (2);
+             CREATE TABLE log_2 (v INT); INSERT INTO log_2 VALUES (1), (3)",
+        )
+        .await?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{}.log%') INTO bronze.log SCHEDULE ON DEMAND",
+        fixture.database
+    );
+    rows(&fixture.server.connect().await?, &sql).await?;
+    fixture.ran("the first rows").await?;
+    session
+        .execute("DELETE FROM log_1 WHERE v = 1 LIMIT 1; UPDATE log_2 SET v = 5 WHERE v = 1; INSERT INTO log_2 VALUES (2)")
+        .await?;
+    let lake = fixture.ran("changes").await?;
+    let all = "SELECT right(_table, 1), v FROM bronze.log ORDER BY 1, 2";
+    let expected = ["1|1", "1|2", "2|2", "2|3", "2|5"];
+    assert_eq!(rows(&lake, all).await?, expected);
+    rows(&lake, "RUN PIPELINE p FULL REFRESH").await?;
+    assert_eq!(rows(&lake, all).await?, expected);
+    assert_eq!(differences(&lake).await?, [""; 0]);
     fixture.finish().await
 }

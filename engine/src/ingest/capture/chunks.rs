@@ -11,7 +11,7 @@ use datafusion::execution::SessionState;
 use futures::TryStreamExt;
 
 use super::apply::{Committer, OPERATION};
-use super::shape::{DELETED, Deletes};
+use super::shape::{DELETED, Deletes, SHARD, Shape};
 use super::state::{CaptureState, Captured, record};
 use crate::error::{SqlError, SqlState};
 use crate::ingest::failpoint;
@@ -128,7 +128,7 @@ pub(super) async fn commit_chunk(
             Some(keys) => keys.untouched(&captured.touched, batch)?,
             None => batch,
         };
-        let batch = captured.shape.read(batch)?;
+        let batch = captured.read(batch)?;
         if batch.num_rows() > 0 {
             batches.push(batch);
         }
@@ -235,7 +235,7 @@ pub(super) async fn stage(
 ) -> Result<u64, SqlError> {
     let mut writer = whole_writer(captured).await?;
     for batch in batches {
-        writer.write(&captured.shape.read(batch)?).await?;
+        writer.write(&captured.read(batch)?).await?;
     }
     let rows = writer.rows;
     captured.staged.extend(writer.writer.finish().await?);
@@ -257,32 +257,54 @@ pub(super) async fn replace(
     let mut adds = std::mem::take(&mut captured.staged);
     let touched = &captured.touched;
     let mut deletes = RowsByFile::new();
+    let is_touched = |columns: &[ArrayRef]| -> Option<Vec<bool>> {
+        let numbers = keys.numbers(columns).ok()?;
+        Some(numbers.iter().map(|key| touched.contains(key)).collect())
+    };
     if !touched.is_empty() {
-        let wanted = |columns: &[ArrayRef]| {
-            let numbers = keys.numbers(columns).ok()?;
-            Some(numbers.iter().map(|key| touched.contains(key)).collect())
-        };
         let staged = lake.staged(&snapshot, &adds)?;
         deletes = lake
-            .rows_where(&staged, &keys.names, &state, wanted)
+            .rows_where(&staged, &keys.names, &state, is_touched)
             .await?;
-        // Of a history nothing goes.
-        if captured.shape.deletes != Deletes::History {
-            let kept = lake
-                .rows_where(&snapshot, &keys.names, &state, wanted)
-                .await?;
-            adds.extend(lake.copy_found(&snapshot, &kept, &state).await?);
-        }
     }
-    if captured.shape.deletes == Deletes::Soft {
+    let mode = captured.shape.deletes;
+    // Of a history nothing goes, and of a table that others land in, too, only what is of this one.
+    let removes_all = mode != Deletes::History && captured.shape.shard.is_none();
+    if mode == Deletes::Soft {
         adds.extend(vanished(captured, keys, &adds, &snapshot, &state).await?);
+    }
+    if removes_all && !touched.is_empty() {
+        let kept = lake
+            .rows_where(&snapshot, &keys.names, &state, is_touched)
+            .await?;
+        adds.extend(lake.copy_found(&snapshot, &kept, &state).await?);
+    } else if mode != Deletes::History {
+        let columns: Vec<String> = SHARD
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(keys.names.iter().cloned())
+            .collect();
+        let shape = &captured.shape;
+        let goes = |columns: &[ArrayRef]| -> Option<Vec<bool>> {
+            let mine = shape.is_of_shard(columns)?;
+            let touched = is_touched(columns.get(SHARD.len()..)?)?;
+            Some(
+                mine.iter()
+                    .zip(touched)
+                    .map(|(mine, touched)| *mine && !touched)
+                    .collect(),
+            )
+        };
+        if !removes_all {
+            deletes.extend(lake.rows_where(&snapshot, &columns, &state, goes).await?);
+        }
     }
     let change = record(&captured.state, Some(&next))?;
     let sequence = committer.prepare(position, committed, &[change]).await?;
     lake.commit(CommitRequest {
         operation: OPERATION.into(),
         adds,
-        removes_all: captured.shape.deletes != Deletes::History,
+        removes_all,
         deletes,
         transaction: Some(committer.mark(captured.mark, sequence)),
         info: committer.info(),
@@ -317,12 +339,26 @@ async fn vanished(
         .rows_of(snapshot, snapshot.files().to_vec(), state)
         .await?;
     while let Some(batch) = rows.try_next().await.map_err(from_datafusion)? {
-        let gone = keys.untouched(&there, batch)?;
+        let gone = keys.untouched(&there, of_shard(&captured.shape, batch)?)?;
         if gone.num_rows() > 0 {
             writer.write(&marked_deleted(&gone)?).await?;
         }
     }
     Ok(writer.writer.finish().await?)
+}
+
+/// The rows of a table that several land in which are of one.
+pub(super) fn of_shard(shape: &Shape, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+    let columns: Option<Vec<ArrayRef>> = SHARD
+        .iter()
+        .map(|name| rows.column_by_name(name).cloned())
+        .collect();
+    let mine = columns.and_then(|columns| shape.is_of_shard(&columns));
+    match mine {
+        None => Ok(rows),
+        Some(mine) => filter_record_batch(&rows, &BooleanArray::from(mine))
+            .map_err(|error| SqlError::internal("rows cannot be left out").caused_by(error)),
+    }
 }
 
 /// Rows as they are, but deleted.
@@ -374,6 +410,18 @@ impl WholeWriter {
         (position, committed): (&Position, i64),
     ) -> Result<i64, SqlError> {
         let adds = self.writer.finish().await?;
+        let mut deletes = RowsByFile::new();
+        if captured.shape.shard.is_some() && captured.shape.deletes != Deletes::History {
+            let state = query::state_of(&committer.engine.runtime);
+            let lake = &captured.lake;
+            let columns = SHARD.map(str::to_owned);
+            let snapshot = lake.snapshot(None).await?;
+            deletes = lake
+                .rows_where(&snapshot, &columns, &state, |columns| {
+                    captured.shape.is_of_shard(columns)
+                })
+                .await?;
+        }
         let change = record(&captured.state, Some(&next))?;
         let sequence = committer.prepare(position, committed, &[change]).await?;
         captured
@@ -381,7 +429,9 @@ impl WholeWriter {
             .commit(CommitRequest {
                 operation: OPERATION.into(),
                 adds,
-                removes_all: captured.shape.deletes != Deletes::History,
+                removes_all: captured.shape.deletes != Deletes::History
+                    && captured.shape.shard.is_none(),
+                deletes,
                 transaction: Some(committer.mark(captured.mark, sequence)),
                 part_marks: Vec::new(),
                 info: committer.info(),

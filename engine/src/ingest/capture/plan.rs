@@ -33,6 +33,9 @@ use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::query::QueryContext;
 
+/// Where a table lands whose schema is not named.
+const DEFAULT_SCHEMA: &str = "public";
+
 /// A pipeline from a database, ready to run.
 #[derive(Clone)]
 pub(in crate::ingest) struct CapturePlan {
@@ -41,6 +44,8 @@ pub(in crate::ingest) struct CapturePlan {
     pub server: Arc<MySqlServer>,
     pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     pub target_schema: String,
+    /// The one table that all tables land in.
+    pub one_table: Option<String>,
     pub shapes: Arc<Shapes>,
     pub options: CaptureOptions,
 }
@@ -116,7 +121,7 @@ impl CapturePlan {
         else {
             return Err(SqlError::internal("the pipeline is not from a database"));
         };
-        let target_schema = check_clauses(&context, statement)?;
+        let (target_schema, one_table) = check_clauses(&context, statement)?;
         let options = parse_options(statement)?;
         let shapes = Shapes::of(statement, options.deletes)?;
         let wanted = patterns(tables)?;
@@ -132,6 +137,7 @@ impl CapturePlan {
                 among(&wanted) && !among(&unwanted)
             }),
             target_schema,
+            one_table,
             shapes: Arc::new(shapes),
             options,
         })
@@ -162,8 +168,11 @@ pub(in crate::ingest) async fn check(
         .map(drop)
 }
 
-/// The clauses such a pipeline takes. Gives the name of the target schema.
-fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<String, SqlError> {
+/// The clauses such a pipeline takes. Gives the name of the target schema, and that of the one target table.
+fn check_clauses(
+    context: &QueryContext,
+    statement: &CreatePipeline,
+) -> Result<(String, Option<String>), SqlError> {
     let refused = |clause: &str| {
         Err(SqlError::unsupported(format!(
             "{clause} of a pipeline FROM MYSQL"
@@ -181,11 +190,22 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
     if statement.on_schema_change.is_some() {
         return refused("ON SCHEMA CHANGE");
     }
-    let Target::Schema(name) = &statement.into else {
-        return Err(
-            SqlError::unsupported("a pipeline FROM MYSQL into one table").hint("use INTO SCHEMA"),
-        );
+    let (name, one_table) = match &statement.into {
+        Target::Schema(name) => (name.clone(), None),
+        Target::Table {
+            name,
+            key,
+            sequence_by: None,
+            stored_as: None,
+        } if key.is_empty() => {
+            let schema = name.schema.clone();
+            let schema = schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
+            (schema, Some(name.name.clone()))
+        }
+        Target::Table { .. } => return refused("KEY, SEQUENCE BY and STORED AS"),
+        Target::Redshift { .. } => return refused("INTO REDSHIFT"),
     };
+    let name = &name;
     let Some(schema) = context.snapshot.schema(name) else {
         return Err(SqlError::new(
             SqlState::INVALID_SCHEMA_NAME,
@@ -204,7 +224,7 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
             format!("permission denied for schema {name}"),
         ));
     }
-    Ok(name.clone())
+    Ok((name.clone(), one_table))
 }
 
 /// Patterns of LIKE over `database.table`.

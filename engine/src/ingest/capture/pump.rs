@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::ArrayRef;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition, TableDefinition};
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
@@ -34,7 +34,7 @@ use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{ChangeSpill, LakeError};
+use crate::lake::{ChangeSpill, LakeError, LakeTable};
 
 /// How often a position without changes of ours is put on record.
 const PIN_EVERY: Duration = Duration::from_secs(10);
@@ -404,9 +404,12 @@ impl Pump {
         reads: bool,
         listed_at: (u64, u64),
     ) -> Result<(), SqlError> {
-        if let Some(other) = self.tables.values().find(|other| {
-            other.name().table == source.name.table && other.name().database != source.name.database
-        }) {
+        if self.plan.one_table.is_none()
+            && let Some(other) = self.tables.values().find(|other| {
+                other.name().table == source.name.table
+                    && other.name().database != source.name.database
+            })
+        {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_TABLE,
                 format!(
@@ -416,10 +419,13 @@ impl Pump {
                     source.name.table
                 ),
             )
-            .hint("leave one out with EXCEPT, or make a pipeline for each database"));
+            .hint("leave one out with EXCEPT, make a pipeline for each database, or have all land in one table by INTO table"));
         }
         let shape = self.plan.shape(&source, &BTreeSet::new()).await?;
-        let (definition, lake) = target::find_or_create(&self.plan, &source, &shape).await?;
+        let mine: Vec<ObjectId> = self.tables.values().map(|one| one.state.target).collect();
+        let found = target::find_or_create(&self.plan, &source, &shape, &mine).await?;
+        let (definition, lake) = found;
+        self.defined(&definition, &lake);
         let state = CaptureState {
             ignored: BTreeSet::new(),
             shape: shape.text.clone(),
@@ -447,8 +453,8 @@ impl Pump {
         &mut self,
         state: CaptureState,
         shape: Arc<Shape>,
-        definition: boathouse_catalog::definitions::TableDefinition,
-        (lake, mark, empty): (Arc<crate::lake::LakeTable>, Option<i64>, bool),
+        definition: TableDefinition,
+        (lake, mark, empty): (Arc<LakeTable>, Option<i64>, bool),
     ) {
         let source = Arc::new(state.table.clone());
         let name = source.name.clone();
@@ -854,7 +860,8 @@ impl Pump {
             spilled.insert(name.clone(), spill.finish()?);
             changed.insert(name, Vec::new());
         }
-        let mut tables = Vec::new();
+        // Tables that land in one are one commit.
+        let mut tables = BTreeMap::new();
         for (name, changes) in changed {
             if self.is_ahead(&name) {
                 continue;
@@ -862,16 +869,21 @@ impl Pump {
             let Some(captured) = self.tables.get(&name) else {
                 continue;
             };
-            tables.push(TableChanges {
+            let spilled = spilled.remove(&name).unwrap_or_default();
+            let target = captured.state.target;
+            let table: &mut TableChanges = tables.entry(target).or_insert_with(|| TableChanges {
+                names: Vec::new(),
                 lake: Arc::clone(&captured.lake),
                 key: captured.shape.lands.key.clone(),
                 mark: captured.mark,
-                changes,
-                spilled: spilled.remove(&name).unwrap_or_default(),
-                name,
+                changes: Vec::new(),
+                spilled: Vec::new(),
             });
+            table.changes.extend(changes);
+            table.spilled.extend(spilled);
+            table.names.push(name);
         }
-        Ok(tables)
+        Ok(tables.into_values().collect())
     }
 
     /// Takes the changes that are in memory, and notes the keys of tables that are still being read.
@@ -893,7 +905,7 @@ impl Pump {
                 }
             }
             for part in std::mem::take(changes) {
-                changes.push(captured.shape.changed(part)?);
+                changes.push(captured.changed(part)?);
             }
         }
         Ok(taken)
@@ -945,9 +957,7 @@ impl Pump {
         self.pinned = Instant::now();
         self.rows_out += i64::try_from(batched.rows_written).unwrap_or_default();
         for name in &batched.tables {
-            if let Some(captured) = self.tables.get_mut(name) {
-                captured.mark = Some(batched.sequence);
-            }
+            self.marked(name, batched.sequence);
         }
         for (name, rows) in &batched.incomplete {
             self.warn(format!(
@@ -955,6 +965,28 @@ impl Pump {
             ));
         }
         self.forget_positions().await
+    }
+
+    /// Notes what a table is by now that others may land in, too.
+    pub fn defined(&mut self, definition: &TableDefinition, lake: &Arc<LakeTable>) {
+        for captured in self.tables.values_mut() {
+            if captured.state.target == definition.id {
+                captured.definition.clone_from(definition);
+                captured.lake = Arc::clone(lake);
+            }
+        }
+    }
+
+    /// Notes that what a table lands in has a sequence.
+    pub fn marked(&mut self, name: &TableName, sequence: i64) {
+        let Some(target) = self.tables.get(name).map(|captured| captured.state.target) else {
+            return;
+        };
+        for captured in self.tables.values_mut() {
+            if captured.state.target == target {
+                captured.mark = Some(sequence);
+            }
+        }
     }
 
     pub fn warn(&mut self, message: String) {
@@ -1161,8 +1193,11 @@ impl Pump {
         };
         self.sequence = sequence;
         self.rows_out += i64::try_from(written).unwrap_or_default();
-        captured.mark = Some(sequence);
         captured.state = next;
+        self.marked(&table, sequence);
+        let Some(captured) = self.tables.get_mut(&table) else {
+            return Ok(());
+        };
         if captured.state.snapshot.is_done() {
             captured.forget_reading();
             if std::mem::take(&mut captured.reloads_again) {
@@ -1214,10 +1249,9 @@ impl Pump {
             return Ok(());
         };
         let mut writer = super::chunks::whole_writer(captured).await?;
-        let shape = Arc::clone(&captured.shape);
         while let Some(batch) = receiver.recv().await {
             match batch {
-                Ok(batch) => writer.write(&shape.read(batch)?).await?,
+                Ok(batch) => writer.write(&captured.read(batch)?).await?,
                 Err(error) => return self.unread(name, error).await,
             }
         }
@@ -1235,8 +1269,8 @@ impl Pump {
         self.committed = position;
         self.rows_in += i64::try_from(rows).unwrap_or_default();
         self.rows_out += i64::try_from(rows).unwrap_or_default();
+        self.marked(name, sequence);
         if let Some(captured) = self.tables.get_mut(name) {
-            captured.mark = Some(sequence);
             captured.state = next;
             captured.forget_reading();
         }

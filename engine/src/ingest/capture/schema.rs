@@ -136,22 +136,26 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     captured.touched.clear();
     captured.staged.clear();
     let reads = !captured.state.snapshot.is_done();
-    match captured.shape.deletes {
-        Deletes::Hard => {}
-        Deletes::Soft => {
-            let schema = target::schema_name(&pump.plan, &captured.definition);
-            let table = qualified(&schema, &captured.definition.name);
-            let statement =
-                format!("UPDATE {table} SET {DELETED} = true WHERE {DELETED} IS NOT TRUE");
-            sql::run(&pump.plan, &[statement]).await?;
-            if reads {
-                captured.touched_is_whole = false;
-                pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
-                    .await?;
-            }
-            return Ok(());
-        }
+    let schema = target::schema_name(&pump.plan, &captured.definition);
+    let table = qualified(&schema, &captured.definition.name);
+    let of_this = captured.shape.condition();
+    let statement = match captured.shape.deletes {
+        Deletes::Hard if captured.shape.shard.is_none() => None,
+        Deletes::Hard => Some(format!("DELETE FROM {table} WHERE {of_this}")),
+        Deletes::Soft => Some(format!(
+            "UPDATE {table} SET {DELETED} = true WHERE {DELETED} IS NOT TRUE AND {of_this}"
+        )),
         Deletes::History => return Ok(()),
+    };
+    if let Some(statement) = statement {
+        // It does nothing where it has been done.
+        sql::run(&pump.plan, &[statement]).await?;
+        if reads {
+            captured.touched_is_whole = false;
+            pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
+                .await?;
+        }
+        return Ok(());
     }
     let (lake, mark) = (Arc::clone(&captured.lake), captured.mark);
     let committer = pump.committer.clone();
@@ -168,8 +172,8 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     .await?;
     committer.settle(sequence).await?;
     pump.sequence = sequence;
+    pump.marked(name, sequence);
     if let Some(captured) = pump.tables.get_mut(name) {
-        captured.mark = Some(sequence);
         captured.touched_is_whole |= reads;
     }
     if reads {
@@ -216,6 +220,13 @@ async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Resul
     }
     // A name that no table has any more; what had it may have moved on with its rows.
     for name in left {
+        // They are there under the new name, where tables are told apart by it.
+        let moved_on = origins
+            .iter()
+            .any(|(to, origin)| *origin == name && (pump.plan.wanted)(to));
+        if moved_on && pump.plan.one_table.is_some() && !pump.is_ahead(&name) {
+            truncate(pump, &name).await?;
+        }
         dropped(pump, &name).await?;
     }
     Ok(())
@@ -226,7 +237,10 @@ async fn move_table(pump: &mut Pump, from: &TableName, to: &TableName) -> Result
     let Some(captured) = pump.tables.get(from) else {
         return Ok(false);
     };
-    if captured.state.dropped || !captured.state.snapshot.is_done() {
+    if captured.state.dropped
+        || !captured.state.snapshot.is_done()
+        || captured.shape.shard.is_some()
+    {
         return Ok(false);
     }
     let target = captured.state.target;
@@ -455,14 +469,17 @@ async fn follow(
     let sides = (&source, shape.lands.as_ref());
     check_follows(follows, &columns, &mut state, sides, &definition)?;
     let known = &state.table;
-    plan(
-        &mut todo,
-        &table,
-        &columns,
-        (&state, &shape.lands),
-        &definition,
-        rows == Some(0),
-    );
+    match shape.shard {
+        None => plan(
+            &mut todo,
+            &table,
+            &columns,
+            (&state, &shape.lands),
+            &definition,
+            rows == Some(0),
+        ),
+        Some(_) => plan_in_one(&mut todo, &table, &columns, (&state, &shape), &definition),
+    }
     if known.key != source.key {
         todo.reload("its key is another");
     }
@@ -482,7 +499,10 @@ async fn follow(
     let Some((definition, _)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
-    let (statements, is_new) = made_of(&shape, &table, &definition);
+    let (statements, is_new) = match shape.shard {
+        None => made_of(&shape, &table, &definition),
+        Some(_) => (Vec::new(), false),
+    };
     if !statements.is_empty() {
         let done = sql::run(&pump.plan, &statements).await;
         done.map_err(|error| refused(name, error))?;
@@ -493,6 +513,7 @@ async fn follow(
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
+    target::check_key(&definition, &shape).map_err(|error| refused(name, error))?;
     let (definition, lake) = match target::follow_key(&pump.plan, &definition, &shape.lands).await?
     {
         true => match target::reopen(&pump.plan, state.target).await? {
@@ -502,10 +523,7 @@ async fn follow(
         false => (definition, lake),
     };
     let in_files = in_files(&shape.lands, &definition);
-    if let Some(captured) = pump.tables.get_mut(name) {
-        captured.definition = definition;
-        captured.lake = lake;
-    }
+    pump.defined(&definition, &lake);
     if changed || in_files != in_files_before {
         pump.discard_chunk(name);
         let ignored = state.ignored.clone();
@@ -527,6 +545,82 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// The same for one of several tables that land in one: a column is there as long as one of them ever had it,
+/// and has the widest type.
+fn plan_in_one(
+    todo: &mut Todo,
+    table: &str,
+    columns: &[Followed],
+    (state, shape): (&CaptureState, &Shape),
+    definition: &TableDefinition,
+) {
+    todo.steps.extend(
+        columns_in_one(table, shape, definition)
+            .into_iter()
+            .map(|statement| Alteration {
+                statement,
+                otherwise: Vec::new(),
+            }),
+    );
+    for column in &shape.lands.columns {
+        let followed = columns.iter().find(|one| one.name == column.name);
+        let was = followed.and_then(|one| one.was.as_ref());
+        let in_files = was.and_then(|(_, in_files)| in_files.as_deref());
+        let same = definition
+            .column(&column.name)
+            .is_some_and(|mine| in_files == Some(mine.name_in_files()));
+        let value = followed.and_then(|one| one.value.as_ref());
+        match was {
+            Some((old, _)) if same => {
+                if converts(old, &column.source_type) && !widens(old, &column.source_type) {
+                    todo.reload(format!("column {} was converted", column.name));
+                }
+            }
+            None if value == Some(&AddedValue::Null) => {}
+            _ => todo.reload(format!("column {} has other values", column.name)),
+        }
+    }
+    let gone = state.in_files.iter().filter_map(|(_, in_files)| {
+        let mut mine = definition.columns.iter();
+        let mine = mine.find(|one| one.name_in_files() == in_files)?;
+        let lands = shape.columns.iter().any(|column| column.name == mine.name);
+        (!lands && mine.nullable).then(|| quote_identifier(&mine.name))
+    });
+    let of_this = shape.condition();
+    for name in gone {
+        todo.push(format!(
+            "UPDATE {table} SET {name} = NULL WHERE {name} IS NOT NULL AND {of_this}"
+        ));
+    }
+}
+
+/// The statements that give a table that several land in the columns of one.
+pub(super) fn columns_in_one(
+    table: &str,
+    shape: &Shape,
+    definition: &TableDefinition,
+) -> Vec<String> {
+    let mut statements = Vec::new();
+    for column in &shape.columns {
+        let name = quote_identifier(&column.name);
+        let has = column.column_type.sql_name();
+        let wider =
+            |from: &ColumnType, to: &ColumnType| crate::lake::widens(&from.arrow(), &to.arrow());
+        match definition.column(&column.name) {
+            None => statements.push(format!(
+                "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {has}"
+            )),
+            Some(mine) if mine.column_type == column.column_type => {}
+            Some(mine) if wider(&column.column_type, &mine.column_type) => {}
+            // Refused where it is not wider.
+            Some(_) => statements.push(format!(
+                "ALTER TABLE {table} ALTER COLUMN {name} TYPE {has}"
+            )),
+        }
+    }
+    statements
 }
 
 /// The columns that land and did not before.

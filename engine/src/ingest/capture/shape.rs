@@ -11,26 +11,32 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{cast, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use boathouse_catalog::definitions::TableDefinition;
 use boathouse_catalog::types::ColumnType;
 use boathouse_connectors::mysql::{
     ChangedRows, RowChange, RowDetail, RowOperation, RowOrigins, SourceTable, TableName,
 };
 use boathouse_sql::ast;
-use boathouse_sql::statement::{CreatePipeline, PipelineSource};
+use boathouse_sql::name::quote_literal;
+use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
 use regex::Regex;
 
 use super::super::transform::RowWise;
 use super::plan::patterns;
 use crate::error::{SqlError, SqlState};
+use crate::lake;
 use crate::query::{self, QueryContext};
 
 /// What tells rows that were deleted at the source, and are kept.
 pub(super) const DELETED: &str = "_deleted";
+
+/// Which table of the source a row is of, where several land in one: its database and its name.
+pub(super) const SHARD: [&str; 2] = ["_database", "_table"];
 
 /// What becomes of rows that are deleted at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +141,8 @@ impl Included {
 pub(in crate::ingest) struct Shapes {
     except: Vec<Regex>,
     include: Vec<Included>,
+    /// All tables land in one.
+    in_one: bool,
     pub(super) deletes: Deletes,
     query: Option<Box<ast::Query>>,
     queries: Vec<(Vec<Regex>, Box<ast::Query>)>,
@@ -180,6 +188,7 @@ impl Shapes {
         Ok(Self {
             except: patterns(except_columns)?,
             include: included,
+            in_one: matches!(statement.into, Target::Table { .. }),
             deletes,
             query: statement.query.clone(),
             queries: queries.collect::<Result<_, SqlError>>()?,
@@ -233,6 +242,9 @@ impl Shapes {
             }
             input.push(ColumnType::Boolean.to_field(DELETED, true));
         }
+        if self.in_one {
+            input.extend(SHARD.map(|name| ColumnType::Text.to_field(name, true)));
+        }
         let mut names = BTreeSet::new();
         if let Some(twice) = input.iter().find(|field| !names.insert(field.name())) {
             return Err(wrong(format!(
@@ -241,9 +253,7 @@ impl Shapes {
             ))
             .hint("leave it out with EXCEPT COLUMNS"));
         }
-        if self.deletes == Deletes::Soft {
-            input.pop();
-        }
+        input.truncate(of_source + self.include.len());
         let input: SchemaRef = Arc::new(Schema::new(input));
         let query = self.query_of(&source.name);
         let compiled = match query {
@@ -290,6 +300,14 @@ impl Shapes {
                 }
             }
         }
+        if self.in_one {
+            let shard = SHARD.map(|name| Landing {
+                name: name.into(),
+                column_type: ColumnType::Text,
+                kind: Kind::Computed,
+            });
+            columns.splice(0..0, shard);
+        }
         let mut names = BTreeSet::new();
         if let Some(twice) = columns.iter().find(|one| !names.insert(one.name.clone())) {
             return Err(wrong(format!("column \"{}\" is given twice", twice.name)));
@@ -314,8 +332,13 @@ impl Shapes {
         }
         let mut visible = source.clone();
         visible.columns.retain(|column| lands(&column.name));
+        let shard = self
+            .in_one
+            .then(|| [source.name.database.clone(), source.name.table.clone()]);
         if self.deletes == Deletes::History {
             visible.key.clear();
+        } else if shard.is_some() && !visible.key.is_empty() {
+            visible.key.splice(0..0, SHARD.map(str::to_owned));
         }
         let is_plain = visible == *source
             && columns.len() == source.columns.len()
@@ -337,6 +360,7 @@ impl Shapes {
         };
         Ok(Shape {
             source_key: source.key.clone(),
+            shard,
             lands: Arc::new(visible),
             columns,
             input,
@@ -345,7 +369,10 @@ impl Shapes {
             query: compiled,
             deletes: self.deletes,
             is_plain,
-            text,
+            text: match self.in_one {
+                true => format!("one {text}"),
+                false => text,
+            },
         })
     }
 
@@ -402,6 +429,8 @@ pub(super) enum Kind {
 pub(super) struct Shape {
     /// The key by which rows are told apart at the source.
     source_key: Vec<String>,
+    /// What rows have in [`SHARD`].
+    pub shard: Option<[String; 2]>,
     /// The table with the columns that land as they are, and the key that rows are changed by here.
     pub lands: Arc<SourceTable>,
     pub columns: Vec<Landing>,
@@ -447,7 +476,12 @@ impl Shape {
         let keyed = !self.source_key.is_empty();
         let values_of_deletes = !keyed || self.deletes != Deletes::Hard;
         let has_values = |change: &RowChange| *change == RowChange::Upsert || values_of_deletes;
-        let (mut output, stays) = self.evaluate(input, changes.iter().map(has_values))?;
+        let (output, stays) = self.evaluate(input, changes.iter().map(has_values))?;
+        let mut output = self.with_shard(output)?;
+        if let (Some(shard), Some(keys)) = (&self.shard, &mut keys_before) {
+            let rows = output.num_rows();
+            keys.splice(0..0, shard.each_ref().map(|name| repeated(name, rows)));
+        }
         let keeps_all = stays.iter().all(|stays| *stays);
         match self.deletes {
             Deletes::Hard if keyed => {
@@ -501,11 +535,78 @@ impl Shape {
             None => input,
             Some(query) => query.evaluate(&input).map_err(query::failure)?.0,
         };
+        output = self.with_shard(output)?;
         if self.deletes == Deletes::Soft {
             let living = BooleanArray::from(vec![false; output.num_rows()]);
             output = with_column(&output, DELETED, Arc::new(living))?;
         }
         Ok(output)
+    }
+
+    /// Rows with the table that they are of, where several land in one.
+    pub fn with_shard(&self, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+        let Some(shard) = &self.shard else {
+            return Ok(rows);
+        };
+        let count = rows.num_rows();
+        let mut fields: Vec<Arc<Field>> = SHARD
+            .map(|name| Arc::new(ColumnType::Text.to_field(name, true)))
+            .to_vec();
+        fields.extend(rows.schema().fields().iter().cloned());
+        let mut columns = shard.each_ref().map(|name| repeated(name, count)).to_vec();
+        columns.extend(rows.columns().iter().cloned());
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(unshaped)
+    }
+
+    /// Which rows are of this table, by their columns [`SHARD`].
+    pub fn is_of_shard(&self, columns: &[ArrayRef]) -> Option<Vec<bool>> {
+        let (Some([database, table]), [databases, tables, ..]) = (&self.shard, columns) else {
+            return None;
+        };
+        let databases = databases.as_string_opt::<i32>()?;
+        let tables = tables.as_string_opt::<i32>()?;
+        let rows = databases.iter().zip(tables);
+        let rows = rows.map(|(one, other)| one == Some(database) && other == Some(table));
+        Some(rows.collect())
+    }
+
+    /// A condition for its rows here.
+    pub fn condition(&self) -> String {
+        let Some(shard) = &self.shard else {
+            return "true".to_owned();
+        };
+        let names = SHARD.iter().zip(shard);
+        let conditions = names.map(|(name, value)| format!("{name} = {}", quote_literal(value)));
+        conditions.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Values as the columns have them by now that they land in: another table of them may have wider ones.
+    pub fn fit(
+        &self,
+        rows: RecordBatch,
+        definition: &TableDefinition,
+    ) -> Result<RecordBatch, SqlError> {
+        if self.shard.is_none() {
+            return Ok(rows);
+        }
+        let schema = rows.schema();
+        let mut fields = Vec::with_capacity(rows.num_columns());
+        let mut columns = Vec::with_capacity(rows.num_columns());
+        for (field, column) in schema.fields().iter().zip(rows.columns()) {
+            let wanted = definition.column(field.name());
+            let wanted = wanted.map(|wanted| wanted.column_type.to_field(field.name(), true));
+            match wanted.filter(|wanted| lake::widens(field.data_type(), wanted.data_type())) {
+                Some(wanted) => {
+                    columns.push(cast(column, wanted.data_type()).map_err(unshaped)?);
+                    fields.push(Arc::new(wanted));
+                }
+                None => {
+                    columns.push(Arc::clone(column));
+                    fields.push(Arc::clone(field));
+                }
+            }
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(unshaped)
     }
 
     /// Marks that say rows were deleted, of rows that have the key's columns.
@@ -622,6 +723,12 @@ impl Shape {
                 .collect(),
         ))
     }
+}
+
+fn repeated(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+        text, rows,
+    )))
 }
 
 fn with_column(rows: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch, SqlError> {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::state::Capture;
-use boathouse_connectors::mysql::{ColumnChange, SourceTable, TableName};
+use boathouse_connectors::mysql::{ChangedRows, ColumnChange, SourceTable, TableName};
 use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
@@ -120,6 +121,18 @@ pub(super) struct Captured {
 impl Captured {
     pub fn name(&self) -> &TableName {
         &self.state.table.name
+    }
+
+    /// Changes of the source as changes of the table.
+    pub fn changed(&self, changed: ChangedRows) -> Result<ChangedRows, SqlError> {
+        let mut changed = self.shape.changed(changed)?;
+        changed.rows = self.shape.fit(changed.rows, &self.definition)?;
+        Ok(changed)
+    }
+
+    /// Rows read from the source as rows of the table.
+    pub fn read(&self, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+        self.shape.fit(self.shape.read(rows)?, &self.definition)
     }
 
     /// Whether its rows are being replaced by what the source has.

@@ -18,7 +18,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat, filter_record_batch};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{PipelineDefinition, TableDefinition};
 use boathouse_connectors::mysql::types::ValuePolicies;
 use boathouse_connectors::mysql::{
     ChunkRequest, SourceTable, TableName, WholeSnapshot, key_literals,
@@ -30,12 +30,12 @@ use super::super::Trigger;
 use super::super::run::is_capture;
 use super::apply::{Committer, OPERATION};
 use super::board::Running;
-use super::chunks::Keys;
+use super::chunks::{Keys, of_shard};
 use super::plan::CapturePlan;
 use super::pump::Pump;
 use super::run::{Refresh, begin};
 use super::schema;
-use super::shape::{DELETED, Deletes, Shape};
+use super::shape::{DELETED, Deletes, SHARD, Shape};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{ApplyRequest, Change, ChangeBatch, LakeError, LakeTable, TableSnapshot};
@@ -76,6 +76,7 @@ pub struct Verdict {
 struct Compared {
     source: Arc<SourceTable>,
     shape: Arc<Shape>,
+    definition: TableDefinition,
     target: String,
     lake: Arc<LakeTable>,
     version: Arc<TableSnapshot>,
@@ -188,6 +189,7 @@ async fn freeze_at(
             tables.push(Compared {
                 source: Arc::clone(&captured.source),
                 shape: Arc::clone(&captured.shape),
+                definition: captured.definition.clone(),
                 target: format!("{schema}.{}", captured.definition.name),
                 lake: Arc::clone(&captured.lake),
                 version: captured.lake.snapshot(None).await?,
@@ -212,16 +214,21 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(table: &SourceTable, shape: &Shape) -> Result<Self, SqlError> {
-        let fields = shape
-            .compared()
-            .map(|column| SortField::new(column.column_type.arrow()));
+    fn of(table: &Compared) -> Result<Self, SqlError> {
+        let (shape, source) = (&table.shape, &table.source);
+        let fields = shape.compared().map(|column| {
+            // Where several tables land in one, another may have a wider type.
+            let wider = table.definition.column(&column.name);
+            let wider = wider.filter(|_| shape.shard.is_some());
+            let column_type = wider.map_or(&column.column_type, |wider| &wider.column_type);
+            SortField::new(column_type.arrow())
+        });
         let converter = RowConverter::new(fields.collect())
             .map_err(|error| SqlError::internal("rows cannot be compared").caused_by(error))?;
         Ok(Self {
-            keys: match table.key.is_empty() {
+            keys: match source.key.is_empty() {
                 true => None,
-                false => Keys::of(table),
+                false => Keys::of(source),
             },
             converter,
             secret: Uuid::new_v4().into_bytes(),
@@ -388,7 +395,7 @@ async fn compare(
     table: &Compared,
     policies: ValuePolicies,
 ) -> Result<Found, SqlError> {
-    let numbers = Numbers::of(&table.source, &table.shape)?;
+    let numbers = Numbers::of(table)?;
     let mut theirs = Checksums::new();
     read_source(snapshot, table, policies, |batch| {
         theirs.add(&numbers.rows(&batch)?);
@@ -443,7 +450,8 @@ async fn read_source(
     mut each: impl FnMut(RecordBatch) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     let mut failed = None;
-    let mut shaped = |batch| each(table.shape.read(batch)?);
+    let shape = &table.shape;
+    let mut shaped = |batch| each(shape.fit(shape.read(batch)?, &table.definition)?);
     let read = snapshot.read(&table.source, policies, |batch| match shaped(batch) {
         Ok(()) => true,
         Err(error) => {
@@ -469,7 +477,8 @@ async fn read_lake(
     let read = table
         .lake
         .each_batch(&table.version, &columns, &state, |batch| {
-            living(batch).and_then(&mut each).map_err(|error| {
+            let mine = living(batch).and_then(|batch| of_shard(&table.shape, batch));
+            mine.and_then(&mut each).map_err(|error| {
                 let reason = error.message.clone();
                 failed = Some(error);
                 LakeError::Encode { reason }
@@ -609,6 +618,13 @@ async fn mend_table(pump: &mut Pump, name: &TableName, found: Found) -> Result<(
         return Ok(());
     };
     let source = Arc::clone(&captured.source);
+    let mut found = found;
+    if captured.shape.shard.is_some() && !source.key.is_empty() {
+        // The source's key has not the names of the table.
+        for one in &mut found.differences {
+            one.values.drain(..SHARD.len().min(one.values.len()));
+        }
+    }
     let asked: Option<Vec<Vec<String>>> = found
         .differences
         .iter()
@@ -678,6 +694,7 @@ async fn mend_keys(
     captured.is_healing = false;
     let touched = std::mem::take(&mut captured.touched);
     let shape = Arc::clone(&captured.shape);
+    let definition = captured.definition.clone();
     let keys = Keys::of(source);
     let (true, Some(keys)) = (whole, keys) else {
         return schema::reload(pump, name).await;
@@ -685,7 +702,7 @@ async fn mend_keys(
     let mut changes = Vec::new();
     let mut there = HashSet::new();
     for rows in chunk.batches {
-        let rows = shape.read(rows)?;
+        let rows = shape.fit(shape.read(rows)?, &definition)?;
         there.extend(keys.of_rows(&rows)?);
         let rows = keys.untouched(&touched, rows)?;
         changes.push(ChangeBatch {
@@ -730,9 +747,7 @@ async fn mend_keys(
     lake.apply(request, &state).await?;
     committer.settle(sequence).await?;
     pump.sequence = sequence;
-    if let Some(captured) = pump.tables.get_mut(name) {
-        captured.mark = Some(sequence);
-    }
+    pump.marked(name, sequence);
     Ok(())
 }
 
@@ -756,7 +771,7 @@ fn deletes(
         fields.push(column.source_type.column_type().to_field(name, true));
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    let keys = RecordBatch::try_new(schema, columns).map_err(wrong)?;
+    let keys = shape.with_shard(RecordBatch::try_new(schema, columns).map_err(wrong)?)?;
     let (rows, change) = match shape.deletes {
         Deletes::Soft => (shape.deleted(keys)?, Change::Upsert),
         Deletes::Hard | Deletes::History => (keys, Change::Delete),
