@@ -1063,12 +1063,17 @@ impl Pump {
             return Ok(());
         };
         let name = name.clone();
-        if !self.keys.contains_key(&name)
-            || self
-                .tables
-                .get(&name)
-                .is_some_and(|captured| captured.source.key.is_empty())
-        {
+        let chunk_rows_max = self.plan.options.chunk_rows as u64;
+        let is_whole = self.tables.get(&name).is_some_and(|captured| {
+            let source = &captured.source;
+            // What cannot be cut is held in memory only while it is small. What a whole table replaces would go
+            // with its marks.
+            let is_large = source.rows_estimate > chunk_rows_max
+                && !source.has_chunks()
+                && captured.shape.deletes != Deletes::Soft;
+            source.key.is_empty() || is_large
+        });
+        if is_whole || !self.keys.contains_key(&name) {
             return self.read_whole(&name).await;
         }
         // What is held was read before the chunk is begun, so that the chunk has it.
