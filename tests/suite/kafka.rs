@@ -715,3 +715,198 @@ async fn a_connection_is_checked_step_by_step() -> Result<(), Failure> {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_message_of_each_key_stands_and_tombstones_delete() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    let key = |key: &'static str| Sent::default().to(0).keyed(key.as_bytes());
+    let row = |key: &'static str, payload: &'static str| {
+        Sent::new(payload.as_bytes()).to(0).keyed(key.as_bytes())
+    };
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT UPSERT INTO t KEY (id) \
+             AS SELECT id::bigint AS id, name, qty FROM source WHERE qty > 0 SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    fixture.broker.produce(
+        topic,
+        [
+            row("1", r#"{"name":"a","qty":1}"#),
+            row("2", r#"{"name":"b","qty":2}"#),
+            row("1", r#"{"name":"a2","qty":3}"#),
+            row("3", r#"{"name":"c","qty":4}"#),
+            key("3"),
+            row("4", r#"{"name":"d","qty":0}"#),
+            row("x", r#"{"name":"e","qty":1}"#),
+        ],
+    )?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let all = "SELECT id, name, qty FROM t ORDER BY id";
+    assert_eq!(rows(&client, all).await?, ["1|a2|3", "2|b|2"]);
+    assert_eq!(
+        value(
+            &client,
+            "SELECT message_key, sqlstate FROM system.quarantine"
+        )
+        .await?,
+        "\\x78|22P02"
+    );
+    fixture.broker.produce(
+        topic,
+        [
+            // It no longer passes.
+            row("1", r#"{"name":"a3","qty":-1}"#),
+            key("2"),
+            row("2", r#"{"name":"b2","qty":7}"#),
+            key("9"),
+            row("5", r#"{"name":"f","qty":5}"#),
+        ],
+    )?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(rows(&client, all).await?, ["2|b2|7", "5|f|5"]);
+    // Without KEY rows are known by the message's key.
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE q FROM KAFKA events TOPICS ('{topic}') FORMAT UPSERT INTO u SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE q").await?;
+    assert_eq!(
+        rows(&client, "SELECT _key, name, qty FROM u ORDER BY _key").await?,
+        ["1|a3|-1", "2|b2|7", "4|d|0", "5|f|5", "x|e|1"]
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_debezium_maxwell_and_canal_are_applied() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let client = fixture.client().await?;
+    let debezium: &[&str] = &[
+        r#"{"schema":{},"payload":{"before":null,"after":{"id":1,"name":"a"},"op":"c"}}"#,
+        r#"{"before":null,"after":{"id":2,"name":"b"},"op":"r"}"#,
+        r#"{"before":{"id":1,"name":"a"},"after":{"id":1,"name":"a2"},"op":"u"}"#,
+        r#"{"before":{"id":2,"name":"b"},"after":null,"op":"d"}"#,
+        r#"{"before":null,"after":{"id":3,"name":"c"},"op":"c"}"#,
+    ];
+    let maxwell: &[&str] = &[
+        r#"{"database":"d","table":"t","type":"insert","data":{"id":1,"name":"a"}}"#,
+        r#"{"database":"d","table":"t","type":"insert","data":{"id":2,"name":"c"}}"#,
+        r#"{"database":"d","table":"t","type":"update","data":{"id":1,"name":"a2"},"old":{"name":"a"}}"#,
+        r#"{"database":"d","table":"t","type":"update","data":{"id":3,"name":"c"},"old":{"id":2}}"#,
+    ];
+    let canal: &[&str] = &[
+        r#"{"type":"INSERT","isDdl":false,"data":[{"id":1,"name":"a"},{"id":2,"name":"b"},{"id":3,"name":"c"}],"old":null}"#,
+        r#"{"type":"UPDATE","isDdl":false,"data":[{"id":1,"name":"a2"}],"old":[{"name":"a"}]}"#,
+        r#"{"type":"DELETE","isDdl":false,"data":[{"id":2,"name":"b"}],"old":null}"#,
+        r#"{"type":"ALTER","isDdl":true,"sql":"ALTER TABLE t ADD COLUMN x INT"}"#,
+    ];
+    for (format, messages) in [
+        ("DEBEZIUM", debezium),
+        ("MAXWELL", maxwell),
+        ("CANAL", canal),
+    ] {
+        let name = format.to_lowercase();
+        let topic = format!("{}-{name}", fixture.topic);
+        fixture.broker.create_topic(&topic, 1, &[]).await?;
+        fixture.broker.produce(
+            &topic,
+            messages.iter().map(|message| Sent::new(message.as_bytes())),
+        )?;
+        let refused = failure(
+            &client,
+            &format!("CREATE PIPELINE {name} FROM KAFKA events TOPICS ('{topic}') FORMAT {format} INTO {name}"),
+        )
+        .await;
+        assert!(refused.contains("need a target with a KEY"), "{refused}");
+        rows(
+            &client,
+            &format!(
+                "CREATE PIPELINE {name} FROM KAFKA events TOPICS ('{topic}') FORMAT {format} INTO {name} KEY (id) \
+                 SCHEDULE ON DEMAND"
+            ),
+        )
+        .await?;
+        rows(&client, &format!("RUN PIPELINE {name}")).await?;
+        assert_eq!(
+            rows(&client, &format!("SELECT id, name FROM {name} ORDER BY id")).await?,
+            ["1|a2", "3|c"],
+            "{format}"
+        );
+    }
+    Ok(())
+}
+
+/// Kills at any moment a server that keeps a table with a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_leave_a_table_with_a_key_as_its_messages_say() -> Result<(), Failure> {
+    let mut fixture = Fixture::new().await?;
+    let topic = fixture.topic.clone();
+    fixture.broker.create_topic(&topic, 3, &[]).await?;
+    {
+        let client = fixture.client().await?;
+        rows(
+            &client,
+            &format!(
+                "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT UPSERT COLUMNS (n bigint) INTO t \
+                 WITH (target_lag = '50 ms')"
+            ),
+        )
+        .await?;
+    }
+    let mut expected: std::collections::BTreeMap<String, Option<u64>> = Default::default();
+    let mut number = 0_u64;
+    for _ in 0..4 {
+        let until = Instant::now() + Duration::from_millis(rand::random_range(300..1200));
+        while Instant::now() < until {
+            let mut messages: Vec<(String, Option<String>, i32)> = Vec::new();
+            for _ in 0..50 {
+                number += 1;
+                let key = rand::random_range(0..200);
+                let goes = number.is_multiple_of(7);
+                expected.insert(format!("k{key}"), (!goes).then_some(number));
+                messages.push((
+                    format!("k{key}"),
+                    (!goes).then(|| format!("{{\"n\":{number}}}")),
+                    key % 3,
+                ));
+            }
+            let sent = messages.iter().map(|(key, payload, partition)| Sent {
+                key: Some(key.as_bytes()),
+                payload: payload.as_ref().map(|payload| payload.as_bytes()),
+                partition: Some(*partition),
+                ..Sent::default()
+            });
+            fixture.broker.produce(&topic, sent)?;
+        }
+        fixture.server.kill()?;
+        fixture.server = Server::start(&fixture.lake).await?;
+    }
+    let client = fixture.client().await?;
+    let left: Vec<(String, u64)> = expected
+        .into_iter()
+        .filter_map(|(key, number)| Some((key, number?)))
+        .collect();
+    let sum: u64 = left.iter().map(|(_, number)| number).sum();
+    let counted = format!("{}|{}|{sum}", left.len(), left.len());
+    wait_for(
+        &client,
+        "SELECT count(*), count(DISTINCT _key), sum(n) FROM t",
+        &counted,
+    )
+    .await?;
+    let found = rows(&client, "SELECT _key, n FROM t ORDER BY _key").await?;
+    let left: Vec<String> = left
+        .iter()
+        .map(|(key, number)| format!("{key}|{number}"))
+        .collect();
+    assert_eq!(found, left);
+    Ok(())
+}

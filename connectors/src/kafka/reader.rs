@@ -281,7 +281,7 @@ impl Work {
                 let number = u32::try_from(index).unwrap_or(u32::MAX);
                 let mut taken = 0;
                 let drained = loop {
-                    if taken == TURN_MESSAGES_MAX || self.builder.len() >= self.messages_max {
+                    if taken == TURN_MESSAGES_MAX || self.builder.messages() >= self.messages_max {
                         break false;
                     }
                     // What was taken is copied, so that the queue can be let go of.
@@ -311,7 +311,7 @@ impl Work {
                 {
                     self.builder.end(number, Some(found.end_met));
                 }
-                if self.builder.len() >= self.messages_max
+                if self.builder.messages() >= self.messages_max
                     || self.builder.bytes() >= BLOCK_BYTES_MAX
                 {
                     self.trouble_since = None;
@@ -333,7 +333,7 @@ impl Work {
         if self.builder.is_empty() {
             return Ok(());
         }
-        if self.builder.len() > 0 {
+        if self.builder.messages() > 0 {
             self.clear_trouble();
         }
         let block = std::mem::take(&mut self.builder).finish();

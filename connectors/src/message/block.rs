@@ -119,7 +119,8 @@ pub struct MessageBlockBuilder {
 }
 
 impl MessageBlockBuilder {
-    pub fn len(&self) -> usize {
+    /// Messages so far.
+    pub fn messages(&self) -> usize {
         self.block.len()
     }
 

@@ -1,7 +1,8 @@
-//! `JSON`: an object is a row, its keys are columns; or any document as it is, in one column.
+//! `JSON`: an object is a row, its keys are columns; or any document as it is, in one column. `UPSERT`, `DEBEZIUM`,
+//! `MAXWELL` and `CANAL`: objects that say which rows come and go.
 //!
-//! Options `document` (`true`: the whole payload is the column `payload`, of type `jsonb`), `column_names`,
-//! `max_columns`, and those of [`ValueFormat::take`].
+//! Options `column_names`, `max_columns`, those of [`ValueFormat::take`], and of `JSON` `document` (`true`: the whole payload is
+//! the column `payload`, of type `jsonb`).
 
 use std::sync::Arc;
 
@@ -10,11 +11,11 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use serde::de::IgnoredAny;
 
+use super::envelope::Envelope;
 use super::plain::PAYLOAD;
-use super::{DecodedMessages, MessageBlock, MessageFormat, MessageKind, RejectedMessage};
+use super::{DecodedMessages, MessageBlock, MessageFormat, MessageKind, Metadata, RejectedMessage};
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::csv::{take_columns_max, take_name_style};
-use crate::format::json::fields;
 use crate::format::json::row::{Batch, Columns};
 use crate::format::{DecodeSchema, NameStyle};
 use crate::options::Options;
@@ -28,11 +29,104 @@ impl MessageKind for Json {
         "JSON"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+    fn configure(
+        &self,
+        options: &mut Options,
+        _: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         if options.take_bool("document")? == Some(true) {
             return Ok(Arc::new(DocumentFormat));
         }
-        Ok(Arc::new(JsonFormat {
+        JsonFormat::take(options, Envelope::Plain)
+    }
+}
+
+/// Rows by the message's key.
+pub struct Upsert;
+
+impl MessageKind for Upsert {
+    fn name(&self) -> &'static str {
+        "UPSERT"
+    }
+
+    fn configure(
+        &self,
+        options: &mut Options,
+        key: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        let key = match key {
+            [one] if one != Metadata::Key.column() => Some(one.clone()),
+            _ => None,
+        };
+        JsonFormat::take(options, Envelope::Upsert { key })
+    }
+}
+
+/// Changes as Debezium writes them.
+pub struct Debezium;
+
+impl MessageKind for Debezium {
+    fn name(&self) -> &'static str {
+        "DEBEZIUM"
+    }
+
+    fn configure(
+        &self,
+        options: &mut Options,
+        _: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        JsonFormat::take(options, Envelope::Debezium)
+    }
+}
+
+/// Changes as Maxwell writes them.
+pub struct Maxwell;
+
+impl MessageKind for Maxwell {
+    fn name(&self) -> &'static str {
+        "MAXWELL"
+    }
+
+    fn configure(
+        &self,
+        options: &mut Options,
+        key: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        JsonFormat::take(options, Envelope::Maxwell(key.to_vec()))
+    }
+}
+
+/// Changes as Canal writes them.
+pub struct Canal;
+
+impl MessageKind for Canal {
+    fn name(&self) -> &'static str {
+        "CANAL"
+    }
+
+    fn configure(
+        &self,
+        options: &mut Options,
+        key: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        JsonFormat::take(options, Envelope::Canal(key.to_vec()))
+    }
+}
+
+struct JsonFormat {
+    envelope: Envelope,
+    column_names: NameStyle,
+    columns_max: usize,
+    values: ValueFormat,
+}
+
+impl JsonFormat {
+    fn take(
+        options: &mut Options,
+        envelope: Envelope,
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        Ok(Arc::new(Self {
+            envelope,
             column_names: take_name_style(options)?,
             columns_max: take_columns_max(options)?,
             values: ValueFormat::take(options)?,
@@ -40,21 +134,19 @@ impl MessageKind for Json {
     }
 }
 
-struct JsonFormat {
-    column_names: NameStyle,
-    columns_max: usize,
-    values: ValueFormat,
-}
-
 impl MessageFormat for JsonFormat {
+    fn is_keyed(&self) -> bool {
+        self.envelope.is_keyed()
+    }
+
     fn infer(&self, block: &MessageBlock) -> Result<Option<SchemaRef>, FormatError> {
         let mut columns = Columns::new(self.column_names, self.columns_max).with_values_only();
         for message in block.iter() {
             // What cannot be read is rejected when it is decoded.
-            if let Some(Ok(text)) = message.payload.map(std::str::from_utf8)
-                && let Ok(fields) = fields::parse(text)
-            {
-                columns.sample(&fields, &self.values)?;
+            for (fields, goes) in self.envelope.rows(&message).unwrap_or_default() {
+                if !goes {
+                    columns.sample(&fields, &self.values)?;
+                }
             }
         }
         Ok(columns.schema().map(|schema| Arc::new(widened(&schema))))
@@ -68,17 +160,20 @@ impl MessageFormat for JsonFormat {
         let mut batch = Batch::new(schema, "", self.column_names)?;
         let mut messages = Vec::with_capacity(block.len());
         let mut rejected = Vec::new();
+        let mut goes: Option<Vec<bool>> = None;
         for (number, message) in (0_u32..).zip(block.iter()) {
-            let parsed = match message.payload {
-                None => Ok(Vec::new()),
-                Some(payload) => text_of(payload).and_then(|text| {
-                    fields::parse(text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
-                }),
-            };
-            match parsed {
-                Ok(fields) => {
-                    batch.append(fields, i64::from(number), &self.values);
-                    messages.push(number);
+            match self.envelope.rows(&message) {
+                Ok(rows) => {
+                    for (fields, one_goes) in rows {
+                        if one_goes && goes.is_none() {
+                            goes = Some(vec![false; messages.len()]);
+                        }
+                        if let Some(goes) = &mut goes {
+                            goes.push(one_goes);
+                        }
+                        batch.append(fields, i64::from(number), &self.values);
+                        messages.push(number);
+                    }
                 }
                 Err((sqlstate, reason)) => rejected.push(RejectedMessage {
                     message: number,
@@ -92,6 +187,7 @@ impl MessageFormat for JsonFormat {
         Ok(DecodedMessages {
             columns,
             messages,
+            goes,
             rejected,
             has_unknown,
         })
@@ -177,6 +273,7 @@ impl MessageFormat for DocumentFormat {
                 new_null_array(&DataType::Utf8, messages.len()),
             ],
             messages,
+            goes: None,
             rejected,
             has_unknown: false,
         })
@@ -192,7 +289,7 @@ mod tests {
     use super::*;
 
     fn json() -> Arc<dyn MessageFormat> {
-        Json.configure(&mut Options::none("test")).unwrap()
+        Json.configure(&mut Options::none("test"), &[]).unwrap()
     }
 
     #[test]
@@ -255,7 +352,7 @@ mod tests {
     #[test]
     fn a_document_may_be_anything() {
         let mut options = Options::new("test", [("document", true)]);
-        let format = Json.configure(&mut options).unwrap();
+        let format = Json.configure(&mut options, &[]).unwrap();
         let block = block_of(&[Some(b"[1]"), Some(b"{"), Some(b"null"), None]);
         let schema = DecodeSchema::new(format.fixed_columns().unwrap());
         let decoded = format.decode(&block, &schema).unwrap();

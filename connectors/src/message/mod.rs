@@ -9,6 +9,7 @@
 //! columns is in `_rescued`, as with files.
 
 mod block;
+mod envelope;
 mod json;
 mod metadata;
 mod plain;
@@ -33,7 +34,12 @@ pub trait MessageKind: Send + Sync {
     /// The name written after `FORMAT`.
     fn name(&self) -> &'static str;
     /// Takes its options out of `options`; the caller rejects whatever is left over. No I/O.
-    fn configure(&self, options: &mut Options) -> Result<Arc<dyn MessageFormat>, ConnectorError>;
+    /// `key` names the columns by which rows of the target are known, when they are.
+    fn configure(
+        &self,
+        options: &mut Options,
+        key: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError>;
 }
 
 /// A format with its options.
@@ -41,6 +47,11 @@ pub trait MessageFormat: Send + Sync {
     /// The columns that messages have whatever is in them, if that is so.
     fn fixed_columns(&self) -> Option<SchemaRef> {
         None
+    }
+
+    /// Whether messages say which rows come and go, by their keys.
+    fn is_keyed(&self) -> bool {
+        false
     }
 
     /// The columns of these messages that have a value in any of them; `None` when there are none.
@@ -60,6 +71,8 @@ pub struct DecodedMessages {
     pub columns: Vec<ArrayRef>,
     /// For each row the message it is of.
     pub messages: Vec<u32>,
+    /// For each row whether it goes, if any does.
+    pub goes: Option<Vec<bool>>,
     pub rejected: Vec<RejectedMessage>,
     /// Some message has a value that no column was asked for.
     pub has_unknown: bool,

@@ -24,7 +24,11 @@ impl MessageKind for Bytes {
         "BYTES"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+    fn configure(
+        &self,
+        _: &mut Options,
+        _: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(PlainFormat {
             data_type: DataType::Binary,
         }))
@@ -36,7 +40,11 @@ impl MessageKind for Text {
         "TEXT"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+    fn configure(
+        &self,
+        _: &mut Options,
+        _: &[String],
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(PlainFormat {
             data_type: DataType::Utf8,
         }))
@@ -98,6 +106,7 @@ impl MessageFormat for PlainFormat {
         Ok(DecodedMessages {
             columns: vec![column, rescued],
             messages,
+            goes: None,
             rejected,
             has_unknown: false,
         })
@@ -114,7 +123,7 @@ mod tests {
     #[test]
     fn text_that_is_none_is_rejected_alone() {
         let block = block_of(&[Some(b"a"), Some(b"b\xff"), None, Some("é".as_bytes())]);
-        let format = Text.configure(&mut Options::none("test")).unwrap();
+        let format = Text.configure(&mut Options::none("test"), &[]).unwrap();
         let schema = DecodeSchema::new(format.fixed_columns().unwrap());
         let decoded = format.decode(&block, &schema).unwrap();
         assert_eq!(decoded.messages, [0, 2, 3]);

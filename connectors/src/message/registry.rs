@@ -3,10 +3,14 @@
 use super::MessageKind;
 use crate::error::{ConnectorError, sqlstate};
 
-static KINDS: [&dyn MessageKind; 3] = [
+static KINDS: [&dyn MessageKind; 7] = [
     &super::plain::Bytes,
+    &super::json::Canal,
+    &super::json::Debezium,
     &super::json::Json,
+    &super::json::Maxwell,
     &super::plain::Text,
+    &super::json::Upsert,
 ];
 
 /// The kind of message called `name`, without regard to case.

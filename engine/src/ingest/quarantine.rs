@@ -52,6 +52,9 @@ impl RowIds {
     }
 }
 
+/// A column behind those of the source when it says which rows go.
+pub(super) const GOES: &str = "goes";
+
 /// The last column of a batch when it says which message each row is of.
 pub(super) const MESSAGE_NUMBER: &str = "message number";
 

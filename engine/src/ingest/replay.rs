@@ -212,6 +212,7 @@ impl Replaying {
                 position,
                 batch: &mut batch,
                 removes: Vec::new(),
+                changes: Vec::new(),
                 part_marks: Vec::new(),
                 replays: &self.marks,
                 superseded: &[],

@@ -40,6 +40,8 @@ pub(super) struct RowPlan {
     pub on_changed_file: Option<OnChangedFile>,
     pub target_schema: String,
     pub target_name: String,
+    /// The columns by which rows of the target are known; empty where rows are only added.
+    pub key: Vec<String>,
 }
 
 impl RowPlan {
@@ -96,6 +98,7 @@ impl RowPlan {
             on_changed_file: statement.on_changed_file,
             target_schema,
             target_name,
+            key: Vec::new(),
         })
     }
 

@@ -136,26 +136,46 @@ impl<'a> Rows<'a> {
         decoded: &RecordBatch,
         quarantine: &mut QuarantineWriter,
     ) -> Result<Vec<RecordBatch>, Failure> {
+        let source = as_source(&self.ready()?.transform, decoded)?;
+        let (source, unfit) = without_unfit(&self.ready()?.transform, source)?;
+        self.set_aside(unfit, quarantine).await?;
+        let kept = self.transform_fit(&source, quarantine).await?;
+        Ok(kept.into_iter().map(|(rows, _)| rows).collect())
+    }
+
+    /// Quarantines rows.
+    pub async fn set_aside(
+        &mut self,
+        rejected: Vec<Rejected>,
+        quarantine: &mut QuarantineWriter,
+    ) -> Result<(), SqlError> {
+        for rejected in rejected {
+            self.counters.rows_quarantined += 1;
+            quarantine.write(rejected).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows of the table made of rows that the query may be asked of, each with the one it came from.
+    pub async fn transform_fit(
+        &mut self,
+        source: &RecordBatch,
+        quarantine: &mut QuarantineWriter,
+    ) -> Result<Vec<(RecordBatch, UInt32Array)>, Failure> {
         let mut counters = self.counters;
         let mut messages = Vec::new();
         let ready = self.ready()?;
-        let source = as_source(&ready.transform, decoded)?;
-        let (source, unfit) = without_unfit(&ready.transform, source)?;
-        for rejected in unfit {
-            counters.rows_quarantined += 1;
-            quarantine.write(rejected).await?;
-        }
-        let (parts, failed) = ready.transform.apply(&source);
+        let (parts, failed) = ready.transform.apply(source);
         for failed in failed {
             let row = failed.row as usize;
             let reason = failed.error.message;
-            let rejected = Rejected::of_row(&source, row, failed.error.state, reason);
+            let rejected = Rejected::of_row(source, row, failed.error.state, reason);
             counters.rows_quarantined += 1;
             quarantine.write(rejected).await?;
         }
         let mut kept = Vec::with_capacity(parts.len());
         for part in parts {
-            let judged = judge(&ready.expectations, part.output, part.rows, &source);
+            let judged = judge(&ready.expectations, part.output, part.rows, source);
             let (output, origin) = judged
                 .settle(&mut counters, &mut messages, quarantine)
                 .await?;
@@ -164,18 +184,18 @@ impl<'a> Rows<'a> {
             conform(ready, &output, &origin, &mut conformed, &mut misfits);
             for (row, misfit) in misfits {
                 let state = SqlState::INVALID_TEXT_REPRESENTATION;
-                let mut rejected = Rejected::of_row(&source, row as usize, state, misfit.reason);
+                let mut rejected = Rejected::of_row(source, row as usize, state, misfit.reason);
                 rejected.column = misfit.column;
                 counters.rows_quarantined += 1;
                 quarantine.write(rejected).await?;
             }
             for (rows, origin) in conformed {
-                let judged = judge(&ready.constraints, rows, origin, &source);
-                let (rows, _) = judged
+                let judged = judge(&ready.constraints, rows, origin, source);
+                let (rows, origin) = judged
                     .settle(&mut counters, &mut messages, quarantine)
                     .await?;
                 counters.rows_out += count(rows.num_rows());
-                kept.push(rows);
+                kept.push((rows, origin));
             }
         }
         self.counters = counters;
@@ -267,9 +287,23 @@ pub(super) fn without_unfit(
     transform: &Transform,
     source: RecordBatch,
 ) -> Result<(RecordBatch, Vec<Rejected>), SqlError> {
-    let unfit = transform.unfit(&source);
+    let (keep, rejected) = fit(transform, &source);
+    let Some(keep) = keep else {
+        return Ok((source, rejected));
+    };
+    let kept = filter_record_batch(&source, &keep)
+        .map_err(|error| SqlError::internal("could not filter rows").caused_by(error))?;
+    Ok((kept, rejected))
+}
+
+/// Which rows of the source can be taken, `None` for all, and those that cannot.
+pub(super) fn fit(
+    transform: &Transform,
+    source: &RecordBatch,
+) -> (Option<BooleanArray>, Vec<Rejected>) {
+    let unfit = transform.unfit(source);
     if unfit.is_empty() {
-        return Ok((source, Vec::new()));
+        return (None, Vec::new());
     }
     let mut keep = vec![true; source.num_rows()];
     let mut rejected = Vec::with_capacity(unfit.len());
@@ -277,13 +311,11 @@ pub(super) fn without_unfit(
         if let Some(keep) = keep.get_mut(row.row) {
             *keep = false;
         }
-        let mut one = Rejected::of_row(&source, row.row, row.sqlstate, row.reason);
+        let mut one = Rejected::of_row(source, row.row, row.sqlstate, row.reason);
         one.column = Some(row.column);
         rejected.push(one);
     }
-    let kept = filter_record_batch(&source, &BooleanArray::from(keep))
-        .map_err(|error| SqlError::internal("could not filter rows").caused_by(error))?;
-    Ok((kept, rejected))
+    (Some(BooleanArray::from(keep)), rejected)
 }
 
 impl Judged<'_> {

@@ -35,7 +35,8 @@ use super::whole::load_whole;
 use super::{RunSummary, Trigger, failpoint};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{CommitRequest, LakeError, TransactionMark};
+use crate::lake::{ApplyRequest, ChangeBatch, CommitRequest, LakeError, TransactionMark};
+use crate::query;
 
 const ATTEMPTS_MAX: usize = 4;
 
@@ -583,6 +584,7 @@ impl RunBatch {
                 position,
                 batch: &mut self.batch,
                 removes,
+                changes: Vec::new(),
                 part_marks: Vec::new(),
                 replays: &[],
                 superseded: &superseded,
@@ -708,6 +710,8 @@ pub(super) struct CommitBatch<'a> {
     pub position: serde_json::Value,
     pub batch: &'a mut Batch,
     pub removes: Vec<String>,
+    /// Changes of a table with a key, instead of files.
+    pub changes: Vec<ChangeBatch>,
     /// How far the source's parts are then, where they have marks of their own.
     pub part_marks: Vec<TransactionMark>,
     pub replays: &'a [ReplayMark],
@@ -754,16 +758,35 @@ pub(super) async fn commit_batch(
     info.insert("boathousePipeline".into(), json!(plan.name));
     info.insert("boathouseRun".into(), json!(work.run.0));
     info.insert("boathouseAttempt".into(), json!(attempt.to_string()));
+    let transaction = Some(TransactionMark {
+        application: application(work.pipeline),
+        expected: work.mark,
+        version: sequence,
+    });
+    if !plan.key.is_empty() {
+        let request = ApplyRequest {
+            key: plan.key.clone(),
+            changes: work.changes,
+            spilled: Vec::new(),
+            operation: "STREAMING UPDATE".into(),
+            transaction,
+            part_marks: work.part_marks,
+            metadata: target.metadata_change(),
+            info,
+        };
+        let state = query::state_of(&plan.engine().runtime);
+        target.table.apply(request, &state).await?;
+        positions.resolve(work.pipeline, sequence).await?;
+        failpoint::hit("after_resolve");
+        target.committed(plan).await?;
+        return Ok(sequence);
+    }
     let request = CommitRequest {
         operation: "WRITE".into(),
         adds: adds.clone(),
         removes: work.removes,
         metadata: target.metadata_change(),
-        transaction: Some(TransactionMark {
-            application: application(work.pipeline),
-            expected: work.mark,
-            version: sequence,
-        }),
+        transaction,
         part_marks: work.part_marks,
         info,
         ..CommitRequest::default()

@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::{
-    ColumnDefinition, ObjectKind, ObjectRef, Privilege, TableDefinition,
+    ColumnDefinition, KeyConstraint, ObjectKind, ObjectRef, Privilege, TableDefinition,
 };
 use boathouse_catalog::types::ColumnType;
 
@@ -48,12 +48,33 @@ impl Target {
             }
             return Ok(None);
         };
-        require(
-            &plan.context,
-            ObjectRef::new(ObjectKind::Table, definition.id),
-            Privilege::Insert,
-            &format!("table {}", definition.name),
-        )?;
+        let needed: &[Privilege] = match plan.key.is_empty() {
+            true => &[Privilege::Insert],
+            false => &[Privilege::Insert, Privilege::Update, Privilege::Delete],
+        };
+        for privilege in needed {
+            require(
+                &plan.context,
+                ObjectRef::new(ObjectKind::Table, definition.id),
+                *privilege,
+                &format!("table {}", definition.name),
+            )?;
+        }
+        let key = definition.primary_key.as_ref();
+        let key = key.map_or(&[][..], |key| key.columns.as_slice());
+        if !plan.key.is_empty() && key != plan.key {
+            return Err(SqlError::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "table \"{}\" has not the primary key ({})",
+                    definition.name,
+                    plan.key.join(", ")
+                ),
+            )
+            .hint(
+                "name the columns of its primary key with KEY (...), or load into another table",
+            ));
+        }
         if crate::execute::keys::enforces(definition) {
             return Err(SqlError::unsupported(format!(
                 "loading into table \"{}\", whose keys are enforced,",
@@ -121,6 +142,26 @@ impl Target {
         let mut definition =
             TableDefinition::new(schema.id, &plan.target_name, plan.context.session.role, "");
         definition.columns = columns_of(fields)?;
+        if !plan.key.is_empty() {
+            for name in &plan.key {
+                let column = definition
+                    .columns
+                    .iter_mut()
+                    .find(|column| column.name == *name);
+                let column = column.ok_or_else(|| {
+                    SqlError::new(
+                        SqlState::UNDEFINED_COLUMN,
+                        format!("column \"{name}\" named in KEY does not exist"),
+                    )
+                    .hint("the messages so far do not have it: name it with COLUMNS (...), or select it")
+                })?;
+                column.nullable = false;
+            }
+            definition.primary_key = Some(KeyConstraint {
+                name: format!("{}_pkey", plan.target_name),
+                columns: plan.key.clone(),
+            });
+        }
         let lake = &plan.engine().lake;
         definition.location = lake.create_table(&definition, &plan.target_schema).await?;
         let mut transaction = catalog.begin();

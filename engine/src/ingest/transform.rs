@@ -267,10 +267,27 @@ impl Transform {
 
     /// Applies a row-wise query. Rows that fail are set aside.
     pub fn apply(&self, batch: &RecordBatch) -> (Vec<Applied>, Vec<FailedRow>) {
+        self.apply_all(batch, true)
+    }
+
+    /// The same as if the query had no WHERE: a row for every row.
+    pub fn apply_unfiltered(&self, batch: &RecordBatch) -> (Vec<Applied>, Vec<FailedRow>) {
+        self.apply_all(batch, false)
+    }
+
+    /// Whether the query leaves rows out.
+    pub fn has_filter(&self) -> bool {
+        match &self.kind {
+            Kind::RowWise(query) => query.has_filters(),
+            Kind::Columns(_) | Kind::Whole(_) => false,
+        }
+    }
+
+    fn apply_all(&self, batch: &RecordBatch, filters: bool) -> (Vec<Applied>, Vec<FailedRow>) {
         let mut applied = Vec::new();
         let mut failed = Vec::new();
         if batch.num_rows() > 0 {
-            self.apply_part(batch, 0, &mut applied, &mut failed);
+            self.apply_part(batch, 0, filters, &mut applied, &mut failed);
         }
         (applied, failed)
     }
@@ -279,10 +296,11 @@ impl Transform {
         &self,
         batch: &RecordBatch,
         first: u32,
+        filters: bool,
         applied: &mut Vec<Applied>,
         failed: &mut Vec<FailedRow>,
     ) {
-        match self.evaluate(batch, first) {
+        match self.evaluate(batch, first, filters) {
             Ok(part) => applied.push(part),
             Err(error) if batch.num_rows() <= 1 => {
                 failed.push(FailedRow {
@@ -293,14 +311,19 @@ impl Transform {
             Err(_) => {
                 let half = batch.num_rows() / 2;
                 let second = first + u32::try_from(half).unwrap_or(u32::MAX);
-                self.apply_part(&batch.slice(0, half), first, applied, failed);
+                self.apply_part(&batch.slice(0, half), first, filters, applied, failed);
                 let rest = batch.slice(half, batch.num_rows() - half);
-                self.apply_part(&rest, second, applied, failed);
+                self.apply_part(&rest, second, filters, applied, failed);
             }
         }
     }
 
-    fn evaluate(&self, batch: &RecordBatch, first: u32) -> Result<Applied, DataFusionError> {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        first: u32,
+        filters: bool,
+    ) -> Result<Applied, DataFusionError> {
         let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
         let mut rows = UInt32Array::from_iter_values(first..first.saturating_add(count));
         let output = match &self.kind {
@@ -309,7 +332,7 @@ impl Transform {
                 conform_all(&columns, &self.fields)?
             }
             Kind::RowWise(query) => {
-                let (output, kept) = query.evaluate(batch)?;
+                let (output, kept) = query.evaluate(batch, filters)?;
                 rows = arrow::compute::take(&rows, &kept, None)?
                     .as_primitive()
                     .clone();
@@ -350,6 +373,12 @@ impl RowWise {
     /// The columns it gives.
     pub fn fields(&self) -> &SchemaRef {
         &self.fields
+    }
+
+    /// Whether it may leave rows out.
+    pub fn has_filters(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Filter(_)))
     }
 
     /// Whether a value may be another when it is asked for again.
@@ -404,16 +433,18 @@ impl RowWise {
         (current, filters)
     }
 
-    /// The rows it gives, and which rows of the source they are.
+    /// The rows it gives, and which rows of the source they are; without `filters` all of them.
     pub fn evaluate(
         &self,
         source: &RecordBatch,
+        filters: bool,
     ) -> Result<(RecordBatch, UInt32Array), DataFusionError> {
         let count = u32::try_from(source.num_rows()).unwrap_or(u32::MAX);
         let mut rows = UInt32Array::from_iter_values(0..count);
         let mut current = source.project(&self.scanned)?;
         for step in &self.steps {
             match step {
+                Step::Filter(_) if !filters => {}
                 Step::Filter(predicate) => {
                     let kept = predicate
                         .evaluate(&current)?

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use boathouse_connectors::kafka::TopicPartition;
 use boathouse_connectors::message::{
@@ -10,7 +10,7 @@ use boathouse_connectors::message::{
 };
 use boathouse_connectors::{DecodeSchema, FormatError};
 
-use super::super::quarantine::MESSAGE_NUMBER;
+use super::super::quarantine::{GOES, MESSAGE_NUMBER};
 use super::super::schema::SourceSchema;
 use super::plan::TopicPlan;
 use crate::error::{SqlError, SqlState};
@@ -24,6 +24,8 @@ pub(super) struct Decoding {
     pub keys: KeyFormat,
     /// Topic and number of each partition of the reader.
     pub partitions: Arc<Vec<(Arc<str>, i32)>>,
+    /// Rows say whether they come or go.
+    pub is_keyed: bool,
     /// Rises with the schema.
     pub version: u64,
 }
@@ -55,6 +57,7 @@ impl Decoding {
                     .map(|one| (one.topic.clone(), one.partition))
                     .collect(),
             ),
+            is_keyed: !plan.rows.key.is_empty(),
             version: 0,
         }
     }
@@ -75,6 +78,10 @@ impl Decoding {
             columns.push(one.values(&block, &decoded.messages, &self.partitions, self.keys));
         }
         let count = decoded.messages.len();
+        if self.is_keyed {
+            let goes = decoded.goes.unwrap_or_else(|| vec![false; count]);
+            columns.push(Arc::new(BooleanArray::from(goes)));
+        }
         columns.push(Arc::new(UInt32Array::from(decoded.messages)));
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let rows = RecordBatch::try_new_with_options(self.output(&columns), columns, &options)
@@ -100,6 +107,7 @@ impl Decoding {
         let names = named
             .chain([boathouse_connectors::format::RESCUED])
             .chain(self.included.iter().map(|one| one.column()))
+            .chain(self.is_keyed.then_some(GOES))
             .chain([MESSAGE_NUMBER]);
         let fields: Vec<Field> = names
             .zip(columns)

@@ -105,28 +105,47 @@ impl TopicPlan {
                 "ON CHANGED FILE of a pipeline FROM KAFKA",
             ));
         }
-        if let Target::Table {
-            key,
-            sequence_by,
-            stored_as,
-            ..
-        } = &statement.into
-            && (!key.is_empty() || sequence_by.is_some() || stored_as.is_some())
-        {
-            return Err(SqlError::unsupported(
-                "a keyed target of a pipeline FROM KAFKA",
-            ));
-        }
+        let mut key = match &statement.into {
+            Target::Table {
+                sequence_by: None,
+                stored_as: None,
+                key,
+                ..
+            } => key.clone(),
+            Target::Table { .. } => {
+                return Err(SqlError::unsupported(
+                    "SEQUENCE BY or STORED AS of a pipeline FROM KAFKA",
+                )
+                .hint("the last message of each key by its offset is what counts"));
+            }
+            _ => Vec::new(),
+        };
         let options = parse_options(statement)?;
         let topics = TopicPatterns::parse(topics, except)?;
         let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
-        let format = open_format(format.as_ref())?;
+        let mut included = included(include)?;
+        let is_upsert = format
+            .as_ref()
+            .is_some_and(|format| format.name == "UPSERT");
+        if is_upsert && key.is_empty() {
+            key.push(Included::Key.column().to_owned());
+            if !included.contains(&Included::Key) {
+                included.push(Included::Key);
+            }
+        }
+        let format = open_format(format.as_ref(), &key)?;
+        if format.is_keyed() && key.is_empty() {
+            return Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                "messages that say which rows come and go need a target with a KEY",
+            )
+            .hint("INTO name KEY (column, ...)"));
+        }
         if format.fixed_columns().is_some() && !columns.is_empty() {
             return Err(SqlError::unsupported(
                 "COLUMNS with a format whose column is always \"payload\"",
             ));
         }
-        let included = included(include)?;
         let fields: Vec<Field> = included
             .iter()
             .map(|one| one.column_type(options.keys).to_field(one.column(), true))
@@ -139,6 +158,7 @@ impl TopicPlan {
             format_stamp,
             Metadata::OfMessage(fields),
         )?;
+        rows.key = key;
         if let Some(fixed) = format.fixed_columns() {
             rows.declared = Some(SourceSchema::of(&fixed));
         }
@@ -188,11 +208,14 @@ pub(super) fn require_row_wise(transform: &Transform) -> Result<(), SqlError> {
     )
 }
 
-fn open_format(clause: Option<&FormatClause>) -> Result<Arc<dyn MessageFormat>, SqlError> {
+fn open_format(
+    clause: Option<&FormatClause>,
+    key: &[String],
+) -> Result<Arc<dyn MessageFormat>, SqlError> {
     let Some(clause) = clause else {
         return Err(
             SqlError::new(SqlState::SYNTAX_ERROR, "a pipeline FROM KAFKA needs FORMAT")
-                .hint("FORMAT JSON, TEXT or BYTES"),
+                .hint("FORMAT JSON, TEXT, BYTES, UPSERT, DEBEZIUM, MAXWELL or CANAL"),
         );
     };
     let kind = message_format(&clause.name)?;
@@ -202,7 +225,7 @@ fn open_format(clause: Option<&FormatClause>) -> Result<Arc<dyn MessageFormat>, 
         .map(|option| Ok((option.name.clone(), connector_option(option)?)))
         .collect::<Result<Vec<_>, SqlError>>()?;
     let mut options = Options::new(format!("format \"{}\"", kind.name()), values);
-    let format = kind.configure(&mut options)?;
+    let format = kind.configure(&mut options, key)?;
     options.finish()?;
     Ok(format)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_connectors::kafka::ReaderOptions;
@@ -12,6 +13,7 @@ use boathouse_connectors::message::MessageBlock;
 
 use super::super::check::Checks;
 use super::super::preview::keep;
+use super::super::quarantine::GOES;
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
 use super::decode::Decoding;
@@ -25,6 +27,16 @@ const SAMPLE_MESSAGES: i64 = 200;
 
 /// How long messages may take to come.
 const COMES_WITHIN: Duration = Duration::from_secs(30);
+
+/// The rows that do not go.
+fn coming(decoded: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    let goes = decoded.column_by_name(GOES);
+    let Some(goes) = goes.and_then(|column| column.as_boolean_opt()) else {
+        return Ok(decoded.clone());
+    };
+    let comes = not(goes).and_then(|comes| filter_record_batch(decoded, &comes));
+    comes.map_err(|error| SqlError::internal("could not filter rows").caused_by(error))
+}
 
 /// The columns a pipeline would write, and its first rows. Looks at as many of the oldest messages of each partition as are
 /// wanted, but at some at least, so that the columns do not depend on it.
@@ -115,7 +127,8 @@ pub(in crate::ingest) async fn preview_topics(
             break;
         }
         let decoded = decoding.clone().decode(block).await?;
-        keep(&transform, &checks, &decoded.rows, &mut left, &mut rows)?;
+        let coming = coming(&decoded.rows)?;
+        keep(&transform, &checks, &coming, &mut left, &mut rows)?;
     }
     Ok((Arc::clone(transform.fields()), rows))
 }

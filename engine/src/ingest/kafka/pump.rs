@@ -24,12 +24,13 @@ use super::super::run::{CommitBatch, OpenRun, Settled, commit_batch, position_of
 use super::super::schema::SourceSchema;
 use super::super::target::Target;
 use super::decode::{Decoded, Decoding};
+use super::keyed::changes_of;
 use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
 use super::status::Report;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::AppendWriter;
+use crate::lake::{AppendWriter, ChangeBatch};
 
 /// Blocks that are decoded ahead.
 const DECODED_AHEAD_MAX: usize = 3;
@@ -108,6 +109,7 @@ pub(super) struct Pump<'a> {
 struct Held {
     batch: Batch,
     writer: Option<AppendWriter>,
+    changes: Vec<ChangeBatch>,
     quarantine: Option<QuarantineWriter>,
     messages: usize,
     bytes: usize,
@@ -488,11 +490,18 @@ impl<'a> Pump<'a> {
             quarantine.write(rejected).await?;
         }
         let first_bad = quarantine.newest().cloned();
-        let kept = self
-            .rows
-            .transform_and_check(&decoded.rows, &mut quarantine)
-            .await
-            .map_err(failure)?;
+        let kept = match self.decoding.is_keyed {
+            false => self
+                .rows
+                .transform_and_check(&decoded.rows, &mut quarantine)
+                .await
+                .map_err(failure)?,
+            true => {
+                let changes = changes_of(&mut self.rows, &decoded.rows, &mut quarantine).await;
+                self.batch.changes.extend(changes.map_err(failure)?);
+                Vec::new()
+            }
+        };
         let first_bad = first_bad.or_else(|| quarantine.newest().cloned());
         self.batch.quarantine = Some(quarantine);
         for rows in kept.iter().filter(|rows| rows.num_rows() > 0) {
@@ -677,6 +686,7 @@ impl<'a> Pump<'a> {
                 position,
                 batch: &mut held.batch,
                 removes: Vec::new(),
+                changes: std::mem::take(&mut held.changes),
                 part_marks,
                 replays: &[],
                 superseded: &[],

@@ -43,6 +43,14 @@ async fn replay(
     statement: &ReplayQuarantine,
 ) -> Result<(), SqlError> {
     let plan = TopicPlan::open(engine, pipeline).await?;
+    if !plan.rows.key.is_empty() {
+        return Err(SqlError::unsupported(
+            "REPLAY QUARANTINE of a pipeline into a table with a key",
+        )
+        .hint(
+            "newer messages of the same keys may have been taken since: correct the table with SQL",
+        ));
+    }
     let settled = settle(&plan.rows, pipeline.id).await?;
     let mut waiting = waiting_rows(engine, pipeline.id).await?;
     waiting.retain(|row| row.message.is_some());

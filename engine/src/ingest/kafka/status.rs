@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_connectors::kafka::{PartitionEnds, TopicPartition};
+use boathouse_sql::statement::Into as Target;
 
 use super::super::capture::{CaptureStatus, PartitionStatus};
+use super::super::plan::statement_of;
 use super::offsets::{Progress, partitions_of};
 use crate::engine::Engine;
 use crate::error::SqlError;
@@ -88,16 +90,28 @@ pub async fn recorded_partitions(
 ) -> Result<Vec<PartitionStatus>, SqlError> {
     let last = engine.catalog.positions().last_committed(pipeline).await?;
     let position = last.map(|last| last.position);
+    let target = target_of(engine, pipeline);
     Ok(partitions_of(position.as_ref())
         .into_iter()
         .map(|(partition, one)| PartitionStatus {
             topic: partition.topic.to_string(),
             partition: partition.partition,
-            target: None,
+            target,
             offset: one["next"].as_i64().unwrap_or_default(),
             messages_behind: None,
             seconds_behind: None,
             committed_at: 0,
         })
         .collect())
+}
+
+/// The table that a pipeline's statement names, if it is there.
+fn target_of(engine: &Engine, pipeline: ObjectId) -> Option<ObjectId> {
+    let snapshot = engine.catalog.snapshot();
+    let definition = snapshot.pipelines().find(|one| one.id == pipeline)?;
+    let Target::Table { name, .. } = statement_of(definition).ok()?.into else {
+        return None;
+    };
+    let schema = name.schema.as_deref().unwrap_or("public");
+    Some(snapshot.table(schema, &name.name)?.id)
 }
