@@ -51,7 +51,9 @@ async fn run(arguments: &[String]) -> Result<(usize, f64), Box<dyn Error>> {
     let database = database.clone();
     let wanted = Arc::new(move |table: &TableName| table.database == database);
     let of_database = Arc::clone(&wanted);
-    let tables = server.source_tables(move |table| of_database(table)).await?;
+    let tables = server
+        .source_tables(move |table| of_database(table))
+        .await?;
     let policies = ValuePolicies {
         zero_dates: ZeroDates::Null,
         invalid_text: InvalidText::Replace,
