@@ -316,7 +316,7 @@ impl TableDefinition {
                     .any(|other| other.name_in_files() == name)
         };
         if taken(column.name_in_files()) {
-            column.name_in_files = Some(format!("col-{}", uuid::Uuid::new_v4()));
+            column.name_apart();
         }
         self.columns.push(column);
     }
@@ -365,6 +365,11 @@ impl ColumnDefinition {
             comment: None,
             name_in_files: None,
         }
+    }
+
+    /// Has data files call it by a name that none has used.
+    pub fn name_apart(&mut self) {
+        self.name_in_files = Some(format!("col-{}", uuid::Uuid::new_v4()));
     }
 
     /// What data files call it. Stays the same for as long as the column lives.

@@ -4,11 +4,12 @@
 #   seaweedfs.sh         start it if it does not run, and print how to connect, as NAME=value lines
 #   seaweedfs.sh stop    stop it
 #
-# Its other ports are the S3 port less 20000, and those plus 10000: they must stay below 65536.
+# Its other ports are the seven after the S3 port. Like those of all our services they lie below 20000: above it
+# are the ports that tests pick and those the kernel gives to outgoing connections, which may be taken at any moment.
 # It may be run any number of times and by several tests at once.
 set -eu
 
-port=${BOATHOUSE_TEST_S3_PORT:-58333}
+port=${BOATHOUSE_TEST_S3_PORT:-18333}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/seaweedfs
 key=boathouse-test-key
 secret=boathouse-test-secret
@@ -39,11 +40,12 @@ start)
   "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
 CONFIG
     if ! running; then
-        mkdir -p "$home/data"
-        "$home/venv/bin/weed" server -dir="$home/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
-            -master.port=$((port - 20000)) -volume.port=$((port - 19999)) -volume.max=100 \
-            -master.volumeSizeLimitMB=256 -filer=true -filer.port=$((port - 19998)) \
-            -s3=true -s3.port="$port" -s3.port.grpc=$((port - 9997)) -s3.port.iceberg=0 \
+        mkdir -p "$home/data.$port"
+        "$home/venv/bin/weed" server -dir="$home/data.$port" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+            -master.port=$((port + 1)) -master.port.grpc=$((port + 2)) -master.volumeSizeLimitMB=256 \
+            -volume.port=$((port + 3)) -volume.port.grpc=$((port + 4)) -volume.max=100 \
+            -filer=true -filer.port=$((port + 5)) -filer.port.grpc=$((port + 6)) \
+            -s3=true -s3.port="$port" -s3.port.grpc=$((port + 7)) -s3.port.iceberg=0 \
             -s3.port.lance=0 -s3.config="$home/s3.json" >"$home/log" 2>&1 9>&- &
         echo $! >"$home/pid"
     fi
@@ -62,7 +64,10 @@ CONFIG
     echo "BUCKET=$bucket"
     ;;
 stop)
-    if running; then kill "$(cat "$home/pid")"; fi
+    if running; then
+        kill "$(cat "$home/pid")"
+        while running; do sleep 0.1; done
+    fi
     rm -f "$home/pid"
     ;;
 *)

@@ -13,6 +13,8 @@ mod history;
 mod kills;
 #[path = "capture_schemas.rs"]
 mod schemas;
+#[path = "capture_shapes.rs"]
+mod shapes;
 #[path = "capture_types.rs"]
 mod types;
 #[path = "capture_verify.rs"]
@@ -55,6 +57,7 @@ for_both! {
     a_transaction_larger_than_memory: crate::changes::a_transaction_larger_than_memory,
     schemas_follow: crate::schemas::schemas_follow,
     a_random_workload_survives_kills: crate::kills::a_random_workload_survives_kills,
+    a_chunk_that_was_not_committed_is_read_again: crate::kills::a_chunk_that_was_not_committed_is_read_again,
     a_snapshot_under_load_of_minimal_images: crate::kills::a_snapshot_under_load_of_minimal_images,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,
@@ -62,6 +65,12 @@ for_both! {
     one_table_is_read_anew: crate::verify::one_table_is_read_anew,
     sources_that_lost_history: crate::history::sources_that_lost_history,
     sessions_that_log_less: crate::history::sessions_that_log_less,
+    columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
+    deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
+    changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
+    many_tables_land_in_one: crate::shapes::many_tables_land_in_one,
+    tables_without_a_key_land_in_one: crate::shapes::tables_without_a_key_land_in_one,
+    every_change_is_a_row: crate::shapes::every_change_is_a_row,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boathouse_tests::mysql::{DURABLE, Flavor, Source};
-use boathouse_tests::{Failure, rows, value};
+use boathouse_tests::{Failure, Server, ServerOptions, rows, value};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -180,5 +180,43 @@ async fn snapshot_under_load(flavor: Flavor, mut fixture: Fixture) -> Result<(),
             "seed {seed}, killed at {there} rows, {taken} transactions"
         ))
         .await?;
+    fixture.finish().await
+}
+
+/// A chunk that a crash kept from being committed is read again, whatever is committed to its table before.
+pub async fn a_chunk_that_was_not_committed_is_read_again(flavor: Flavor) -> Result<(), Failure> {
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let values: Vec<String> = (0..30).map(|id| format!("({id}, {id})")).collect();
+    session
+        .execute(&format!(
+            "CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES {}; ANALYZE TABLE t",
+            values.join(", ")
+        ))
+        .await?;
+    fixture
+        .create_pipeline(Schedule::OnDemand, "chunk_rows = 10")
+        .await?;
+    for (failpoint, change) in [
+        // The first position, the first chunk; the second is not committed.
+        ("capture_prepared:3", "UPDATE t SET v = -1 WHERE id = 3"),
+        // The change is.
+        (
+            "capture_table_committed",
+            "UPDATE t SET v = -2 WHERE id = 4",
+        ),
+    ] {
+        fixture.kill()?;
+        let environment = vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())];
+        let options = ServerOptions {
+            environment,
+            ..ServerOptions::default()
+        };
+        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        assert!(fixture.run().await.is_err(), "{failpoint}");
+        session.execute(change).await?;
+    }
+    fixture.restart().await?;
+    fixture.follow("two crashes").await?;
     fixture.finish().await
 }

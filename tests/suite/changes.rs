@@ -197,6 +197,8 @@ struct Columns {
     widened: bool,
     /// How often a column was dropped.
     drops: usize,
+    /// Whether one was added that rows had a value in at once, of which the change feed tells nothing.
+    filled: bool,
 }
 
 impl Columns {
@@ -230,7 +232,7 @@ impl Columns {
         client: &Client,
         model: &mut Model,
     ) -> Result<(), Failure> {
-        let sql = match draw.random_range(0..4) {
+        let sql = match draw.random_range(0..5) {
             0 => {
                 let to = if self.name == "name" { "label" } else { "name" };
                 let sql = format!("ALTER TABLE item RENAME COLUMN {} TO {to}", self.name);
@@ -250,6 +252,18 @@ impl Columns {
                 self.drops += 1;
                 let name = self.name;
                 format!("ALTER TABLE item DROP COLUMN {name}, ADD COLUMN {name} text")
+            }
+            3 => {
+                for row in model.values_mut() {
+                    row.2 = Some("new".to_owned());
+                }
+                self.drops += 1;
+                self.filled = true;
+                let name = self.name;
+                format!(
+                    "ALTER TABLE item DROP COLUMN {name}, ADD COLUMN {name} text NOT NULL DEFAULT lower('NEW'), \
+                     ALTER COLUMN {name} DROP DEFAULT, ALTER COLUMN {name} DROP NOT NULL"
+                )
             }
             _ => {
                 self.widened = true;
@@ -388,6 +402,7 @@ async fn history(seed: u64) -> Result<(), Failure> {
         mapped: false,
         widened: false,
         drops: 0,
+        filled: false,
     };
     let mut versions: Vec<(i64, Model, Columns)> = Vec::new();
     let seed = format!("BOATHOUSE_TEST_SEED={seed}");
@@ -447,7 +462,9 @@ async fn history(seed: u64) -> Result<(), Failure> {
         .await?;
         versions.push((version[0].parse()?, model.clone(), columns.clone()));
     }
-    check_feed(&client, (0, &Model::new()), &model, &columns, &seed).await?;
+    if !columns.filled {
+        check_feed(&client, (0, &Model::new()), &model, &columns, &seed).await?;
+    }
     for (version, then, were) in versions.iter().step_by(5) {
         let of = format!("FOR VERSION AS OF {version}");
         check(&client, then, were, &of, &seed).await?;
@@ -819,5 +836,150 @@ async fn prepared_changes_take_parameters_and_give_rows() -> Result<(), Failure>
     let gone = client.query(&delete, &[&vec![2_i32, 3]]).await?;
     assert_eq!(gone.len(), 1);
     assert_eq!(rows(&client, "SELECT k, n, name FROM t").await?, ["1|17|a"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_with_a_default_is_there_in_rows_that_were_there() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY, v int);
+             INSERT INTO t SELECT g, g FROM generate_series(1, 1000) AS s(g);
+             INSERT INTO t SELECT g, g FROM generate_series(1001, 1500) AS s(g);
+             DELETE FROM t WHERE id % 10 = 0",
+        )
+        .await?;
+    let all = "SELECT count(*), count(w), min(w), max(w) FROM t";
+    // Seen by its transaction alone, and gone without a trace.
+    client
+        .batch_execute(
+            "BEGIN; SELECT count(*) FROM t; ALTER TABLE t ADD COLUMN w int NOT NULL DEFAULT 7",
+        )
+        .await?;
+    assert_eq!(rows(&client, all).await?, ["1350|1350|7|7"]);
+    let other = server.connect().await?;
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 't'";
+    assert_eq!(rows(&other, columns).await?, ["2"]);
+    client
+        .batch_execute(
+            "ROLLBACK; BEGIN; ALTER TABLE t DROP COLUMN v, ADD COLUMN v int DEFAULT 1; ROLLBACK",
+        )
+        .await?;
+    assert_eq!(rows(&client, "SELECT sum(v) FROM t").await?, ["1012500"]);
+    client
+        .batch_execute("ALTER TABLE t ADD COLUMN w int")
+        .await?;
+    assert_eq!(rows(&client, all).await?, ["1350|0|∅|∅"]);
+    client.batch_execute("ALTER TABLE t DROP COLUMN w").await?;
+    // What a row of before may not have is an error, and nothing has changed.
+    for (column, state) in [
+        ("w int DEFAULT NULL NOT NULL", "23502"),
+        ("w int DEFAULT 7, ADD CHECK (w > v)", "23514"),
+        ("w int DEFAULT 7, ADD UNIQUE (w)", "23505"),
+        ("w int DEFAULT 'x'", "22P02"),
+        ("w int", "23502"),
+    ] {
+        let enforced = "ALTER TABLE t SET (enforce_keys = true); ";
+        let sql = format!("ALTER TABLE t ADD COLUMN {column}");
+        let sql = match column {
+            "w int" => format!("{sql} NOT NULL"),
+            _ if column.contains("UNIQUE") => format!("{enforced}{sql}"),
+            _ => sql,
+        };
+        let error = client.batch_execute(&sql).await.unwrap_err();
+        let code = error
+            .as_db_error()
+            .map(|error| error.code().code().to_owned());
+        assert_eq!(code.as_deref(), Some(state), "{sql}");
+        assert_eq!(rows(&other, columns).await?, ["2"], "{sql}");
+    }
+    // Each row its own, the statement's time the same in all.
+    client
+        .batch_execute(
+            "ALTER TABLE t ADD COLUMN w int DEFAULT 1 + 1, ADD COLUMN u uuid DEFAULT gen_random_uuid(), \
+             ADD COLUMN at timestamptz DEFAULT now()",
+        )
+        .await?;
+    assert_eq!(rows(&client, all).await?, ["1350|1350|2|2"]);
+    let kinds = "SELECT count(DISTINCT u), count(DISTINCT at), sum(v) FROM t";
+    assert_eq!(rows(&client, kinds).await?, ["1350|1|1012500"]);
+    client
+        .batch_execute("INSERT INTO t (id, v) VALUES (0, 0)")
+        .await?;
+    assert_eq!(rows(&client, "SELECT w FROM t WHERE id = 0").await?, ["2"]);
+    client
+        .batch_execute("UPDATE t SET v = v + 1 WHERE id = 15; OPTIMIZE t")
+        .await?;
+    assert_eq!(
+        rows(
+            &client,
+            "SELECT id, v, w FROM t WHERE w = 2 AND id IN (15, 1499) ORDER BY id"
+        )
+        .await?,
+        ["15|16|2", "1499|1499|2"]
+    );
+    // A table made in the same transaction.
+    client
+        .batch_execute(
+            "BEGIN; CREATE TABLE n (a int); INSERT INTO n VALUES (1), (2); DELETE FROM n WHERE a = 1; \
+             ALTER TABLE n ADD COLUMN b text DEFAULT 'x'; INSERT INTO n (a) VALUES (3); COMMIT",
+        )
+        .await?;
+    assert_eq!(
+        rows(&client, "SELECT a, b FROM n ORDER BY a").await?,
+        ["2|x", "3|x"]
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_written_while_a_column_is_added_have_its_default() -> Result<(), Failure> {
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY, v int); \
+             INSERT INTO t SELECT g, 0 FROM generate_series(1, 50000) AS s(g)",
+        )
+        .await?;
+    let writer = server.connect().await?;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writing = tokio::spawn(async move {
+        let mut next = 50_001;
+        while !*stopped.borrow() {
+            for sql in [
+                format!("INSERT INTO t (id, v) VALUES ({next}, 0)"),
+                format!("UPDATE t SET v = v + 1 WHERE id = {}", next - 50_000),
+                "OPTIMIZE t".to_owned(),
+            ] {
+                // A statement that met the change of columns is tried again, as a program would.
+                while let Err(error) = writer.batch_execute(&sql).await {
+                    let code = error.as_db_error().map(|error| error.code().clone());
+                    assert_eq!(code, Some(SqlState::T_R_SERIALIZATION_FAILURE), "{error:?}");
+                }
+            }
+            next += 1;
+        }
+        next - 50_001
+    });
+    for column in 0..5 {
+        let sql = format!("ALTER TABLE t ADD COLUMN c{column} int NOT NULL DEFAULT {column}");
+        client.batch_execute(&sql).await?;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    stop.send(true)?;
+    let written = writing.await?;
+    assert!(written > 5, "{written}");
+    let wrong = "SELECT count(*) FROM t WHERE concat(c0, c1, c2, c3, c4) <> '01234'";
+    assert_eq!(rows(&client, wrong).await?, ["0"]);
+    let total = format!("{}|{written}", 50_000 + written);
+    assert_eq!(
+        rows(&client, "SELECT count(*), sum(v) FROM t").await?,
+        [total]
+    );
     Ok(())
 }

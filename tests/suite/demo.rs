@@ -150,7 +150,7 @@ async fn the_tour_of_the_readme_works_as_written() -> Result<(), Failure> {
         if text.starts_with("psql ") || text.starts_with("tests/services/mysql.sh") {
             continue;
         }
-        let text = text.replace("33069", &source_port);
+        let text = text.replace("19069", &source_port);
         if is_command {
             let done = Command::new("bash")
                 .args(["-c", &text])

@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::binlog::{Binlog, Event, TableMap, TransactionId, table_map};
-use super::changes::{ChangeDecoder, ChangedRows};
+use super::changes::{ChangeDecoder, ChangedRows, RowCommit, RowDetail};
 use super::check::{binlog_position, binlog_status};
 use super::ddl::{self, SchemaChange};
 use super::position::{Gtids, Position, file_number};
@@ -146,6 +146,7 @@ pub struct ChangeStream {
     position: Position,
     wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     policies: ValuePolicies,
+    detail: RowDetail,
     tables: HashMap<TableName, Arc<SourceTable>>,
     decoders: HashMap<TableName, ChangeDecoder>,
     /// Maps by the numbers of tables, with the bytes they were read from.
@@ -167,6 +168,8 @@ pub struct ChangeStream {
     held: Option<(Event, RawEvent)>,
     /// A table whose rows are passed over.
     ignored: Option<TableName>,
+    /// Tables whose rows are passed over up to a place.
+    passed_over: HashMap<TableName, (u64, u64)>,
     /// The file that reading began in is the one it was.
     checked_file: bool,
     bytes_read: u64,
@@ -181,6 +184,9 @@ struct Open {
     /// BEGIN was met, so that a COMMIT follows.
     begun: bool,
     has_rows: bool,
+    /// What its rows say of it, once there are any, and how many came.
+    commit: Option<Arc<RowCommit>>,
+    rows: i64,
 }
 
 impl Open {
@@ -191,6 +197,8 @@ impl Open {
             standalone: false,
             begun,
             has_rows: false,
+            commit: None,
+            rows: 0,
         }
     }
 }
@@ -334,7 +342,7 @@ impl MySqlServer {
         by_gtid: bool,
         server_id: u32,
         wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
-        policies: ValuePolicies,
+        (policies, detail): (ValuePolicies, RowDetail),
     ) -> Result<ChangeStream, ConnectorError> {
         let binlog = self.binlog(&from, by_gtid, server_id).await?;
         let mut position = from;
@@ -351,6 +359,7 @@ impl MySqlServer {
             position,
             wanted,
             policies,
+            detail,
             tables: HashMap::new(),
             decoders: HashMap::new(),
             maps: HashMap::new(),
@@ -363,6 +372,7 @@ impl MySqlServer {
             mapped: HashMap::new(),
             held: None,
             ignored: None,
+            passed_over: HashMap::new(),
             checked_file: false,
             bytes_read: 0,
         })
@@ -404,6 +414,11 @@ impl ChangeStream {
     /// Passes over the rows of a table.
     pub fn ignore(&mut self, table: Option<TableName>) {
         self.ignored = table;
+    }
+
+    /// Passes over the rows of a table up to a place: they are read otherwise.
+    pub fn pass_over(&mut self, table: TableName, place: (u64, u64)) {
+        self.passed_over.insert(table, place);
     }
 
     pub fn captured(&self, table: &TableName) -> Option<&Arc<SourceTable>> {
@@ -499,6 +514,8 @@ impl ChangeStream {
                     standalone,
                     begun: false,
                     has_rows: false,
+                    commit: None,
+                    rows: 0,
                 });
                 Ok(None)
             }
@@ -773,6 +790,10 @@ impl ChangeStream {
         if self.ignored.as_ref() == Some(&name) {
             return Ok(None);
         }
+        let until = self.passed_over.get(&name);
+        if until.is_some_and(|place| self.next_place() <= *place) {
+            return Ok(None);
+        }
         let Some(table) = self.tables.get(&name) else {
             if !(self.wanted)(&name) {
                 return Ok(None);
@@ -798,12 +819,25 @@ impl ChangeStream {
                 )
                 .retryable());
             }
-            let decoder = ChangeDecoder::new(table, map, self.binlog.flavor, self.policies);
+            let how = (self.policies, self.detail);
+            let decoder = ChangeDecoder::new(table, map, self.binlog.flavor, how);
             self.decoders.insert(name.clone(), decoder);
         }
         let Some(decoder) = self.decoders.get_mut(&name) else {
             return Ok(None);
         };
+        if let Some(open) = &mut self.transaction {
+            let commit = open.commit.get_or_insert_with(|| {
+                let id = &open.id;
+                let file = i64::try_from(file_number(&self.binlog.file)).unwrap_or(i64::MAX >> 32);
+                Arc::new(RowCommit {
+                    at: open.committed_at,
+                    gtid: (*id != TransactionId::Anonymous).then(|| id.to_string()),
+                    position: (file << 32) + i64::try_from(self.binlog.offset).unwrap_or_default(),
+                })
+            });
+            decoder.of_commit(commit, open.rows);
+        }
         let count = decoder.decode(rows, images).map_err(|mut error| {
             error.message = format!(
                 "{} (transaction that ends after {}:{})",
@@ -813,6 +847,7 @@ impl ChangeStream {
         })?;
         if let Some(open) = &mut self.transaction {
             open.has_rows = true;
+            open.rows = decoder.ordinal();
         }
         Ok(Some(Step::Rows {
             table: name,

@@ -21,16 +21,59 @@ pub enum RowChange {
     Delete,
 }
 
+/// What the statement of a row was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOperation {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// The transaction of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RowCommit {
+    /// When it was committed, in microseconds since 1970; 0 when that is not known.
+    pub at: i64,
+    /// Its GTID, as its server writes it.
+    pub gtid: Option<String>,
+    /// Where it begins: the number of its binlog file times 2^32, and the place in it. It grows with the
+    /// order of the binlog.
+    pub position: i64,
+}
+
+/// Where rows come from, row by row.
+#[derive(Debug, Clone, Default)]
+pub struct RowOrigins {
+    pub operations: Vec<RowOperation>,
+    /// Each with the number of the first row that is of it.
+    pub commits: Vec<(usize, Arc<RowCommit>)>,
+    /// The row's number within its transaction, from 0.
+    pub ordinals: Vec<i64>,
+}
+
+/// How much rows tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowDetail {
+    /// Whether rows tell where they come from.
+    pub origins: bool,
+    /// Whether rows that go have the values they had, and a row whose key changes is one that goes and one that
+    /// comes, of a table with a key too.
+    pub whole_deletes: bool,
+}
+
 /// Changes that name the same columns, in their order.
 ///
-/// Of a table with a key, a row to be deleted has the columns of its key, and NULL in the others; of one
-/// without, it has the values of the row that goes, and a row that changed is one that goes and one that comes.
+/// Of a table with a key, a row to be deleted has the columns of its key, and NULL in the others, unless
+/// [`RowDetail::whole_deletes`]; of one without, it has the values of the row that goes, and a row that changed
+/// is one that goes and one that comes.
 #[derive(Debug, Clone)]
 pub struct ChangedRows {
     pub rows: RecordBatch,
     pub changes: Vec<RowChange>,
     /// The keys that the rows had before, where one changed its key.
     pub keys_before: Option<Vec<ArrayRef>>,
+    /// With [`RowDetail::origins`].
+    pub origins: Option<RowOrigins>,
 }
 
 /// Collects the changes of one table.
@@ -39,6 +82,11 @@ pub(crate) struct ChangeDecoder {
     pub table: Arc<SourceTable>,
     pub map: Arc<TableMap>,
     policies: ValuePolicies,
+    detail: RowDetail,
+    /// Of the rows that are decoded now.
+    commit: Arc<RowCommit>,
+    ordinal: i64,
+    operation: RowOperation,
     /// The columns of the map, with what only the server's own description tells.
     wires: Vec<WireColumn>,
     /// Of each column of the map its place in the key.
@@ -59,6 +107,7 @@ struct Part {
     before: Vec<ColumnBuilder>,
     key_changed: bool,
     changes: Vec<RowChange>,
+    origins: RowOrigins,
 }
 
 /// Rows of one part at most, so that the columns stay of a handy size.
@@ -70,7 +119,7 @@ impl ChangeDecoder {
         table: Arc<SourceTable>,
         map: Arc<TableMap>,
         flavor: Flavor,
-        policies: ValuePolicies,
+        (policies, detail): (ValuePolicies, RowDetail),
     ) -> Self {
         let key = table.key_places();
         let key_places = (0..map.columns.len())
@@ -85,6 +134,10 @@ impl ChangeDecoder {
             table,
             map,
             policies,
+            detail,
+            commit: Arc::default(),
+            ordinal: 0,
+            operation: RowOperation::Insert,
             wires,
             key_places,
             open: None,
@@ -100,6 +153,19 @@ impl ChangeDecoder {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Says of which transaction the rows are that come next, and how many came of it before.
+    pub fn of_commit(&mut self, commit: &Arc<RowCommit>, ordinal: i64) {
+        if self.detail.origins {
+            self.commit = Arc::clone(commit);
+            self.ordinal = ordinal;
+        }
+    }
+
+    /// How many rows of the transaction have come.
+    pub fn ordinal(&self) -> i64 {
+        self.ordinal
     }
 
     /// Takes the rows of an event.
@@ -126,8 +192,16 @@ impl ChangeDecoder {
         if event.kind != RowsKind::Delete && after.len() < event.width {
             self.check_partial(event.kind)?;
         }
+        if event.kind != RowsKind::Insert && before.len() < event.width {
+            self.check_whole()?;
+        }
         let mut images = images;
         let mut count = 0;
+        self.operation = match event.kind {
+            RowsKind::Insert => RowOperation::Insert,
+            RowsKind::Update => RowOperation::Update,
+            RowsKind::Delete => RowOperation::Delete,
+        };
         while !images.is_empty() {
             match event.kind {
                 RowsKind::Insert => {
@@ -135,15 +209,34 @@ impl ChangeDecoder {
                     self.whole(&after, &mut images, RowChange::Upsert)?;
                     self.fill(&missing)?;
                 }
+                RowsKind::Delete if keyed && self.detail.whole_deletes => {
+                    self.part(&before, true)?;
+                    self.whole(&before, &mut images, RowChange::Delete)?;
+                }
                 RowsKind::Delete if keyed => self.deleted(&before, &mut images)?,
                 RowsKind::Delete => {
                     self.part(&before, false)?;
                     self.whole(&before, &mut images, RowChange::Delete)?;
                 }
+                RowsKind::Update
+                    if keyed
+                        && self.detail.whole_deletes
+                        && self.changes_key(&before, &after, images)? =>
+                {
+                    self.operation = RowOperation::Delete;
+                    self.part(&before, true)?;
+                    self.whole(&before, &mut images, RowChange::Delete)?;
+                    self.operation = RowOperation::Insert;
+                    self.part(&after, true)?;
+                    self.whole(&after, &mut images, RowChange::Upsert)?;
+                    self.operation = RowOperation::Update;
+                }
                 RowsKind::Update if keyed => self.updated(&before, &after, &mut images)?,
                 RowsKind::Update => {
+                    self.operation = RowOperation::Delete;
                     self.part(&before, false)?;
                     self.whole(&before, &mut images, RowChange::Delete)?;
+                    self.operation = RowOperation::Update;
                     self.part(&after, false)?;
                     self.whole(&after, &mut images, RowChange::Upsert)?;
                 }
@@ -213,6 +306,7 @@ impl ChangeDecoder {
             before,
             key_changed: false,
             changes: Vec::new(),
+            origins: RowOrigins::default(),
         });
         Ok(())
     }
@@ -224,6 +318,37 @@ impl ChangeDecoder {
             }
             _ => Err(self.malformed()),
         }
+    }
+
+    /// Whether a row that is updated has another key afterwards.
+    fn changes_key(
+        &self,
+        before: &[usize],
+        after: &[usize],
+        mut images: &[u8],
+    ) -> Result<bool, ConnectorError> {
+        let mut keys: [Vec<Option<&[u8]>>; 2] = Default::default();
+        for (columns, key_values) in [before, after].into_iter().zip(&mut keys) {
+            *key_values = vec![None; self.table.key.len()];
+            let nulls = take_nulls(columns.len(), &mut images).map_err(|()| self.malformed())?;
+            for (position, index) in columns.iter().enumerate() {
+                if bit(nulls, position) {
+                    continue;
+                }
+                let wire = self.wires.get(*index).ok_or_else(|| self.malformed())?;
+                let start = images;
+                skip_binlog(wire, &mut images)
+                    .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+                let key = self.key_places.get(*index).copied().flatten();
+                if let Some(value) = key.and_then(|key| key_values.get_mut(key)) {
+                    *value = start.get(..start.len() - images.len());
+                }
+            }
+        }
+        // A part of the key that the image after the change lacks is as it was.
+        let [old, new] = keys;
+        let mut values = old.iter().zip(&new);
+        Ok(values.any(|(old, new)| new.is_some() && old != new))
     }
 
     /// A row with all its values in one image.
@@ -260,7 +385,23 @@ impl ChangeDecoder {
                 .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
         }
         part.changes.push(change);
+        self.note_origin();
         Ok(())
+    }
+
+    /// Notes where the row taken last comes from.
+    fn note_origin(&mut self) {
+        let (true, Some(part)) = (self.detail.origins, &mut self.open) else {
+            return;
+        };
+        let row = part.origins.operations.len();
+        let known = part.origins.commits.last();
+        if known.is_none_or(|(_, commit)| !Arc::ptr_eq(commit, &self.commit)) {
+            part.origins.commits.push((row, Arc::clone(&self.commit)));
+        }
+        part.origins.operations.push(self.operation);
+        part.origins.ordinals.push(self.ordinal);
+        self.ordinal += 1;
     }
 
     /// Whether rows may be told by some of their columns. What MariaDB leaves out of an image may have changed
@@ -274,6 +415,21 @@ impl ChangeDecoder {
             sqlstate::FEATURE_NOT_SUPPORTED,
             format!(
                 "the binlog has rows of {} with some of their columns only, which do not tell what became of the others",
+                self.table.name
+            ),
+        )
+        .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"))
+    }
+
+    /// Whether rows need not tell what they were.
+    fn check_whole(&self) -> Result<(), ConnectorError> {
+        if !self.detail.whole_deletes {
+            return Ok(());
+        }
+        Err(ConnectorError::new(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            format!(
+                "the binlog does not tell the values of rows of {} that were deleted, which are to be kept",
                 self.table.name
             ),
         )
@@ -360,6 +516,7 @@ impl ChangeDecoder {
             }
         }
         part.changes.push(RowChange::Delete);
+        self.note_origin();
         Ok(())
     }
 
@@ -440,6 +597,7 @@ impl ChangeDecoder {
             }
         }
         part.changes.push(RowChange::Upsert);
+        self.note_origin();
         Ok(())
     }
 
@@ -470,6 +628,7 @@ impl ChangeDecoder {
             rows,
             changes: part.changes,
             keys_before,
+            origins: self.detail.origins.then_some(part.origins),
         });
         Ok(())
     }

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use capture::{ChangeStream, Continuity, SourceState, Step};
-pub use changes::{ChangedRows, RowChange, fields_of};
+pub use changes::{
+    ChangedRows, RowChange, RowCommit, RowDetail, RowOperation, RowOrigins, fields_of,
+};
 pub use ddl::{AddedValue, ColumnChange, SchemaChange};
 pub use position::{Gtids, Position, file_number};
 pub use schema::{DefaultValue, SourceColumn, SourceTable, TableName};

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use boathouse_catalog::definitions::{ObjectKind, ObjectRef, Privilege, TableDefinition};
+use boathouse_catalog::definitions::{
+    ColumnDefinition, ObjectKind, ObjectRef, Privilege, TableDefinition,
+};
 use boathouse_sql::statement::{AlterTable, AlterTableAction};
 
+use super::fill::Fill;
 use super::resolve::Found;
 use super::{alter_column, done, keys, table};
 use crate::error::{SqlError, SqlState};
@@ -28,13 +31,15 @@ pub(super) async fn execute(
         .state
         .require_owner(&snapshot, original.owner, "table", &original.name)?;
     let mut definition = (*original).clone();
+    let mut filled = Vec::new();
     for action in &alter.actions {
-        apply(session, &mut definition, action).await?;
+        apply(session, &mut definition, action, &mut filled).await?;
     }
     if definition == *original {
         return done("ALTER TABLE");
     }
     table::check_definition(session, &definition)?;
+    fill(session, &definition, filled).await?;
     let newly = !keys::enforces(&original)
         || (&definition.primary_key, &definition.unique_keys)
             != (&original.primary_key, &original.unique_keys);
@@ -66,6 +71,7 @@ async fn apply(
     session: &mut Session,
     definition: &mut TableDefinition,
     action: &AlterTableAction,
+    filled: &mut Vec<ColumnDefinition>,
 ) -> Result<(), SqlError> {
     let snapshot = session.snapshot();
     match action {
@@ -89,25 +95,24 @@ async fn apply(
                 }
                 return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message));
             }
-            let fills = column.not_null || column.default.is_some();
-            if fills && !is_empty(session, definition).await? {
-                if column.default.is_none() {
-                    return Err(SqlError::new(
-                        SqlState::NOT_NULL_VIOLATION,
-                        format!(
-                            "column \"{}\" of relation \"{}\" contains null values",
-                            column.name, definition.name
-                        ),
-                    ));
-                }
-                return Err(SqlError::unsupported(
-                    "adding a column with DEFAULT to a table that has rows",
-                )
-                .hint(
-                    "add the column without it, UPDATE the rows, then ALTER COLUMN ... SET DEFAULT",
+            let holds_rows = !is_empty(session, definition).await?;
+            if holds_rows && column.not_null && column.default.is_none() {
+                return Err(SqlError::new(
+                    SqlState::NOT_NULL_VIOLATION,
+                    format!(
+                        "column \"{}\" of relation \"{}\" contains null values",
+                        column.name, definition.name
+                    ),
                 ));
             }
             table::add_column(definition, column)?;
+            if let Some(added) = definition.columns.last_mut()
+                && added.default.is_some()
+                && holds_rows
+            {
+                added.name_apart();
+                filled.push(added.clone());
+            }
             let schema = schema_of(&snapshot, definition)?;
             for constraint in constraints {
                 table::add_constraint(session, &snapshot, &schema, definition, constraint)?;
@@ -258,6 +263,36 @@ async fn apply(
             }
         }
     }
+    Ok(())
+}
+
+/// Gives the rows that are there the defaults of new columns, unseen until the columns are.
+async fn fill(
+    session: &mut Session,
+    definition: &TableDefinition,
+    mut columns: Vec<ColumnDefinition>,
+) -> Result<(), SqlError> {
+    columns.retain(|added| {
+        let mut columns = definition.columns.iter();
+        columns.any(|column| column.name_in_files() == added.name_in_files())
+    });
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let mut fill = Fill::plan(session, definition, &columns)?;
+    let engine = Arc::clone(&session.engine);
+    if let Some(rows) = session.work()?.rows_of_created(definition.id) {
+        let files = fill.of_uncommitted(&engine, &rows).await?;
+        session.work()?.rows_rewritten(definition.id, files);
+        return Ok(());
+    }
+    // What it would be refused for at COMMIT, it is refused for before files are written.
+    session.catalog("ALTER TABLE")?;
+    let table = engine.lake.table(definition).await?;
+    let alone = table.rewriting().await;
+    fill.run(&engine, None).await?;
+    drop(alone);
+    session.work()?.filled(fill);
     Ok(())
 }
 

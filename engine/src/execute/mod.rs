@@ -22,6 +22,7 @@ mod csv_sink;
 mod cursor;
 mod delete;
 mod explain;
+mod fill;
 mod grant;
 mod insert;
 pub(crate) mod keys;

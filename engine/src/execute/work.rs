@@ -24,12 +24,13 @@ use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::{CatalogError, Snapshot, Transaction};
 use roaring::RoaringTreemap;
 
+use super::fill::Fill;
 use super::keys;
 use super::settings::Settings;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{
-    CommitRequest, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile,
+    CommitRequest, CommitTurn, LakeError, MetadataChange, TableSnapshot, Uncommitted, WrittenFile,
 };
 use crate::query::{self, Pins};
 
@@ -82,6 +83,8 @@ pub(crate) struct Work {
     made: Vec<String>,
     /// Files that ROLLBACK TO took back.
     litter: Vec<(Arc<TableDefinition>, Vec<WrittenFile>)>,
+    /// New columns of existing tables that all rows have values in.
+    fills: Vec<Fill>,
 }
 
 impl Work {
@@ -98,6 +101,7 @@ impl Work {
             dropped: Vec::new(),
             made: Vec::new(),
             litter: Vec::new(),
+            fills: Vec::new(),
         }
     }
 
@@ -169,6 +173,34 @@ impl Work {
     pub fn has_rows(&self, id: ObjectId) -> bool {
         let table = self.tables.get(&id);
         table.is_some_and(|table| !table.rows.is_empty())
+    }
+
+    /// What waits for COMMIT of the rows of a table made here.
+    pub fn rows_of_created(&self, id: ObjectId) -> Option<Uncommitted> {
+        let table = self.tables.get(&id).filter(|table| table.created)?;
+        Some(table.rows.clone())
+    }
+
+    /// Puts files in the place of all rows of a table made here.
+    pub fn rows_rewritten(&mut self, id: ObjectId, files: Vec<WrittenFile>) {
+        if let Some(table) = self.tables.get_mut(&id) {
+            let unchecked = !table.unchecked.is_empty();
+            let paths = files.iter().map(|file| file.path().to_owned());
+            table.unchecked = paths.filter(|_| unchecked).collect();
+            let rows = Uncommitted {
+                files: Arc::new(files),
+                ..Uncommitted::default()
+            };
+            let before = std::mem::replace(&mut table.rows, rows);
+            let before = Arc::unwrap_or_clone(before.files);
+            self.litter.push((Arc::clone(&table.definition), before));
+        }
+    }
+
+    /// Notes columns that the rows of a table have got values in. COMMIT looks at rows that came since.
+    pub fn filled(&mut self, fill: Fill) {
+        self.pins.forget(fill.definition().id);
+        self.fills.push(fill);
     }
 
     /// Notes rows for a table, to be committed at COMMIT.
@@ -360,8 +392,13 @@ impl Work {
             dropped,
             made,
             litter,
+            mut fills,
             ..
         } = self;
+        fills.retain(|fill| {
+            let mut tables = tables.iter();
+            tables.any(|(id, table)| fill.is_of(*id, &table.definition))
+        });
         // What a TRUNCATE gave up and ROLLBACK TO brought back is no litter.
         let kept: HashSet<&str> = tables
             .values()
@@ -371,7 +408,11 @@ impl Work {
             files.retain(|file| !kept.contains(file.path()));
             discard(engine, &definition, files).await;
         }
-        let result = commit_all(engine, catalog, &tables, &dropped).await;
+        let turns = fill_in_turn(engine, &mut fills).await;
+        let (turns, result) = match turns {
+            Ok(turns) => (turns, commit_all(engine, catalog, &tables, &dropped).await),
+            Err(error) => (BTreeMap::new(), Err(error.into())),
+        };
         let made_here = |location: &String| {
             let mut created = tables.values().filter(|table| table.created);
             created.any(|table| table.definition.location == *location)
@@ -389,9 +430,17 @@ impl Work {
             }
         }
         for table in tables.values().filter(|table| table.follows_catalog()) {
-            if let Err(error) = align(engine, table.definition.id).await {
+            let id = table.definition.id;
+            if let Err(error) = align(engine, id, turns.get(&id)).await {
                 tracing::warn!(table = %table.definition.name, %error, "the lake's metadata does not follow the catalog yet");
             }
+        }
+        for mut fill in fills {
+            let turn = turns.get(&fill.definition().id);
+            fill.run(engine, turn).await.map_err(|error| {
+                let what = "the column is there; rows that were written while it was added may lack its default";
+                error.detail(what).hint("UPDATE the rows in which it is null")
+            })?;
         }
         Ok(())
     }
@@ -487,6 +536,36 @@ async fn commit_all(
     }
 }
 
+/// Fills new columns in files that came since the statement, the last of them with nobody else of this process
+/// committing. Gives the turns in which they are still complete, by the tables' ids.
+async fn fill_in_turn(
+    engine: &Arc<Engine>,
+    fills: &mut [Fill],
+) -> Result<BTreeMap<ObjectId, CommitTurn>, SqlError> {
+    // Everybody takes the tables in the order of their ids.
+    let mut tables = BTreeMap::new();
+    for fill in &*fills {
+        let definition = fill.definition();
+        tables.insert(definition.id, engine.lake.table(definition).await?);
+    }
+    let mut alone = Vec::new();
+    for table in tables.values() {
+        alone.push(table.rewriting().await);
+    }
+    for fill in &mut *fills {
+        fill.run(engine, None).await?;
+    }
+    let mut turns = BTreeMap::new();
+    for (id, table) in tables {
+        turns.insert(id, table.turn().await);
+    }
+    for fill in fills {
+        let turn = turns.get(&fill.definition().id);
+        fill.run(engine, turn).await?;
+    }
+    Ok(turns)
+}
+
 /// The catalog once no commit is on its way any more; `None` while it cannot be reached.
 async fn settled(engine: &Engine) -> Option<Arc<Snapshot>> {
     let mut pause = SETTLE_PAUSE;
@@ -528,7 +607,7 @@ async fn commit_table(engine: &Arc<Engine>, table: &TableWork) -> Result<(), Sql
     }
     let lake_table = engine.lake.table(&table.definition).await?;
     if !table.created && lacks_columns(&lake_table.cached(), &table.definition) {
-        align(engine, table.definition.id).await?;
+        align(engine, table.definition.id, None).await?;
     }
     let metadata = table.metadata_changed.then(|| MetadataChange {
         schema_name: table.schema_name.clone(),
@@ -602,7 +681,7 @@ fn lacks_columns(snapshot: &TableSnapshot, definition: &TableDefinition) -> bool
 
 /// Brings the metadata of a table's log to what the newest catalog says. Whoever changed the catalog
 /// does so afterwards and looks again, so the last of several writes the last word.
-async fn align(engine: &Engine, id: ObjectId) -> Result<(), SqlError> {
+async fn align(engine: &Engine, id: ObjectId, turn: Option<&CommitTurn>) -> Result<(), SqlError> {
     for _ in 0..ALIGN_ATTEMPTS_MAX {
         let catalog = engine.catalog.refresh().await?;
         let Some(definition) = catalog.table_by_id(id) else {
@@ -619,7 +698,15 @@ async fn align(engine: &Engine, id: ObjectId) -> Result<(), SqlError> {
             schema_name,
             definition: TableDefinition::clone(definition),
         };
-        match table.change_metadata("ALTER TABLE", change).await {
+        let own_turn;
+        let turn = match turn {
+            Some(turn) => turn,
+            None => {
+                own_turn = table.turn().await;
+                &own_turn
+            }
+        };
+        match table.change_metadata("ALTER TABLE", change, turn).await {
             Ok(_) | Err(LakeError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -110,14 +110,19 @@ enum Source {
     Null,
 }
 
-/// A write into one table.
-pub(crate) struct TableWrite {
-    pub(super) schema_name: String,
+/// How rows become a table's: all its columns, no constraint broken.
+pub(crate) struct Completion {
     pub(super) definition: Arc<TableDefinition>,
-    writer: AppendWriter,
     schema: SchemaRef,
     sources: Vec<Source>,
     checks: Vec<Check>,
+}
+
+/// A write into one table.
+pub(crate) struct TableWrite {
+    pub(super) schema_name: String,
+    completion: Completion,
+    writer: AppendWriter,
     rows: u64,
     /// The rows as they are written, when somebody wants them back.
     kept: Option<Vec<RecordBatch>>,
@@ -134,30 +139,18 @@ impl TableWrite {
         given: &[ColumnDefinition],
     ) -> Result<Self, SqlError> {
         session.check_writable("INSERT")?;
-        let schema = schema_of(&definition);
-        let mut sources = Vec::with_capacity(definition.columns.len());
-        for column in &definition.columns {
-            let at = given.iter().position(|one| one.name == column.name);
-            sources.push(match (at, default_of(session, column)?) {
-                (Some(index), _) => Source::Given(index),
-                (None, Some(default)) => Source::Default(default),
-                (None, None) => Source::Null,
-            });
-        }
-        let checks = plan_constraints(session, &definition)?;
-        let table = session.engine.lake.table(&definition).await?;
+        let completion = Completion::plan(session, definition, given)?;
+        let table = session.engine.lake.table(&completion.definition).await?;
+        let definition = &completion.definition;
         let writer = table.writer(
-            Arc::clone(&schema),
-            (&definition.partition_by, &FileNames::of(&definition)),
+            Arc::clone(&completion.schema),
+            (&definition.partition_by, &FileNames::of(definition)),
             WriterOptions::default(),
         )?;
         Ok(Self {
             schema_name: schema_name.to_owned(),
-            definition,
             writer,
-            schema,
-            sources,
-            checks,
+            completion,
             rows: 0,
             kept: None,
             tags: BTreeMap::new(),
@@ -191,6 +184,59 @@ impl TableWrite {
     /// The rows written since [`TableWrite::keep_rows`].
     pub fn take_kept(&mut self) -> Vec<RecordBatch> {
         self.kept.take().unwrap_or_default()
+    }
+
+    /// See [`Completion::checked`].
+    pub fn checked(&self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        self.completion.checked(batch)
+    }
+
+    /// Completes the files and hands them to the transaction. Gives the number of rows.
+    pub async fn finish(
+        self,
+        session: &mut Session,
+        operation: &'static str,
+    ) -> Result<u64, SqlError> {
+        let rows = self.rows;
+        let mut files = self.writer.finish().await?;
+        for file in &mut files {
+            for (name, value) in &self.tags {
+                file.set_tag(name, value);
+            }
+        }
+        if files.is_empty() {
+            return Ok(rows);
+        }
+        let definition = &self.completion.definition;
+        session
+            .work()?
+            .rows_written(&self.schema_name, definition, files, operation)?;
+        Ok(rows)
+    }
+}
+
+impl Completion {
+    /// Of batches that have `given` columns, in that order; the others get their defaults.
+    pub fn plan(
+        session: &Session,
+        definition: Arc<TableDefinition>,
+        given: &[ColumnDefinition],
+    ) -> Result<Self, SqlError> {
+        let mut sources = Vec::with_capacity(definition.columns.len());
+        for column in &definition.columns {
+            let at = given.iter().position(|one| one.name == column.name);
+            sources.push(match (at, default_of(session, column)?) {
+                (Some(index), _) => Source::Given(index),
+                (None, Some(default)) => Source::Default(default),
+                (None, None) => Source::Null,
+            });
+        }
+        Ok(Self {
+            schema: schema_of(&definition),
+            sources,
+            checks: plan_constraints(session, &definition)?,
+            definition,
+        })
     }
 
     /// The rows in all columns of the table, when no constraint is broken.
@@ -269,28 +315,6 @@ impl TableWrite {
             }
         }
         Ok(())
-    }
-
-    /// Completes the files and hands them to the transaction. Gives the number of rows.
-    pub async fn finish(
-        self,
-        session: &mut Session,
-        operation: &'static str,
-    ) -> Result<u64, SqlError> {
-        let rows = self.rows;
-        let mut files = self.writer.finish().await?;
-        for file in &mut files {
-            for (name, value) in &self.tags {
-                file.set_tag(name, value);
-            }
-        }
-        if files.is_empty() {
-            return Ok(rows);
-        }
-        session
-            .work()?
-            .rows_written(&self.schema_name, &self.definition, files, operation)?;
-        Ok(rows)
     }
 }
 

@@ -9,6 +9,7 @@
 //! Cells that did not fit their column are in `_rescued`. A row-wise query that does not mention
 //! `_rescued` gets it as its last column, so that such a cell is never lost on the way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -25,6 +26,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::quarantine::RawCells;
 use super::row_plan::{Metadata, RowPlan};
@@ -61,11 +65,23 @@ pub(super) struct UnfitRow {
 enum Kind {
     /// No query: these columns of the source.
     Columns(Vec<usize>),
-    RowWise {
-        scanned: Vec<usize>,
-        steps: Vec<Step>,
-    },
+    RowWise(RowWise),
     Whole(Box<ast::Query>),
+}
+
+/// What a column is made of, by the places of the source's columns.
+pub(super) struct Reads {
+    /// It is this one, unchanged.
+    pub is: Option<usize>,
+    pub all: BTreeSet<usize>,
+}
+
+/// A query of projections and filters over `source`, compiled.
+pub(super) struct RowWise {
+    scanned: Vec<usize>,
+    steps: Vec<Step>,
+    fields: SchemaRef,
+    is_bound: bool,
 }
 
 enum Step {
@@ -142,16 +158,18 @@ impl Transform {
         let context = with_source(&plan.context, Arc::new(EmptyTable::new(Arc::clone(source))));
         let planned = query::plan_query(&context, query, &[]).await?;
         if !planned.parameters.is_empty() {
-            return Err(SqlError::new(
-                SqlState::UNDEFINED_PARAMETER,
-                "a pipeline's query takes no parameters",
-            ));
+            return Err(takes_no_parameters());
         }
         let fields = plain(&planned.fields);
         let optimized = query::optimize(&context, planned.plan.clone())?;
         let read = columns_read(&optimized, source);
         let kind = match compile(&context, &optimized, source)? {
-            Some((scanned, steps)) => Kind::RowWise { scanned, steps },
+            Some((scanned, steps)) => Kind::RowWise(RowWise {
+                scanned,
+                steps,
+                fields: Arc::clone(&fields),
+                is_bound: planned.is_bound(),
+            }),
             None => Kind::Whole(Box::new(query.clone())),
         };
         let unrescued = if read.iter().any(|name| name == RESCUED) {
@@ -243,7 +261,7 @@ impl Transform {
     pub fn whole_query(&self) -> Option<&ast::Query> {
         match &self.kind {
             Kind::Whole(query) => Some(query),
-            Kind::Columns(_) | Kind::RowWise { .. } => None,
+            Kind::Columns(_) | Kind::RowWise(_) => None,
         }
     }
 
@@ -260,7 +278,10 @@ impl Transform {
     /// Whether the query leaves rows out.
     pub fn has_filter(&self) -> bool {
         match &self.kind {
-            Kind::RowWise { steps, .. } => steps.iter().any(|step| matches!(step, Step::Filter(_))),
+            Kind::RowWise(query) => {
+                let mut steps = query.steps.iter();
+                steps.any(|step| matches!(step, Step::Filter(_)))
+            }
             Kind::Columns(_) | Kind::Whole(_) => false,
         }
     }
@@ -308,46 +329,163 @@ impl Transform {
     ) -> Result<Applied, DataFusionError> {
         let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
         let mut rows = UInt32Array::from_iter_values(first..first.saturating_add(count));
-        let mut current = match &self.kind {
-            Kind::Columns(columns) => batch.project(columns)?,
-            Kind::RowWise { scanned, .. } => batch.project(scanned)?,
+        let output = match &self.kind {
+            Kind::Columns(columns) => {
+                let columns = batch.project(columns)?;
+                conform_all(&columns, &self.fields)?
+            }
+            Kind::RowWise(query) => {
+                let (output, kept) = query.evaluate_rows(batch, filters)?;
+                rows = arrow::compute::take(&rows, &kept, None)?
+                    .as_primitive()
+                    .clone();
+                output
+            }
             Kind::Whole(_) => {
                 return Err(DataFusionError::Internal(
                     "the query is not row by row".into(),
                 ));
             }
         };
-        if let Kind::RowWise { steps, .. } = &self.kind {
-            for step in steps {
-                match step {
-                    Step::Filter(_) if !filters => {}
-                    Step::Filter(predicate) => {
-                        let kept = predicate
-                            .evaluate(&current)?
-                            .into_array(current.num_rows())?;
-                        let kept = kept.as_boolean();
-                        current = filter_record_batch(&current, kept)?;
-                        rows = arrow::compute::filter(&rows, kept)?.as_primitive().clone();
-                    }
-                    Step::Project(items, schema) => {
-                        let columns = items
-                            .iter()
-                            .map(|item| item.evaluate(&current)?.into_array(current.num_rows()))
-                            .collect::<Result<Vec<_>, _>>()?;
-                        current = batch_of(schema, columns, current.num_rows())?;
-                    }
+        Ok(Applied { output, rows })
+    }
+}
+
+impl RowWise {
+    /// `None` when the query is another than of projections and filters. `source` is what it reads.
+    pub async fn plan(
+        context: &QueryContext,
+        query: &ast::Query,
+        source: &SchemaRef,
+    ) -> Result<Option<Self>, SqlError> {
+        let context = with_source(context, Arc::new(EmptyTable::new(Arc::clone(source))));
+        let planned = query::plan_query(&context, query, &[]).await?;
+        if !planned.parameters.is_empty() {
+            return Err(takes_no_parameters());
+        }
+        let optimized = query::optimize(&context, planned.plan.clone())?;
+        let compiled = compile(&context, &optimized, source)?;
+        Ok(compiled.map(|(scanned, steps)| Self {
+            scanned,
+            steps,
+            fields: plain(&planned.fields),
+            is_bound: planned.is_bound(),
+        }))
+    }
+
+    /// The columns it gives.
+    pub fn fields(&self) -> &SchemaRef {
+        &self.fields
+    }
+
+    /// Whether a value may be another when it is asked for again.
+    pub fn is_volatile(&self) -> bool {
+        let volatile = |one: &Arc<dyn PhysicalExpr>| is_volatile(one);
+        let mut steps = self.steps.iter();
+        self.is_bound
+            || steps.any(|step| match step {
+                Step::Filter(predicate) => volatile(predicate),
+                Step::Project(items, _) => items.iter().any(volatile),
+            })
+    }
+
+    /// For each column it gives, what of the source that is made of.
+    pub fn inputs(&self) -> Vec<Reads> {
+        self.follow_inputs().0
+    }
+
+    /// The columns of the source that decide which rows it gives.
+    pub fn filters_by(&self) -> BTreeSet<usize> {
+        self.follow_inputs().1
+    }
+
+    fn follow_inputs(&self) -> (Vec<Reads>, BTreeSet<usize>) {
+        let scanned = self.scanned.iter().map(|at| Reads {
+            is: Some(*at),
+            all: BTreeSet::from([*at]),
+        });
+        let mut current: Vec<Reads> = scanned.collect();
+        let mut filters = BTreeSet::new();
+        let all = |current: &[Reads], item: &Arc<dyn PhysicalExpr>| -> BTreeSet<usize> {
+            let columns = collect_columns(item).into_iter();
+            let columns = columns.filter_map(|column| current.get(column.index()));
+            columns.flat_map(|reads| reads.all.clone()).collect()
+        };
+        for step in &self.steps {
+            match step {
+                Step::Filter(predicate) => filters.extend(all(&current, predicate)),
+                Step::Project(items, _) => {
+                    let reads = items.iter().map(|item| {
+                        let column = item.downcast_ref::<Column>();
+                        let column = column.and_then(|column| current.get(column.index()));
+                        Reads {
+                            is: column.and_then(|reads| reads.is),
+                            all: all(&current, item),
+                        }
+                    });
+                    current = reads.collect();
                 }
             }
         }
-        let columns = current
-            .columns()
-            .iter()
-            .zip(self.fields.fields())
-            .map(|(column, field)| conform(column, field))
-            .collect::<Result<Vec<_>, _>>()?;
-        let output = batch_of(&self.fields, columns, current.num_rows())?;
-        Ok(Applied { output, rows })
+        (current, filters)
     }
+
+    /// The rows it gives, and which rows of the source they are.
+    pub fn evaluate(
+        &self,
+        source: &RecordBatch,
+    ) -> Result<(RecordBatch, UInt32Array), DataFusionError> {
+        self.evaluate_rows(source, true)
+    }
+
+    /// The same, or as if it left no rows out.
+    fn evaluate_rows(
+        &self,
+        source: &RecordBatch,
+        filters: bool,
+    ) -> Result<(RecordBatch, UInt32Array), DataFusionError> {
+        let count = u32::try_from(source.num_rows()).unwrap_or(u32::MAX);
+        let mut rows = UInt32Array::from_iter_values(0..count);
+        let mut current = source.project(&self.scanned)?;
+        for step in &self.steps {
+            match step {
+                Step::Filter(_) if !filters => {}
+                Step::Filter(predicate) => {
+                    let kept = predicate
+                        .evaluate(&current)?
+                        .into_array(current.num_rows())?;
+                    let kept = kept.as_boolean();
+                    current = filter_record_batch(&current, kept)?;
+                    rows = arrow::compute::filter(&rows, kept)?.as_primitive().clone();
+                }
+                Step::Project(items, schema) => {
+                    let columns = items
+                        .iter()
+                        .map(|item| item.evaluate(&current)?.into_array(current.num_rows()))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    current = batch_of(schema, columns, current.num_rows())?;
+                }
+            }
+        }
+        Ok((conform_all(&current, &self.fields)?, rows))
+    }
+}
+
+fn takes_no_parameters() -> SqlError {
+    SqlError::new(
+        SqlState::UNDEFINED_PARAMETER,
+        "a pipeline's query takes no parameters",
+    )
+}
+
+fn conform_all(batch: &RecordBatch, fields: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(fields.fields())
+        .map(|(column, field)| conform(column, field))
+        .collect::<Result<Vec<_>, _>>()?;
+    batch_of(fields, columns, batch.num_rows())
 }
 
 fn conform(column: &ArrayRef, field: &Field) -> Result<ArrayRef, DataFusionError> {

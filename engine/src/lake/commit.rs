@@ -105,6 +105,10 @@ impl CommitRequest {
     }
 }
 
+/// One's turn to commit to a table.
+#[derive(Debug)]
+pub struct CommitTurn(#[expect(dead_code, reason = "held")] tokio::sync::OwnedMutexGuard<()>);
+
 /// A commit that has taken place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
@@ -115,9 +119,22 @@ pub struct Committed {
 }
 
 impl LakeTable {
+    /// Waits until nobody else of this process commits to the table, and keeps it so.
+    pub async fn turn(&self) -> CommitTurn {
+        CommitTurn(Arc::clone(&self.commit_queue).lock_owned().await)
+    }
+
     /// Makes one new version. Waits for its turn in this process.
     pub async fn commit(&self, request: CommitRequest) -> Result<Committed, LakeError> {
-        let _turn = self.commit_queue.lock().await;
+        self.commit_in(&self.turn().await, request).await
+    }
+
+    /// The same in a turn of this table.
+    pub async fn commit_in(
+        &self,
+        _turn: &CommitTurn,
+        request: CommitRequest,
+    ) -> Result<Committed, LakeError> {
         let commit_id = Uuid::new_v4();
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
@@ -179,6 +196,24 @@ impl LakeTable {
         features::check_writable(&snapshot.delta, &self.location(), false)
     }
 
+    /// Fails when rows of the table cannot be written anew in the columns of its definition.
+    pub async fn check_rewritable(&self) -> Result<(), LakeError> {
+        self.check_writable().await?;
+        self.refuse_foreign_column(&self.newest())
+    }
+
+    fn refuse_foreign_column(&self, snapshot: &TableSnapshot) -> Result<(), LakeError> {
+        match metadata::foreign_column(&snapshot.delta) {
+            None => Ok(()),
+            Some(column) => Err(LakeError::Unsupported {
+                location: self.location(),
+                feature: format!(
+                    "changing rows with a value in column \"{column}\", which another program added"
+                ),
+            }),
+        }
+    }
+
     async fn try_commit(
         &self,
         request: &CommitRequest,
@@ -231,18 +266,16 @@ impl LakeTable {
                 self.conflict("its columns were changed".into()),
             ));
         }
+        if lacks_column(request, &snapshot) {
+            return Err(Attempt::Refused(
+                self.conflict("a column was added to it".into()),
+            ));
+        }
         features::check_writable(&snapshot.delta, &self.location(), request.takes_rows())
             .map_err(Attempt::Refused)?;
-        if let (true, Some(column)) = (
-            request.rewrites_rows(),
-            metadata::foreign_column(&snapshot.delta),
-        ) {
-            return Err(Attempt::Refused(LakeError::Unsupported {
-                location: self.location(),
-                feature: format!(
-                    "changing rows with a value in column \"{column}\", which another program added"
-                ),
-            }));
+        if request.rewrites_rows() {
+            self.refuse_foreign_column(&snapshot)
+                .map_err(Attempt::Refused)?;
         }
         if let Some(read) = &request.keys_read
             && self.has_rows_since(&snapshot, read).await?
@@ -367,6 +400,37 @@ impl LakeTable {
         Ok(settled)
     }
 
+    /// Of the files to be rewritten that others deleted rows of since they were read, by path: where these
+    /// rows are in the new files. A rewrite that did not keep the rows' order is left to fail.
+    async fn deleted_late(
+        &self,
+        request: &CommitRequest,
+        snapshot: &TableSnapshot,
+    ) -> Result<BTreeMap<String, BTreeMap<String, RoaringTreemap>>, Attempt> {
+        let mut late = BTreeMap::new();
+        if request.rewrites.is_empty() {
+            return Ok(late);
+        }
+        for file in snapshot.files() {
+            let read = request.rewrites.get(&file.path);
+            if read.is_none_or(|read| *read == file.deletion_vector) {
+                continue;
+            }
+            let deleted = self.deleted_rows(file).await.map_err(Attempt::Failed)?;
+            let moves = self
+                .moves
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let added = |path: &String| request.adds.iter().any(|file| file.path() == path);
+            if let Some(rows) = moves.of_late(&file.path, &deleted)
+                && rows.keys().all(added)
+            {
+                late.insert(file.path.clone(), rows);
+            }
+        }
+        Ok(late)
+    }
+
     /// Settles what becomes of the files that rows are deleted from. A file that another writer took
     /// out, or a row another writer deleted, is a conflict; other rows of the same file are not.
     async fn deletions(
@@ -375,7 +439,9 @@ impl LakeTable {
         snapshot: &TableSnapshot,
     ) -> Result<Deletions, Attempt> {
         let mut deletions = Deletions::default();
-        if request.deletes.is_empty() {
+        let mut late = self.deleted_late(request, snapshot).await?;
+        deletions.carried = late.keys().cloned().collect();
+        if request.deletes.is_empty() && late.is_empty() {
             return Ok(deletions);
         }
         let live: HashMap<&str, &Arc<DataFile>> = snapshot
@@ -387,7 +453,11 @@ impl LakeTable {
         let added = |path: &str| request.adds.iter().find(|file| file.path() == path);
         let is_there = |path: &str| live.contains_key(path) || added(path).is_some();
         let deletes = self.moved(&request.deletes, is_there);
-        for (path, rows) in &deletes.map_err(Attempt::Refused)? {
+        let mut deletes = deletes.map_err(Attempt::Refused)?;
+        for (path, rows) in std::mem::take(&mut late).into_values().flatten() {
+            *Arc::make_mut(deletes.entry(path).or_default()) |= rows;
+        }
+        for (path, rows) in &deletes {
             let added = added(path);
             let (gone, stored) = match (added, live.get(path.as_str())) {
                 (Some(added), _) => (Arc::default(), Some(added.rows)),
@@ -471,7 +541,7 @@ impl LakeTable {
         for file in snapshot.files() {
             let vector = deletions.vector_of(&file.path);
             if let Some((read, changes_data)) = rewrites.remove(&file.path) {
-                if *read != file.deletion_vector {
+                if *read != file.deletion_vector && !deletions.carried.contains(&file.path) {
                     return Err(
                         self.conflict(format!("rows of file \"{}\" were deleted", file.path))
                     );
@@ -540,6 +610,8 @@ struct Deletions {
     vectors: Option<WrittenVectors>,
     /// Files that have no row left.
     emptied: HashSet<String>,
+    /// Rewritten files whose rows that were deleted since they were read are deleted in the new ones too.
+    carried: HashSet<String>,
 }
 
 impl Deletions {
@@ -570,6 +642,25 @@ fn has_files_since(snapshot: &TableSnapshot, earlier: &TableSnapshot) -> bool {
         .collect();
     let mut files = snapshot.files().iter();
     files.any(|file| !known.contains(file.path.as_str()))
+}
+
+/// Whether a file of the request lacks a column that every file has values of. Such a one has a name of
+/// its own in files, which whoever had heard of it writes.
+fn lacks_column(request: &CommitRequest, snapshot: &TableSnapshot) -> bool {
+    if request.adds.is_empty() || request.metadata.is_some() || !snapshot.names().differ() {
+        return false;
+    }
+    let own = snapshot.schema().fields().iter().filter_map(|field| {
+        let in_files = snapshot.names().of_column(field.name());
+        let partitions = snapshot.partition_by().contains(field.name());
+        (in_files != field.name() && !partitions).then_some(in_files)
+    });
+    let own: Vec<&str> = own.collect();
+    let lacks = |file: &WrittenFile| {
+        let mut own = own.iter();
+        own.any(|name| file.columns.index_of(name).is_err())
+    };
+    request.adds.iter().any(lacks)
 }
 
 /// The `commitInfo` action.

@@ -92,20 +92,30 @@ impl LakeTable {
         files: Vec<Arc<DataFile>>,
         state: &SessionState,
     ) -> Result<Vec<WrittenFile>, LakeError> {
+        let tags = files.first().map(|file| file.tags()).unwrap_or_default();
+        let rows = self.rows_of(snapshot, files, state).await?;
+        self.write_rows(snapshot, rows, &tags).await
+    }
+
+    /// The living rows of files, in their order and in the columns of `snapshot`.
+    pub async fn rows_of(
+        self: &Arc<Self>,
+        snapshot: &TableSnapshot,
+        files: Vec<Arc<DataFile>>,
+        state: &SessionState,
+    ) -> Result<SendableRecordBatchStream, LakeError> {
         let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
         // One stream keeps the rows in their order.
         let config = state.config().clone().with_target_partitions(1);
         let state = SessionStateBuilder::new_from_existing(state.clone())
             .with_config(config)
             .build();
-        let tags = files.first().map(|file| file.tags()).unwrap_or_default();
         let provider = self.provider(&Arc::new(snapshot.with_files(files)));
         let plan = provider
             .scan(&state, None, &[], None)
             .await
             .map_err(failed)?;
-        let stream = execute_stream(plan, state.task_ctx()).map_err(failed)?;
-        self.write_rows(snapshot, stream, &tags).await
+        execute_stream(plan, state.task_ctx()).map_err(failed)
     }
 
     /// Writes a stream of a table's rows into new files with marks.

@@ -257,7 +257,12 @@ async fn alter(table: &LakeTable, definition: &TableDefinition) {
         schema_name: "public".into(),
         definition: definition.clone(),
     };
-    table.change_metadata("ALTER TABLE", change).await.unwrap();
+    let turn = table.turn().await;
+    table
+        .change_metadata("ALTER TABLE", change, &turn)
+        .await
+        .unwrap();
+    drop(turn);
 }
 
 /// Polars knows no column mapping, so it refuses the table.

@@ -4,14 +4,18 @@
 //! Which files are worth it without being asked is decided so that a row is written about five times
 //! in all, whatever the table's size.
 //!
-//! A rewrite changes no data. It is refused when a row of its files was deleted meanwhile, and begins
-//! anew. Files are put together only when their partition and marks are the same.
+//! A rewrite changes no data. Rows that others deleted meanwhile are deleted in the new files by the same
+//! commit; where the rows were put in another order it is refused, and begins anew. Files are put together only when their partition and marks are the same.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
 use datafusion::execution::SessionState;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use deltalake_core::kernel::DeletionVectorDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -21,7 +25,9 @@ use serde_json::Value;
 use super::cluster::CLUSTER_TAG;
 use super::moves::Move;
 use super::snapshot::DataFile;
-use super::{AsOf, CommitRequest, LakeError, LakeTable, WriterOptions, WrittenFile, deletion};
+use super::{
+    AsOf, CommitRequest, CommitTurn, LakeError, LakeTable, WriterOptions, WrittenFile, deletion,
+};
 use crate::ingest::failpoint;
 
 /// Files below this share of the target size are put together.
@@ -41,10 +47,10 @@ const FILES_UNASKED: usize = 16;
 const UNSORTED_BYTES_UNASKED: u64 = 32 << 20;
 
 /// Bytes rewritten in one commit, so that a conflict costs little.
-const ROUND_BYTES: u64 = 1 << 30;
+pub const ROUND_BYTES: u64 = 1 << 30;
 
 /// How often a round begins anew while other writers delete rows of its files.
-const ROUND_ATTEMPTS_MAX: u32 = 5;
+pub const ROUND_ATTEMPTS_MAX: u32 = 5;
 
 /// Versions read at once.
 const LOG_READS_MAX: usize = 8;
@@ -56,6 +62,15 @@ pub struct Upkeep {
     pub cluster_by: Vec<String>,
     /// Nobody asked: only what is worth it.
     pub unasked: bool,
+}
+
+/// Files, and those that hold their living rows now.
+#[derive(Debug)]
+pub struct Rewritten {
+    pub files: Vec<Arc<DataFile>>,
+    pub written: Vec<WrittenFile>,
+    /// Whether the rows are in the order they had.
+    pub in_order: bool,
 }
 
 /// What a compaction did.
@@ -74,6 +89,7 @@ impl LakeTable {
         state: &SessionState,
         upkeep: &Upkeep,
     ) -> Result<Compaction, LakeError> {
+        let _alone = self.rewriting().await;
         let mut total = Compaction::default();
         let mut done: HashSet<String> = HashSet::new();
         let mut attempt = 1;
@@ -118,9 +134,7 @@ impl LakeTable {
         round: &[Vec<Arc<DataFile>>],
     ) -> Result<(Compaction, Vec<String>), LakeError> {
         let mut made = Compaction::default();
-        let mut adds = Vec::new();
-        let mut rewrites = BTreeMap::new();
-        let mut moves = Vec::new();
+        let mut rewritten = Vec::new();
         for bin in round {
             let written = match upkeep.cluster_by.as_slice() {
                 [] => self.copy_rows(snapshot, bin.clone(), state).await?,
@@ -132,25 +146,58 @@ impl LakeTable {
                     self.write_rows(snapshot, sorted, &tags).await?
                 }
             };
-            if upkeep.cluster_by.is_empty() {
-                moves.push(self.move_of(bin, &written).await?);
-            }
-            for mut file in written {
-                file.add.data_change = false;
+            for file in &written {
                 made.files_added += 1;
                 made.bytes_added += file.bytes;
-                adds.push(file);
             }
             for file in bin {
                 made.files_removed += 1;
                 made.bytes_removed += file.size;
+            }
+            rewritten.push(Rewritten {
+                files: bin.clone(),
+                written,
+                in_order: upkeep.cluster_by.is_empty(),
+            });
+        }
+        failpoint::hit("after_rewrite");
+        let turn = self.turn().await;
+        let written = self.commit_rewritten("OPTIMIZE", rewritten, &turn).await?;
+        Ok((made, written))
+    }
+
+    /// Waits until nobody else of this process rewrites the table's files, and keeps it so. Not to be waited
+    /// for in a turn to commit.
+    pub async fn rewriting(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.rewriting).lock_owned().await
+    }
+
+    /// Puts files in the place of those whose living rows they hold, in one commit that changes no data.
+    /// Gives the new files' paths. A conflict deletes them: the old ones are gone, or are not as they were.
+    pub async fn commit_rewritten(
+        &self,
+        operation: &str,
+        rewritten: Vec<Rewritten>,
+        turn: &CommitTurn,
+    ) -> Result<Vec<String>, LakeError> {
+        let mut adds = Vec::new();
+        let mut rewrites = BTreeMap::new();
+        let mut moves = Vec::new();
+        for one in rewritten {
+            if one.in_order {
+                moves.push(self.move_of(&one.files, &one.written).await?);
+            }
+            for mut file in one.written {
+                file.add.data_change = false;
+                adds.push(file);
+            }
+            for file in &one.files {
                 rewrites.insert(file.path.clone(), file.deletion_vector.clone());
             }
         }
-        failpoint::hit("after_rewrite");
-        let written = adds.iter().map(|file| file.path().to_owned()).collect();
+        let written: Vec<String> = adds.iter().map(|file| file.path().to_owned()).collect();
         let request = CommitRequest {
-            operation: "OPTIMIZE".into(),
+            operation: operation.to_owned(),
             adds: adds.clone(),
             rewrites,
             ..CommitRequest::default()
@@ -161,15 +208,41 @@ impl LakeTable {
             let mut known = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
             moves.into_iter().for_each(|moved| known.note(moved));
         }
-        match self.commit(request).await {
-            Ok(_) => Ok((made, written)),
+        match self.commit_in(turn, request).await {
+            Ok(_) => Ok(written),
             Err(error) => {
                 if matches!(error, LakeError::Conflict { .. }) {
+                    {
+                        let known = self.moves.lock();
+                        known
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .forget(&written);
+                    }
                     self.discard(adds).await;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Whether a data file was written without a column, which it would call `name`.
+    pub async fn file_lacks(&self, file: &DataFile, name: &str) -> Result<bool, LakeError> {
+        let failed = |reason: String| LakeError::Damaged {
+            location: self.location(),
+            reason: format!("the footer of file \"{}\": {reason}", file.path),
+        };
+        let readers = DefaultParquetFileReaderFactory::new(self.place.prefixed());
+        let opened = PartitionedFile::new(file.path.clone(), file.size);
+        let mut reader = readers
+            .create_reader(0, opened, None, &ExecutionPlanMetricsSet::new())
+            .map_err(|error| failed(error.to_string()))?;
+        let footer = reader.get_metadata(None).await;
+        let footer = footer.map_err(|error| failed(error.to_string()))?;
+        let columns = footer.file_metadata().schema_descr().root_schema();
+        Ok(!columns
+            .get_fields()
+            .iter()
+            .any(|field| field.name() == name))
     }
 
     /// Where the living rows of files are, which were written in their order.

@@ -64,14 +64,14 @@ use url::Url;
 use uuid::Uuid;
 
 pub use apply::{Applied, ApplyRequest, Change, ChangeBatch};
-pub use commit::{CommitRequest, Committed, MetadataChange, TransactionMark};
+pub use commit::{CommitRequest, CommitTurn, Committed, MetadataChange, TransactionMark};
 pub use copy_on_write::Replacement;
 pub use error::LakeError;
 pub use feed::{CHANGE_TYPE_COLUMN, COMMIT_TIMESTAMP_COLUMN, COMMIT_VERSION_COLUMN, ChangeFeed};
 pub use files::{BLOOM_FILTERS, CODECS, COMPRESSION, ROW_GROUP_ROWS};
 pub use key::{KeyCodec, KeyNumbers};
 pub use key_index::{Asked, Located};
-pub use maintenance::{Compaction, Upkeep};
+pub use maintenance::{Compaction, ROUND_ATTEMPTS_MAX, ROUND_BYTES, Rewritten, Upkeep};
 pub use metadata::widens;
 pub use names::FileNames;
 pub use provider::{DeltaProvider, FILE_COLUMN, LocatedProvider, ROW_COLUMN};

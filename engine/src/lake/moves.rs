@@ -42,6 +42,31 @@ impl Moves {
         }
     }
 
+    /// Takes back a compaction that did not take place.
+    pub fn forget(&mut self, written: &[String]) {
+        let mut bytes = 0;
+        self.kept.retain(|one| {
+            let mut to = one.to.iter();
+            let stays = !to.any(|(path, _)| written.contains(path));
+            bytes += if stays { 0 } else { one.bytes() };
+            stays
+        });
+        self.bytes -= bytes;
+    }
+
+    /// Where the rows of a file are that were deleted since it was read to be compacted. `None` when how it
+    /// was compacted is not known.
+    pub fn of_late(
+        &self,
+        path: &str,
+        deleted: &RoaringTreemap,
+    ) -> Option<BTreeMap<String, RoaringTreemap>> {
+        let mut newest = self.kept.iter().rev();
+        let moved = newest.find(|one| one.from.contains_key(path))?;
+        let (_, gone) = moved.from.get(path)?;
+        self.of(path, &(deleted - gone.as_ref()))
+    }
+
     /// Where rows of a file are now, by path. `None` when that is not known, or one of them was gone.
     pub fn of(
         &self,
@@ -115,6 +140,13 @@ mod tests {
             Some(vec![("c".into(), vec![3]), ("d".into(), vec![0, 1])])
         );
         assert_eq!(of("a", &[1, 2]), None);
+        // Row 1 was gone when the file was read; rows 0 and 3 were deleted since.
+        let late: RoaringTreemap = [0, 1, 3].into_iter().collect();
+        let late = moves.of_late("a", &late).unwrap();
+        assert_eq!(late, BTreeMap::from([("c".to_owned(), [0, 2].into())]));
+        moves.forget(&["d".to_owned()]);
+        assert!(moves.of("a", &[0].into()).is_none() && moves.bytes == 0);
+        let of = |path: &str, rows: &[u64]| moves.of(path, &rows.iter().copied().collect());
         assert_eq!(of("x", &[0]), None);
     }
 

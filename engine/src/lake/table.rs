@@ -27,7 +27,7 @@ use super::moves::Moves;
 use super::snapshot::{InUse, TableSnapshot};
 use super::store::StoreLocation;
 use super::writer::{self, AppendWriter, WriterOptions, WrittenFile};
-use super::{CommitRequest, Committed, FileNames, LakeError, MetadataChange, features};
+use super::{CommitRequest, CommitTurn, Committed, FileNames, LakeError, MetadataChange, features};
 
 const CHECKPOINT_EVERY: i64 = 100;
 const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
@@ -66,7 +66,10 @@ pub struct LakeTable {
     newest: Mutex<Arc<TableSnapshot>>,
     /// Whoever refreshes holds it, so that a crowd of queries reads the log once.
     refreshing: tokio::sync::Mutex<()>,
-    pub(super) commit_queue: tokio::sync::Mutex<()>,
+    pub(super) commit_queue: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever holds it is the only one of this process to rewrite files whose rows stay. Never waited for
+    /// in a turn to commit.
+    pub(super) rewriting: Arc<tokio::sync::Mutex<()>>,
     pub(super) vectors: VectorCache,
     pub(super) moves: Mutex<Moves>,
     /// When it was last used, in uses of all tables.
@@ -114,7 +117,8 @@ impl LakeTable {
             log_store,
             newest: Mutex::new(Arc::new(newest)),
             refreshing: tokio::sync::Mutex::default(),
-            commit_queue: tokio::sync::Mutex::default(),
+            commit_queue: Arc::default(),
+            rewriting: Arc::default(),
             vectors: shared.vectors,
             moves: Mutex::default(),
             used: AtomicU64::default(),
@@ -129,7 +133,7 @@ impl LakeTable {
         self.place.url.to_string()
     }
 
-    fn newest(&self) -> Arc<TableSnapshot> {
+    pub(super) fn newest(&self) -> Arc<TableSnapshot> {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -290,13 +294,14 @@ impl LakeTable {
         &self,
         operation: &str,
         change: MetadataChange,
+        turn: &CommitTurn,
     ) -> Result<Committed, LakeError> {
-        self.commit(CommitRequest {
+        let request = CommitRequest {
             operation: operation.to_owned(),
             metadata: Some(change),
             ..CommitRequest::default()
-        })
-        .await
+        };
+        self.commit_in(turn, request).await
     }
 
     /// Follows a commit: adopts it, and writes a checkpoint when it is time. Failing costs time only.

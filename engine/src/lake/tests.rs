@@ -475,7 +475,7 @@ async fn added_columns_are_null_in_older_files_and_versions_stay_readable() {
     };
     fixture
         .table
-        .change_metadata("ADD COLUMN", change)
+        .change_metadata("ADD COLUMN", change, &fixture.table.turn().await)
         .await
         .unwrap();
     fixture
@@ -888,6 +888,75 @@ async fn a_rewrite_never_brings_a_deleted_row_back() {
     assert!(matches!(refused, LakeError::Conflict { .. }), "{refused}");
     delete(&fixture, 0, &[6]).await.unwrap();
     assert_eq!(fixture.table.cached().row_count(), Some(8));
+}
+
+#[tokio::test]
+async fn rows_deleted_while_their_file_is_rewritten_stay_deleted() {
+    let fixture = fixture(&[("n", ColumnType::Integer)], &[]).await;
+    fixture.append(vec![integers(0..10)]).await;
+    delete(&fixture, 0, &[2]).await.unwrap();
+    let read = fixture.table.snapshot(None).await.unwrap();
+    let state = SessionContext::new().state();
+    let rewritten = async || {
+        let rows = fixture
+            .table
+            .rows_of(&read, read.files().to_vec(), &state)
+            .await;
+        let rows: Vec<RecordBatch> = rows.unwrap().try_collect().await.unwrap();
+        let rows = rows
+            .iter()
+            .map(|batch| Arc::clone(batch.column(0)))
+            .collect();
+        vec![Rewritten {
+            files: read.files().to_vec(),
+            written: fixture.write(rows).await,
+            in_order: true,
+        }]
+    };
+    let (first, second) = (rewritten().await, rewritten().await);
+    delete(&fixture, 0, &[5, 9]).await.unwrap();
+    let turn = fixture.table.turn().await;
+    let table = &fixture.table;
+    table
+        .commit_rewritten("OPTIMIZE", first, &turn)
+        .await
+        .unwrap();
+    // The file is gone now.
+    let refused = table.commit_rewritten("OPTIMIZE", second, &turn).await;
+    drop(turn);
+    assert!(matches!(refused, Err(LakeError::Conflict { .. })));
+    assert_eq!(fixture.table.cached().files().len(), 1);
+    fixture
+        .query(
+            "select count(*) as rows, sum(n) as sum, count(*) filter (where n in (2, 5, 9)) as gone from t",
+            expect![[r#"
+                +------+-----+------+
+                | rows | sum | gone |
+                +------+-----+------+
+                | 7    | 29  | 0    |
+                +------+-----+------+"#]],
+        )
+        .await;
+    // Whoever found a row before still deletes it, and none twice.
+    let by_old = |row: u64| CommitRequest {
+        operation: "DELETE".into(),
+        deletes: BTreeMap::from([(read.files()[0].path.clone(), Arc::new([row].into()))]),
+        ..CommitRequest::default()
+    };
+    let refused = fixture.table.commit(by_old(5)).await;
+    assert!(matches!(refused, Err(LakeError::Conflict { .. })));
+    fixture.table.commit(by_old(8)).await.unwrap();
+    fixture
+        .query(
+            "select sum(n) as sum from t",
+            expect![[r#"
+                +-----+
+                | sum |
+                +-----+
+                | 21  |
+                +-----+"#]],
+        )
+        .await;
 }
 
 #[tokio::test]

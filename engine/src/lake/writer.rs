@@ -70,6 +70,8 @@ const UPLOAD_PARTS_MAX: usize = 4;
 #[derive(Debug, Clone)]
 pub struct WrittenFile {
     pub(super) add: Add,
+    /// What it holds, by the names that files give columns.
+    pub(super) columns: SchemaRef,
     pub rows: u64,
     pub bytes: u64,
 }
@@ -404,6 +406,7 @@ impl AppendWriter {
             ..Default::default()
         };
         self.finished.push(WrittenFile {
+            columns: Arc::clone(&self.file_schema),
             add,
             rows: open.rows,
             bytes,

@@ -85,6 +85,14 @@ pub struct QueryContext {
 #[derive(Debug, Clone, Default)]
 pub struct Pins(Arc<Mutex<HashMap<ObjectId, Arc<TableSnapshot>>>>);
 
+impl Pins {
+    /// Has the next query read a table's newest version.
+    pub fn forget(&self, id: ObjectId) {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.remove(&id);
+    }
+}
+
 impl QueryContext {
     /// The table as the transaction sees it, without what it has changed itself.
     pub async fn table_snapshot(
@@ -118,6 +126,13 @@ pub struct PlannedQuery {
     /// Whether it asks for the session or the time, and so has to be optimized at every run.
     session_bound: bool,
     kept: Arc<OnceLock<Arc<run::Kept>>>,
+}
+
+impl PlannedQuery {
+    /// Whether what it gives depends on when it runs, or for whom.
+    pub fn is_bound(&self) -> bool {
+        self.session_bound || self.holds_time
+    }
 }
 
 /// Plans a query. `parameter_types` are the client's; `None` is inferred.

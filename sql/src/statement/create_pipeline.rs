@@ -2,7 +2,7 @@
 //!
 //! ```sql
 //! CREATE [OR REPLACE] PIPELINE [IF NOT EXISTS] name
-//!   [FROM source] [INTO target] [AS query] [INTO target]
+//!   [FROM source] [INTO target] [AS query] [INTO target] [FOR ('pattern', ...) AS query] ...
 //!   [EXPECT name CHECK (expression) ON VIOLATION {WARN | DROP | QUARANTINE | FAIL}] ...
 //!   [ON SCHEMA CHANGE ...] [ON CHANGED FILE ...] [ON ERROR ...] [SCHEDULE ...] [WITH (...)]
 //! ```
@@ -32,12 +32,21 @@ pub struct CreatePipeline {
     pub into: Into,
     /// `AS query`; its relation `source` is what `FROM` gives. `None` takes every column as it is.
     pub query: Option<Box<ast::Query>>,
+    /// `FOR ('pattern', ...) AS query`: the query of the tables of the source that match, instead.
+    pub queries: Vec<TableQuery>,
     pub expectations: Vec<Expectation>,
     pub on_schema_change: Option<OnSchemaChange>,
     pub on_changed_file: Option<OnChangedFile>,
     pub on_error: Option<OnError>,
     pub schedule: Option<Schedule>,
     pub options: Vec<SqlOption>,
+}
+
+/// `FOR ('pattern', ...) AS query`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableQuery {
+    pub tables: Vec<String>,
+    pub query: Box<ast::Query>,
 }
 
 /// Where rows come from.
@@ -55,11 +64,14 @@ pub enum PipelineSource {
     Table { name: QualifiedName, changes: bool },
     /// No `FROM`: the query reads tables itself.
     Query,
-    /// `FROM MYSQL connection TABLES ('pattern', ...) [EXCEPT ('pattern', ...)]`
+    /// `FROM MYSQL connection TABLES ('pattern', ...) [EXCEPT ('pattern', ...)]
+    /// [EXCEPT COLUMNS ('pattern', ...)] [INCLUDE (field, ...)]`
     MySql {
         connection: String,
         tables: Vec<String>,
         except: Vec<String>,
+        except_columns: Vec<String>,
+        include: Vec<String>,
     },
     /// `FROM KAFKA connection TOPICS ('pattern', ...) [EXCEPT (...)] [FORMAT ...] [COLUMNS (...)]
     /// [INCLUDE (field, ...)]`
@@ -171,6 +183,7 @@ impl CreatePipeline {
         let mut source = None;
         let mut into = None;
         let mut query = None;
+        let mut queries = Vec::new();
         let mut expectations: Vec<Expectation> = Vec::new();
         let mut on_schema_change = None;
         let mut on_changed_file = None;
@@ -186,6 +199,13 @@ impl CreatePipeline {
                 into.replace(Into::parse(input)?).is_some()
             } else if input.keyword("AS") {
                 query.replace(input.query_until(starts_clause)?).is_some()
+            } else if is_for_tables(input, 0) {
+                input.expect_keyword("FOR")?;
+                let tables = parse_patterns(input)?;
+                input.expect_keyword("AS")?;
+                let query = input.query_until(starts_clause)?;
+                queries.push(TableQuery { tables, query });
+                false
             } else if input.keyword("EXPECT") {
                 let expectation = Expectation::parse(input)?;
                 if expectations
@@ -249,6 +269,7 @@ impl CreatePipeline {
             source,
             into,
             query,
+            queries,
             expectations,
             on_schema_change,
             on_changed_file,
@@ -269,6 +290,7 @@ fn starts_clause(input: &Input, index: usize) -> bool {
             .all(|(offset, word)| is_word(input.peek_nth(index + offset), word))
     };
     words(&["INTO"])
+        || is_for_tables(input, index)
         || (words(&["EXPECT"]) && is_word(input.peek_nth(index + 2), "CHECK"))
         || words(&["ON", "SCHEMA", "CHANGE"])
         || words(&["ON", "CHANGED", "FILE"])
@@ -279,6 +301,16 @@ fn starts_clause(input: &Input, index: usize) -> bool {
             .iter()
             .any(|kind| words(&["SCHEDULE", kind]))
         || is_with_options(input, index)
+}
+
+/// Whether `FOR ('pattern'` stands at the token.
+fn is_for_tables(input: &Input, index: usize) -> bool {
+    is_word(input.peek_nth(index), "FOR")
+        && input.peek_nth(index + 1).token == Token::LParen
+        && matches!(
+            input.peek_nth(index + 2).token,
+            Token::SingleQuotedString(_)
+        )
 }
 
 impl PipelineSource {
@@ -301,10 +333,23 @@ impl PipelineSource {
             "MYSQL" => {
                 let connection = input.identifier()?;
                 input.expect_keyword("TABLES")?;
+                let tables = parse_patterns(input)?;
+                let mut except = Vec::new();
+                let mut except_columns = Vec::new();
+                while input.keyword("EXCEPT") {
+                    let of_columns = input.keyword("COLUMNS");
+                    let patterns = parse_patterns(input)?;
+                    match of_columns {
+                        true => except_columns.extend(patterns),
+                        false => except.extend(patterns),
+                    }
+                }
                 Ok(Self::MySql {
                     connection,
-                    tables: parse_patterns(input)?,
-                    except: parse_except(input)?,
+                    tables,
+                    except,
+                    except_columns,
+                    include: parse_include(input)?,
                 })
             }
             "KAFKA" => {
@@ -316,11 +361,7 @@ impl PipelineSource {
                     except: parse_except(input)?,
                     format: FormatClause::parse(input)?,
                     columns: SourceColumn::parse_clause(input)?,
-                    include: if input.keyword("INCLUDE") {
-                        input.parenthesized(|input| input.list(Input::label))?
-                    } else {
-                        Vec::new()
-                    },
+                    include: parse_include(input)?,
                 })
             }
             _ => Ok(Self::Mart {
@@ -333,6 +374,15 @@ impl PipelineSource {
 /// `('a', 'b')`.
 fn parse_patterns(input: &mut Input) -> Result<Vec<String>, ParseError> {
     input.parenthesized(|input| input.list(Input::string))
+}
+
+/// `INCLUDE (field, ...)` if it comes next.
+fn parse_include(input: &mut Input) -> Result<Vec<String>, ParseError> {
+    if input.keyword("INCLUDE") {
+        input.parenthesized(|input| input.list(Input::label))
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 /// `EXCEPT ('a', 'b')` if it comes next.
@@ -547,6 +597,10 @@ impl fmt::Display for CreatePipeline {
         if let Some(query) = &self.query {
             write!(formatter, "\n  AS {}", text(query.as_ref()))?;
         }
+        for TableQuery { tables, query } in &self.queries {
+            let (tables, query) = (literals(tables), text(query.as_ref()));
+            write!(formatter, "\n  FOR ({tables}) AS {query}")?;
+        }
         for expectation in &self.expectations {
             write!(formatter, "\n  {expectation}")?;
         }
@@ -601,13 +655,21 @@ impl fmt::Display for PipelineSource {
                 connection,
                 tables,
                 except,
-            } => write!(
-                formatter,
-                "MYSQL {} TABLES ({}){}",
-                quote_identifier(connection),
-                literals(tables),
-                except_text(except)
-            ),
+                except_columns,
+                include,
+            } => {
+                write!(
+                    formatter,
+                    "MYSQL {} TABLES ({}){}",
+                    quote_identifier(connection),
+                    literals(tables),
+                    except_text(except)
+                )?;
+                if !except_columns.is_empty() {
+                    write!(formatter, " EXCEPT COLUMNS ({})", literals(except_columns))?;
+                }
+                formatter.write_str(&include_text(include))
+            }
             Self::Kafka {
                 connection,
                 topics,
@@ -625,10 +687,7 @@ impl fmt::Display for PipelineSource {
                     format_text(format.as_ref()),
                     columns_text(columns)
                 )?;
-                if !include.is_empty() {
-                    write!(formatter, " INCLUDE ({})", identifiers(include))?;
-                }
-                Ok(())
+                formatter.write_str(&include_text(include))
             }
             Self::Mart { name } => write!(formatter, "MART {name}"),
         }
@@ -644,6 +703,13 @@ fn except_text(patterns: &[String]) -> String {
         String::new()
     } else {
         format!(" EXCEPT ({})", literals(patterns))
+    }
+}
+
+fn include_text(fields: &[String]) -> String {
+    match fields {
+        [] => String::new(),
+        fields => format!(" INCLUDE ({})", identifiers(fields)),
     }
 }
 

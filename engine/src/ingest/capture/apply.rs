@@ -32,7 +32,8 @@ pub(super) struct Committer {
 
 /// The changes of one table.
 pub(super) struct TableChanges {
-    pub name: TableName,
+    /// The tables of the source that they are of.
+    pub names: Vec<TableName>,
     pub lake: Arc<LakeTable>,
     pub key: Vec<String>,
     pub mark: Option<i64>,
@@ -147,7 +148,7 @@ impl Committer {
         };
         for table in tables {
             let TableChanges {
-                name,
+                names,
                 lake,
                 key,
                 mark,
@@ -172,11 +173,11 @@ impl Committer {
             failpoint::hit("capture_table_committed");
             batched.rows_written += applied.rows_written;
             if applied.rows_incomplete > 0 {
-                batched
-                    .incomplete
-                    .push((name.clone(), applied.rows_incomplete));
+                let name = names.first().cloned();
+                let incomplete = name.map(|name| (name, applied.rows_incomplete));
+                batched.incomplete.extend(incomplete);
             }
-            batched.tables.push(name);
+            batched.tables.extend(names);
         }
         self.settle(sequence).await?;
         Ok(batched)

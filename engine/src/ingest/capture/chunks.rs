@@ -7,16 +7,20 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::FieldRef;
 use boathouse_connectors::mysql::{ChangedRows, Position, SourceTable};
+use datafusion::execution::SessionState;
+use futures::TryStreamExt;
 
 use super::apply::{Committer, OPERATION};
+use super::shape::{DELETED, Deletes, SHARD, Shape};
 use super::state::{CaptureState, Captured, record};
 use crate::error::{SqlError, SqlState};
 use crate::ingest::failpoint;
 use crate::lake::{
     AppendWriter, ApplyRequest, Change, ChangeBatch, CommitRequest, KeyCodec, KeyNumbers,
-    RowsByFile, WriterOptions,
+    RowsByFile, TableSnapshot, WriterOptions, WrittenFile,
 };
 use crate::query;
+use crate::query::failure::from_datafusion;
 
 /// Keys remembered of one table. Beyond it rows are looked for in the table instead.
 pub(super) const TOUCHED_MAX: usize = 4_000_000;
@@ -124,6 +128,7 @@ pub(super) async fn commit_chunk(
             Some(keys) => keys.untouched(&captured.touched, batch)?,
             None => batch,
         };
+        let batch = captured.read(batch)?;
         if batch.num_rows() > 0 {
             batches.push(batch);
         }
@@ -132,7 +137,9 @@ pub(super) async fn commit_chunk(
     let snapshot = lake.snapshot(None).await?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let change = record(&captured.state, Some(&chunk.next))?;
-    let appends = captured.touched_is_whole || snapshot.files().is_empty();
+    let appends = captured.touched_is_whole
+        || snapshot.files().is_empty()
+        || captured.shape.deletes == Deletes::History;
     if !appends && rows > 0 {
         // Some of the rows may be in the table already.
         let sequence = committer.prepare(position, committed, &[change]).await?;
@@ -146,7 +153,7 @@ pub(super) async fn commit_chunk(
             .collect();
         let state = query::state_of(&committer.engine.runtime);
         let request = ApplyRequest {
-            key: captured.source.key.clone(),
+            key: captured.shape.lands.key.clone(),
             changes,
             spilled: Vec::new(),
             operation: OPERATION.into(),
@@ -228,7 +235,7 @@ pub(super) async fn stage(
 ) -> Result<u64, SqlError> {
     let mut writer = whole_writer(captured).await?;
     for batch in batches {
-        writer.write(&batch).await?;
+        writer.write(&captured.read(batch)?).await?;
     }
     let rows = writer.rows;
     captured.staged.extend(writer.writer.finish().await?);
@@ -250,26 +257,54 @@ pub(super) async fn replace(
     let mut adds = std::mem::take(&mut captured.staged);
     let touched = &captured.touched;
     let mut deletes = RowsByFile::new();
+    let is_touched = |columns: &[ArrayRef]| -> Option<Vec<bool>> {
+        let numbers = keys.numbers(columns).ok()?;
+        Some(numbers.iter().map(|key| touched.contains(key)).collect())
+    };
     if !touched.is_empty() {
-        let wanted = |columns: &[ArrayRef]| {
-            let numbers = keys.numbers(columns).ok()?;
-            Some(numbers.iter().map(|key| touched.contains(key)).collect())
-        };
         let staged = lake.staged(&snapshot, &adds)?;
         deletes = lake
-            .rows_where(&staged, &keys.names, &state, wanted)
+            .rows_where(&staged, &keys.names, &state, is_touched)
             .await?;
+    }
+    let mode = captured.shape.deletes;
+    // Of a history nothing goes, and of a table that others land in, too, only what is of this one.
+    let removes_all = mode != Deletes::History && captured.shape.shard.is_none();
+    if mode == Deletes::Soft {
+        adds.extend(vanished(captured, keys, &adds, &snapshot, &state).await?);
+    }
+    if removes_all && !touched.is_empty() {
         let kept = lake
-            .rows_where(&snapshot, &keys.names, &state, wanted)
+            .rows_where(&snapshot, &keys.names, &state, is_touched)
             .await?;
         adds.extend(lake.copy_found(&snapshot, &kept, &state).await?);
+    } else if mode != Deletes::History {
+        let columns: Vec<String> = SHARD
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(keys.names.iter().cloned())
+            .collect();
+        let shape = &captured.shape;
+        let goes = |columns: &[ArrayRef]| -> Option<Vec<bool>> {
+            let mine = shape.is_of_shard(columns)?;
+            let touched = is_touched(columns.get(SHARD.len()..)?)?;
+            Some(
+                mine.iter()
+                    .zip(touched)
+                    .map(|(mine, touched)| *mine && !touched)
+                    .collect(),
+            )
+        };
+        if !removes_all {
+            deletes.extend(lake.rows_where(&snapshot, &columns, &state, goes).await?);
+        }
     }
     let change = record(&captured.state, Some(&next))?;
     let sequence = committer.prepare(position, committed, &[change]).await?;
     lake.commit(CommitRequest {
         operation: OPERATION.into(),
         adds,
-        removes_all: true,
+        removes_all,
         deletes,
         transaction: Some(committer.mark(captured.mark, sequence)),
         info: committer.info(),
@@ -279,6 +314,62 @@ pub(super) async fn replace(
     failpoint::hit("capture_table_committed");
     committer.settle(sequence).await?;
     Ok(sequence)
+}
+
+/// The rows of a table that are not among those read anew, nor among those whose keys were met meanwhile: they
+/// were deleted at the source, and stay as such.
+async fn vanished(
+    captured: &Captured,
+    keys: &Keys,
+    adds: &[WrittenFile],
+    snapshot: &TableSnapshot,
+    state: &SessionState,
+) -> Result<Vec<WrittenFile>, SqlError> {
+    let lake = &captured.lake;
+    let staged = lake.staged(snapshot, adds)?;
+    let mut there = captured.touched.clone();
+    let mut rows = lake
+        .rows_of(&staged, staged.files().to_vec(), state)
+        .await?;
+    while let Some(batch) = rows.try_next().await.map_err(from_datafusion)? {
+        there.extend(keys.of_rows(&batch)?);
+    }
+    let mut writer = whole_writer(captured).await?;
+    let mut rows = lake
+        .rows_of(snapshot, snapshot.files().to_vec(), state)
+        .await?;
+    while let Some(batch) = rows.try_next().await.map_err(from_datafusion)? {
+        let gone = keys.untouched(&there, of_shard(&captured.shape, batch)?)?;
+        if gone.num_rows() > 0 {
+            writer.write(&marked_deleted(&gone)?).await?;
+        }
+    }
+    Ok(writer.writer.finish().await?)
+}
+
+/// The rows of a table that several land in which are of one.
+pub(super) fn of_shard(shape: &Shape, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+    let columns: Option<Vec<ArrayRef>> = SHARD
+        .iter()
+        .map(|name| rows.column_by_name(name).cloned())
+        .collect();
+    let mine = columns.and_then(|columns| shape.is_of_shard(&columns));
+    match mine {
+        None => Ok(rows),
+        Some(mine) => filter_record_batch(&rows, &BooleanArray::from(mine))
+            .map_err(|error| SqlError::internal("rows cannot be left out").caused_by(error)),
+    }
+}
+
+/// Rows as they are, but deleted.
+fn marked_deleted(rows: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| match field.name() == DELETED {
+        true => Arc::new(BooleanArray::from(vec![true; rows.num_rows()])) as ArrayRef,
+        false => Arc::clone(column),
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect())
+        .map_err(|error| SqlError::internal("rows do not fit their table").caused_by(error))
 }
 
 /// Rows that will take the place of a table's.
@@ -319,6 +410,18 @@ impl WholeWriter {
         (position, committed): (&Position, i64),
     ) -> Result<i64, SqlError> {
         let adds = self.writer.finish().await?;
+        let mut deletes = RowsByFile::new();
+        if captured.shape.shard.is_some() && captured.shape.deletes != Deletes::History {
+            let state = query::state_of(&committer.engine.runtime);
+            let lake = &captured.lake;
+            let columns = SHARD.map(str::to_owned);
+            let snapshot = lake.snapshot(None).await?;
+            deletes = lake
+                .rows_where(&snapshot, &columns, &state, |columns| {
+                    captured.shape.is_of_shard(columns)
+                })
+                .await?;
+        }
         let change = record(&captured.state, Some(&next))?;
         let sequence = committer.prepare(position, committed, &[change]).await?;
         captured
@@ -326,7 +429,9 @@ impl WholeWriter {
             .commit(CommitRequest {
                 operation: OPERATION.into(),
                 adds,
-                removes_all: true,
+                removes_all: captured.shape.deletes != Deletes::History
+                    && captured.shape.shard.is_none(),
+                deletes,
                 transaction: Some(committer.mark(captured.mark, sequence)),
                 part_marks: Vec::new(),
                 info: committer.info(),

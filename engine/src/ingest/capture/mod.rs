@@ -24,6 +24,7 @@ mod plan;
 mod pump;
 mod run;
 mod schema;
+mod shape;
 mod sql;
 mod state;
 mod target;

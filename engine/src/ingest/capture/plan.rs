@@ -9,25 +9,32 @@
 //! | `chunk_rows` | 200000 | rows of a table read at once at most |
 //! | `batch_rows` | 200000 | changes committed together at most, but for a larger transaction |
 //! | `batch_bytes` | 134217728 | bytes of changes committed together at most, but for a larger transaction |
+//! | `deletes` | `'hard'` | what becomes of rows that are deleted: `'hard'` they go, `'soft'` they stay with `_deleted`, `'history'` every change is a row |
+//! | `add_column`, `drop_column`, `truncate` | `'evolve'` | what becomes of such a change at the source: `'evolve'`, `'exception'`, `'ignore'` |
+//! | `rename_column`, `change_type`, `drop_table` | `'evolve'` | the same, but `'ignore'` |
 //! | `zero_date` | `'null'` | what `0000-00-00` becomes: `'null'`, `'epoch'`, or `'fail'` |
 //! | `invalid_text` | `'replace'` | what bytes become that are no text: `'replace'` (U+FFFD), `'null'`, or `'fail'` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
-use boathouse_connectors::mysql::{MySqlServer, TableName};
+use boathouse_connectors::mysql::{MySqlServer, SourceTable, TableName};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
 use regex::Regex;
 
 use super::super::context::{open_connection, query_context};
 use super::super::plan::{connector_option, statement_of};
+use super::shape::{Deletes, Shape, Shapes};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::query::QueryContext;
+
+/// Where a table lands whose schema is not named.
+const DEFAULT_SCHEMA: &str = "public";
 
 /// A pipeline from a database, ready to run.
 #[derive(Clone)]
@@ -37,6 +44,9 @@ pub(in crate::ingest) struct CapturePlan {
     pub server: Arc<MySqlServer>,
     pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     pub target_schema: String,
+    /// The one table that all tables land in.
+    pub one_table: Option<String>,
+    pub shapes: Arc<Shapes>,
     pub options: CaptureOptions,
 }
 
@@ -48,7 +58,45 @@ pub(in crate::ingest) struct CaptureOptions {
     pub chunk_rows: usize,
     pub batch_rows: usize,
     pub batch_bytes: usize,
+    pub deletes: Deletes,
+    pub follows: Follows,
     pub policies: ValuePolicies,
+}
+
+/// What becomes of a change of the source's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    Evolve,
+    /// The pipeline stops before it.
+    Exception,
+    Ignore,
+}
+
+/// The same, by kind of change.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ingest) struct Follows {
+    pub(super) add_column: Follow,
+    pub(super) drop_column: Follow,
+    pub(super) rename_column: Follow,
+    pub(super) change_type: Follow,
+    pub(super) truncate: Follow,
+    pub(super) drop_table: Follow,
+}
+
+impl Follows {
+    fn take(options: &mut Options) -> Result<Self, SqlError> {
+        const STOPS: &[(&str, Follow)] =
+            &[("evolve", Follow::Evolve), ("exception", Follow::Exception)];
+        const ALL: &[(&str, Follow)] = &[STOPS[0], STOPS[1], ("ignore", Follow::Ignore)];
+        Ok(Self {
+            add_column: one_of(options, "add_column", ALL)?,
+            drop_column: one_of(options, "drop_column", ALL)?,
+            rename_column: one_of(options, "rename_column", STOPS)?,
+            change_type: one_of(options, "change_type", STOPS)?,
+            truncate: one_of(options, "truncate", ALL)?,
+            drop_table: one_of(options, "drop_table", STOPS)?,
+        })
+    }
 }
 
 impl CapturePlan {
@@ -68,12 +116,14 @@ impl CapturePlan {
             connection,
             tables,
             except,
+            ..
         } = &statement.source
         else {
             return Err(SqlError::internal("the pipeline is not from a database"));
         };
-        let target_schema = check_clauses(&context, statement)?;
+        let (target_schema, one_table) = check_clauses(&context, statement)?;
         let options = parse_options(statement)?;
+        let shapes = Shapes::of(statement, options.deletes)?;
         let wanted = patterns(tables)?;
         let unwanted = patterns(except)?;
         let server = open_connection(&context, connection).await?.mysql()?;
@@ -87,8 +137,20 @@ impl CapturePlan {
                 among(&wanted) && !among(&unwanted)
             }),
             target_schema,
+            one_table,
+            shapes: Arc::new(shapes),
             options,
         })
+    }
+
+    /// As what a table lands.
+    pub async fn shape(
+        &self,
+        source: &SourceTable,
+        ignored: &BTreeSet<String>,
+    ) -> Result<Arc<Shape>, SqlError> {
+        let shape = self.shapes.shape(&self.context, source, ignored).await?;
+        Ok(Arc::new(shape))
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -106,16 +168,16 @@ pub(in crate::ingest) async fn check(
         .map(drop)
 }
 
-/// The clauses such a pipeline takes. Gives the name of the target schema.
-fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<String, SqlError> {
+/// The clauses such a pipeline takes. Gives the name of the target schema, and that of the one target table.
+fn check_clauses(
+    context: &QueryContext,
+    statement: &CreatePipeline,
+) -> Result<(String, Option<String>), SqlError> {
     let refused = |clause: &str| {
         Err(SqlError::unsupported(format!(
             "{clause} of a pipeline FROM MYSQL"
         )))
     };
-    if statement.query.is_some() {
-        return refused("AS SELECT");
-    }
     if !statement.expectations.is_empty() {
         return refused("EXPECT");
     }
@@ -128,11 +190,22 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
     if statement.on_schema_change.is_some() {
         return refused("ON SCHEMA CHANGE");
     }
-    let Target::Schema(name) = &statement.into else {
-        return Err(
-            SqlError::unsupported("a pipeline FROM MYSQL into one table").hint("use INTO SCHEMA"),
-        );
+    let (name, one_table) = match &statement.into {
+        Target::Schema(name) => (name.clone(), None),
+        Target::Table {
+            name,
+            key,
+            sequence_by: None,
+            stored_as: None,
+        } if key.is_empty() => {
+            let schema = name.schema.clone();
+            let schema = schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
+            (schema, Some(name.name.clone()))
+        }
+        Target::Table { .. } => return refused("KEY, SEQUENCE BY and STORED AS"),
+        Target::Redshift { .. } => return refused("INTO REDSHIFT"),
     };
+    let name = &name;
     let Some(schema) = context.snapshot.schema(name) else {
         return Err(SqlError::new(
             SqlState::INVALID_SCHEMA_NAME,
@@ -151,7 +224,7 @@ fn check_clauses(context: &QueryContext, statement: &CreatePipeline) -> Result<S
             format!("permission denied for schema {name}"),
         ));
     }
-    Ok(name.clone())
+    Ok((name.clone(), one_table))
 }
 
 /// Patterns of LIKE over `database.table`.
@@ -222,8 +295,20 @@ pub(in crate::ingest) fn parse_options(
             ("fail", InvalidText::Fail),
         ],
     )?;
+    let deletes = one_of(
+        &mut options,
+        "deletes",
+        &[
+            ("hard", Deletes::Hard),
+            ("soft", Deletes::Soft),
+            ("history", Deletes::History),
+        ],
+    )?;
+    let follows = Follows::take(&mut options)?;
     let parsed = CaptureOptions {
         snapshot,
+        deletes,
+        follows,
         target_lag: options
             .take_duration("target_lag")?
             .unwrap_or(Duration::from_secs(1)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::ArrayRef;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition, TableDefinition};
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
@@ -28,12 +28,13 @@ use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
 use super::run::{Refresh, is_current};
+use super::shape::{Deletes, Shape};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
 use super::verify::{self, AskedKey};
 use super::{schema, sql, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{ChangeSpill, LakeError};
+use crate::lake::{ChangeSpill, LakeError, LakeTable};
 
 /// How often a position without changes of ours is put on record.
 const PIN_EVERY: Duration = Duration::from_secs(10);
@@ -154,7 +155,7 @@ impl Pump {
             by_gtid,
             server_id,
             Arc::clone(&plan.wanted),
-            plan.options.policies,
+            (plan.options.policies, plan.shapes.detail()),
         );
         let stream = stream.await?;
         // Transactions that were being committed when the source was asked are named by now.
@@ -244,6 +245,13 @@ impl Pump {
     async fn load(&mut self, lost: bool, refresh: &Refresh, by_gtid: bool) -> Result<(), SqlError> {
         let mut refreshed = 0;
         let pipeline = self.committer.pipeline;
+        let wanted = Arc::clone(&self.plan.wanted);
+        let listed_at = self.plan.server.source_state().await?.position.place();
+        let sources = self
+            .plan
+            .server
+            .source_tables(move |name| wanted(name))
+            .await?;
         let records = self.plan.engine().catalog.captures().list(pipeline).await?;
         let renamed: Vec<TableName> = records
             .iter()
@@ -295,10 +303,13 @@ impl Pump {
             };
             let snapshot = lake.snapshot(None).await?;
             let mark = snapshot.transaction(&application(pipeline)).await?;
-            if let Some((sequence, next)) = &found.next
-                && mark.is_some_and(|mark| mark >= *sequence)
-            {
-                state = read(next)?;
+            match &found.next {
+                Some((sequence, next)) if mark.is_some_and(|mark| mark >= *sequence) => {
+                    state = read(next)?;
+                }
+                // It did not come true, and must not with a later sequence.
+                Some(_) => self.put(&state).await?,
+                None => {}
             }
             let anew = lost || refresh.has(&state.table.name);
             refreshed += usize::from(anew);
@@ -316,10 +327,39 @@ impl Pump {
                 state.listed_at = (0, 0);
             }
             let empty = snapshot.row_count() == Some(0);
+            let listed = sources.iter().find(|one| one.name == state.table.name);
+            let shape = match (self.plan.shape(&state.table, &state.ignored).await, listed) {
+                (Ok(shape), _) => shape,
+                (Err(error), None) => return Err(error),
+                // The query may be written for what the table is by now.
+                (Err(error), Some(listed)) => {
+                    let shape = self
+                        .plan
+                        .shape(listed, &state.ignored)
+                        .await
+                        .map_err(|_| error)?;
+                    state.table = listed.clone();
+                    state.listed_at = listed_at;
+                    shape
+                }
+            };
             // Somebody has renamed or dropped columns of ours.
-            let differs = in_files(&state.table, &definition) != state.in_files;
+            let mut differs = in_files(&shape.lands, &definition) != state.in_files;
+            // The pipeline was replaced by one that makes other rows of the source's.
+            if shape.text != state.shape {
+                differs = true;
+                if !state.dropped {
+                    state.snapshot = SnapshotState::Reading {
+                        after: None,
+                        rows: 0,
+                        replaces: true,
+                    };
+                }
+                state.shape.clone_from(&shape.text);
+                self.put(&state).await?;
+            }
             let name = state.table.name.clone();
-            self.adopt(state, definition, lake, mark, empty);
+            self.adopt(state, shape, definition, (lake, mark, empty));
             if differs {
                 self.hint(&name, Vec::new());
             }
@@ -331,13 +371,6 @@ impl Pump {
             )
             .hint("system.pipeline_lag names the tables, as database.table"));
         }
-        let wanted = Arc::clone(&self.plan.wanted);
-        let listed_at = self.plan.server.source_state().await?.position.place();
-        let sources = self
-            .plan
-            .server
-            .source_tables(move |name| wanted(name))
-            .await?;
         if sources.is_empty() && self.tables.is_empty() {
             return Err(SqlError::new(
                 SqlState::UNDEFINED_TABLE,
@@ -371,9 +404,12 @@ impl Pump {
         reads: bool,
         listed_at: (u64, u64),
     ) -> Result<(), SqlError> {
-        if let Some(other) = self.tables.values().find(|other| {
-            other.name().table == source.name.table && other.name().database != source.name.database
-        }) {
+        if self.plan.one_table.is_none()
+            && let Some(other) = self.tables.values().find(|other| {
+                other.name().table == source.name.table
+                    && other.name().database != source.name.database
+            })
+        {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_TABLE,
                 format!(
@@ -383,17 +419,23 @@ impl Pump {
                     source.name.table
                 ),
             )
-            .hint("leave one out with EXCEPT, or make a pipeline for each database"));
+            .hint("leave one out with EXCEPT, make a pipeline for each database, or have all land in one table by INTO table"));
         }
-        let (definition, lake) = target::find_or_create(&self.plan, &source).await?;
+        let shape = self.plan.shape(&source, &BTreeSet::new()).await?;
+        let mine: Vec<ObjectId> = self.tables.values().map(|one| one.state.target).collect();
+        let found = target::find_or_create(&self.plan, &source, &shape, &mine).await?;
+        let (definition, lake) = found;
+        self.defined(&definition, &lake);
         let state = CaptureState {
+            ignored: BTreeSet::new(),
+            shape: shape.text.clone(),
             target: definition.id,
             snapshot: match reads {
                 true => SnapshotState::begin(),
                 false => SnapshotState::Done { rows: 0 },
             },
             dropped: false,
-            in_files: in_files(&source, &definition),
+            in_files: in_files(&shape.lands, &definition),
             listed_at,
             renamed_from: None,
             has_partials: false,
@@ -403,17 +445,16 @@ impl Pump {
         let pipeline = self.committer.pipeline;
         let snapshot = lake.snapshot(None).await?;
         let mark = snapshot.transaction(&application(pipeline)).await?;
-        self.adopt(state, definition, lake, mark, true);
+        self.adopt(state, shape, definition, (lake, mark, true));
         Ok(())
     }
 
     fn adopt(
         &mut self,
         state: CaptureState,
-        definition: boathouse_catalog::definitions::TableDefinition,
-        lake: Arc<crate::lake::LakeTable>,
-        mark: Option<i64>,
-        empty: bool,
+        shape: Arc<Shape>,
+        definition: TableDefinition,
+        (lake, mark, empty): (Arc<LakeTable>, Option<i64>, bool),
     ) {
         let source = Arc::new(state.table.clone());
         let name = source.name.clone();
@@ -424,11 +465,20 @@ impl Pump {
             self.stream.capture(Arc::clone(&source));
         }
         let fresh = matches!(state.snapshot, SnapshotState::Reading { after: None, .. });
+        let replaces = matches!(
+            state.snapshot,
+            SnapshotState::Reading { replaces: true, .. }
+        );
+        if replaces && shape.deletes != Deletes::History {
+            // What was before the table was described as it is has another form, and is read with the rest.
+            self.stream.pass_over(name.clone(), state.listed_at);
+        }
         self.tables.insert(
             name,
             Captured {
                 state,
                 source,
+                shape,
                 definition,
                 lake,
                 mark,
@@ -501,7 +551,12 @@ impl Pump {
             return Ok(());
         };
         change(&mut captured.state);
-        captured.source = Arc::new(captured.state.table.clone());
+        if captured.state.table != *captured.source {
+            captured.source = Arc::new(captured.state.table.clone());
+            let ignored = &captured.state.ignored;
+            captured.shape = self.plan.shape(&captured.source, ignored).await?;
+            captured.state.shape.clone_from(&captured.shape.text);
+        }
         match Keys::of(&captured.source) {
             Some(keys) => self.keys.insert(name.clone(), keys),
             None => self.keys.remove(name),
@@ -805,7 +860,8 @@ impl Pump {
             spilled.insert(name.clone(), spill.finish()?);
             changed.insert(name, Vec::new());
         }
-        let mut tables = Vec::new();
+        // Tables that land in one are one commit.
+        let mut tables = BTreeMap::new();
         for (name, changes) in changed {
             if self.is_ahead(&name) {
                 continue;
@@ -813,24 +869,31 @@ impl Pump {
             let Some(captured) = self.tables.get(&name) else {
                 continue;
             };
-            tables.push(TableChanges {
+            let spilled = spilled.remove(&name).unwrap_or_default();
+            let target = captured.state.target;
+            let table: &mut TableChanges = tables.entry(target).or_insert_with(|| TableChanges {
+                names: Vec::new(),
                 lake: Arc::clone(&captured.lake),
-                key: captured.source.key.clone(),
+                key: captured.shape.lands.key.clone(),
                 mark: captured.mark,
-                changes,
-                spilled: spilled.remove(&name).unwrap_or_default(),
-                name,
+                changes: Vec::new(),
+                spilled: Vec::new(),
             });
+            table.changes.extend(changes);
+            table.spilled.extend(spilled);
+            table.names.push(name);
         }
-        Ok(tables)
+        Ok(tables.into_values().collect())
     }
 
     /// Takes the changes that are in memory, and notes the keys of tables that are still being read.
     fn take_held(&mut self) -> Result<Vec<(TableName, Vec<ChangedRows>)>, SqlError> {
-        let taken = self.stream.take()?;
-        for (name, changes) in &taken {
-            if let Some(captured) = self.tables.get_mut(name)
-                && (captured.is_healing || !captured.state.snapshot.is_done())
+        let mut taken = self.stream.take()?;
+        for (name, changes) in &mut taken {
+            let Some(captured) = self.tables.get_mut(name) else {
+                continue;
+            };
+            if (captured.is_healing || !captured.state.snapshot.is_done())
                 && let Some(keys) = self.keys.get(name)
             {
                 keys.touch(&mut captured.touched, changes)?;
@@ -840,6 +903,9 @@ impl Pump {
                 if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
                     captured.touched_is_whole = false;
                 }
+            }
+            for part in std::mem::take(changes) {
+                changes.push(captured.changed(part)?);
             }
         }
         Ok(taken)
@@ -855,10 +921,11 @@ impl Pump {
                     let Some(captured) = self.tables.get(&name) else {
                         continue;
                     };
-                    let columns = &captured.source.columns;
-                    let key = match captured.source.key.is_empty() {
+                    let columns = &captured.shape.columns;
+                    let key = &captured.shape.lands.key;
+                    let key = match key.is_empty() {
                         true => columns.iter().map(|column| column.name.clone()).collect(),
-                        false => captured.source.key.clone(),
+                        false => key.clone(),
                     };
                     ChangeSpill::new(&scratch, key, columns.len())?
                 }
@@ -890,9 +957,7 @@ impl Pump {
         self.pinned = Instant::now();
         self.rows_out += i64::try_from(batched.rows_written).unwrap_or_default();
         for name in &batched.tables {
-            if let Some(captured) = self.tables.get_mut(name) {
-                captured.mark = Some(batched.sequence);
-            }
+            self.marked(name, batched.sequence);
         }
         for (name, rows) in &batched.incomplete {
             self.warn(format!(
@@ -900,6 +965,28 @@ impl Pump {
             ));
         }
         self.forget_positions().await
+    }
+
+    /// Notes what a table is by now that others may land in, too.
+    pub fn defined(&mut self, definition: &TableDefinition, lake: &Arc<LakeTable>) {
+        for captured in self.tables.values_mut() {
+            if captured.state.target == definition.id {
+                captured.definition.clone_from(definition);
+                captured.lake = Arc::clone(lake);
+            }
+        }
+    }
+
+    /// Notes that what a table lands in has a sequence.
+    pub fn marked(&mut self, name: &TableName, sequence: i64) {
+        let Some(target) = self.tables.get(name).map(|captured| captured.state.target) else {
+            return;
+        };
+        for captured in self.tables.values_mut() {
+            if captured.state.target == target {
+                captured.mark = Some(sequence);
+            }
+        }
     }
 
     pub fn warn(&mut self, message: String) {
@@ -1106,8 +1193,11 @@ impl Pump {
         };
         self.sequence = sequence;
         self.rows_out += i64::try_from(written).unwrap_or_default();
-        captured.mark = Some(sequence);
         captured.state = next;
+        self.marked(&table, sequence);
+        let Some(captured) = self.tables.get_mut(&table) else {
+            return Ok(());
+        };
         if captured.state.snapshot.is_done() {
             captured.forget_reading();
             if std::mem::take(&mut captured.reloads_again) {
@@ -1161,7 +1251,7 @@ impl Pump {
         let mut writer = super::chunks::whole_writer(captured).await?;
         while let Some(batch) = receiver.recv().await {
             match batch {
-                Ok(batch) => writer.write(&batch).await?,
+                Ok(batch) => writer.write(&captured.read(batch)?).await?,
                 Err(error) => return self.unread(name, error).await,
             }
         }
@@ -1179,8 +1269,8 @@ impl Pump {
         self.committed = position;
         self.rows_in += i64::try_from(rows).unwrap_or_default();
         self.rows_out += i64::try_from(rows).unwrap_or_default();
+        self.marked(name, sequence);
         if let Some(captured) = self.tables.get_mut(name) {
-            captured.mark = Some(sequence);
             captured.state = next;
             captured.forget_reading();
         }

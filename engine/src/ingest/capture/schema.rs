@@ -20,7 +20,9 @@ use boathouse_connectors::mysql::{
 };
 use boathouse_sql::name::{quote_identifier, quote_literal};
 
+use super::plan::{Follow, Follows};
 use super::pump::Pump;
+use super::shape::{DELETED, Deletes, Kind, Shape};
 use super::sql::{self, qualified};
 use super::state::{CaptureState, SnapshotState, in_files};
 use super::target;
@@ -47,6 +49,11 @@ pub(super) async fn change(pump: &mut Pump, changes: Vec<SchemaChange>) -> Resul
                 }
             }
             SchemaChange::Truncate(name) => {
+                match pump.plan.options.follows.truncate {
+                    Follow::Evolve => {}
+                    Follow::Ignore => continue,
+                    Follow::Exception => return Err(stops(&name, "truncate", "TRUNCATE", &[])),
+                }
                 if pump.tables.contains_key(&name) && !pump.is_ahead(&name) {
                     truncate(pump, &name).await?;
                 }
@@ -104,6 +111,9 @@ async fn dropped(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     if !pump.tables.contains_key(name) || pump.is_ahead(name) {
         return Ok(());
     }
+    if pump.plan.options.follows.drop_table == Follow::Exception {
+        return Err(stops(name, "drop_table", "DROP TABLE", &[]));
+    }
     pump.discard_chunk(name);
     pump.change_state(name, |state| state.dropped = true)
         .await?;
@@ -126,6 +136,27 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     captured.touched.clear();
     captured.staged.clear();
     let reads = !captured.state.snapshot.is_done();
+    let schema = target::schema_name(&pump.plan, &captured.definition);
+    let table = qualified(&schema, &captured.definition.name);
+    let of_this = captured.shape.condition();
+    let statement = match captured.shape.deletes {
+        Deletes::Hard if captured.shape.shard.is_none() => None,
+        Deletes::Hard => Some(format!("DELETE FROM {table} WHERE {of_this}")),
+        Deletes::Soft => Some(format!(
+            "UPDATE {table} SET {DELETED} = true WHERE {DELETED} IS NOT TRUE AND {of_this}"
+        )),
+        Deletes::History => return Ok(()),
+    };
+    if let Some(statement) = statement {
+        // It does nothing where it has been done.
+        sql::run(&pump.plan, &[statement]).await?;
+        if reads {
+            captured.touched_is_whole = false;
+            pump.change_state(name, |state| state.snapshot = SnapshotState::begin())
+                .await?;
+        }
+        return Ok(());
+    }
     let (lake, mark) = (Arc::clone(&captured.lake), captured.mark);
     let committer = pump.committer.clone();
     let sequence = committer
@@ -141,8 +172,8 @@ async fn truncate(pump: &mut Pump, name: &TableName) -> Result<(), SqlError> {
     .await?;
     committer.settle(sequence).await?;
     pump.sequence = sequence;
+    pump.marked(name, sequence);
     if let Some(captured) = pump.tables.get_mut(name) {
-        captured.mark = Some(sequence);
         captured.touched_is_whole |= reads;
     }
     if reads {
@@ -189,6 +220,13 @@ async fn renamed(pump: &mut Pump, renames: Vec<(TableName, TableName)>) -> Resul
     }
     // A name that no table has any more; what had it may have moved on with its rows.
     for name in left {
+        // They are there under the new name, where tables are told apart by it.
+        let moved_on = origins
+            .iter()
+            .any(|(to, origin)| *origin == name && (pump.plan.wanted)(to));
+        if moved_on && pump.plan.one_table.is_some() && !pump.is_ahead(&name) {
+            truncate(pump, &name).await?;
+        }
         dropped(pump, &name).await?;
     }
     Ok(())
@@ -199,7 +237,10 @@ async fn move_table(pump: &mut Pump, from: &TableName, to: &TableName) -> Result
     let Some(captured) = pump.tables.get(from) else {
         return Ok(false);
     };
-    if captured.state.dropped || !captured.state.snapshot.is_done() {
+    if captured.state.dropped
+        || !captured.state.snapshot.is_done()
+        || captured.shape.shard.is_some()
+    {
         return Ok(false);
     }
     let target = captured.state.target;
@@ -401,6 +442,7 @@ async fn follow(
     let known = &state.table;
     source.rows_estimate = source.rows_estimate.max(known.rows_estimate);
     source.bytes_estimate = source.bytes_estimate.max(known.bytes_estimate);
+    let in_files_before = state.in_files.clone();
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
@@ -409,18 +451,39 @@ async fn follow(
     let table = qualified(&schema, &definition.name);
     let mut todo = Todo::default();
     let columns = followed(&state, &hints);
-    plan(
-        &mut todo,
-        &table,
-        &columns,
-        (&state, &source),
-        &definition,
-        rows == Some(0),
-    );
+    let follows = pump.plan.options.follows;
+    let mut state = state;
+    let mut shape = pump.plan.shape(&source, &state.ignored).await;
+    if follows.add_column != Follow::Evolve
+        && let Ok(found) = &shape
+        && let added = added(&found.lands, &columns)
+        && !added.is_empty()
+    {
+        if follows.add_column == Follow::Exception {
+            return Err(stops(name, "add_column", "ADD COLUMN", &added));
+        }
+        state.ignored.extend(added);
+        shape = pump.plan.shape(&source, &state.ignored).await;
+    }
+    let shape = shape.map_err(|error| refused(name, error))?;
+    let sides = (&source, shape.lands.as_ref());
+    check_follows(follows, &columns, &mut state, sides, &definition)?;
+    let known = &state.table;
+    match shape.shard {
+        None => plan(
+            &mut todo,
+            &table,
+            &columns,
+            (&state, &shape.lands),
+            &definition,
+            rows == Some(0),
+        ),
+        Some(_) => plan_in_one(&mut todo, &table, &columns, (&state, &shape), &definition),
+    }
     if known.key != source.key {
         todo.reload("its key is another");
     }
-    for step in todo.steps {
+    for step in std::mem::take(&mut todo.steps) {
         let Err(error) = sql::run(&pump.plan, &[step.statement]).await else {
             continue;
         };
@@ -433,24 +496,39 @@ async fn follow(
             .get_or_insert_with(|| "a column is of another type".to_owned());
     }
     let changed = source != *known;
+    let Some((definition, _)) = target::reopen(&pump.plan, state.target).await? else {
+        return Ok(());
+    };
+    let (statements, is_new) = match shape.shard {
+        None => made_of(&shape, &table, &definition),
+        Some(_) => (Vec::new(), false),
+    };
+    if !statements.is_empty() {
+        let done = sql::run(&pump.plan, &statements).await;
+        done.map_err(|error| refused(name, error))?;
+    }
+    if is_new {
+        todo.reload("a column is made otherwise of its columns");
+    }
     let Some((definition, lake)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
-    let (definition, lake) = match target::follow_key(&pump.plan, &definition, &source).await? {
+    target::check_key(&definition, &shape).map_err(|error| refused(name, error))?;
+    let (definition, lake) = match target::follow_key(&pump.plan, &definition, &shape.lands).await?
+    {
         true => match target::reopen(&pump.plan, state.target).await? {
             Some(opened) => opened,
             None => return Ok(()),
         },
         false => (definition, lake),
     };
-    let in_files = in_files(&source, &definition);
-    if let Some(captured) = pump.tables.get_mut(name) {
-        captured.definition = definition;
-        captured.lake = lake;
-    }
-    if changed || in_files != state.in_files {
+    let in_files = in_files(&shape.lands, &definition);
+    pump.defined(&definition, &lake);
+    if changed || in_files != in_files_before {
         pump.discard_chunk(name);
+        let ignored = state.ignored.clone();
         pump.change_state(name, |state| {
+            state.ignored = ignored;
             state.table = source;
             state.in_files = in_files;
         })
@@ -467,6 +545,201 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// The same for one of several tables that land in one: a column is there as long as one of them ever had it,
+/// and has the widest type.
+fn plan_in_one(
+    todo: &mut Todo,
+    table: &str,
+    columns: &[Followed],
+    (state, shape): (&CaptureState, &Shape),
+    definition: &TableDefinition,
+) {
+    todo.steps.extend(
+        columns_in_one(table, shape, definition)
+            .into_iter()
+            .map(|statement| Alteration {
+                statement,
+                otherwise: Vec::new(),
+            }),
+    );
+    for column in &shape.lands.columns {
+        let followed = columns.iter().find(|one| one.name == column.name);
+        let was = followed.and_then(|one| one.was.as_ref());
+        let in_files = was.and_then(|(_, in_files)| in_files.as_deref());
+        let same = definition
+            .column(&column.name)
+            .is_some_and(|mine| in_files == Some(mine.name_in_files()));
+        let value = followed.and_then(|one| one.value.as_ref());
+        match was {
+            Some((old, _)) if same => {
+                if converts(old, &column.source_type) && !widens(old, &column.source_type) {
+                    todo.reload(format!("column {} was converted", column.name));
+                }
+            }
+            None if value == Some(&AddedValue::Null) => {}
+            _ => todo.reload(format!("column {} has other values", column.name)),
+        }
+    }
+    let gone = state.in_files.iter().filter_map(|(_, in_files)| {
+        let mut mine = definition.columns.iter();
+        let mine = mine.find(|one| one.name_in_files() == in_files)?;
+        let lands = shape.columns.iter().any(|column| column.name == mine.name);
+        (!lands && mine.nullable).then(|| quote_identifier(&mine.name))
+    });
+    let of_this = shape.condition();
+    for name in gone {
+        todo.push(format!(
+            "UPDATE {table} SET {name} = NULL WHERE {name} IS NOT NULL AND {of_this}"
+        ));
+    }
+}
+
+/// The statements that give a table that several land in the columns of one.
+pub(super) fn columns_in_one(
+    table: &str,
+    shape: &Shape,
+    definition: &TableDefinition,
+) -> Vec<String> {
+    let mut statements = Vec::new();
+    for column in &shape.columns {
+        let name = quote_identifier(&column.name);
+        let has = column.column_type.sql_name();
+        let wider =
+            |from: &ColumnType, to: &ColumnType| crate::lake::widens(&from.arrow(), &to.arrow());
+        match definition.column(&column.name) {
+            None => statements.push(format!(
+                "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {has}"
+            )),
+            Some(mine) if mine.column_type == column.column_type => {}
+            Some(mine) if wider(&column.column_type, &mine.column_type) => {}
+            // Refused where it is not wider.
+            Some(_) => statements.push(format!(
+                "ALTER TABLE {table} ALTER COLUMN {name} TYPE {has}"
+            )),
+        }
+    }
+    statements
+}
+
+/// The columns that land and did not before.
+fn added(lands: &SourceTable, columns: &[Followed]) -> Vec<String> {
+    let is_known = |name: &str| {
+        let mut columns = columns.iter();
+        let followed = columns.find(|column| column.name == name);
+        let was = followed.and_then(|column| column.was.as_ref());
+        was.is_some_and(|(_, in_files)| in_files.is_some())
+    };
+    let names = lands.columns.iter().map(|column| &column.name);
+    names.filter(|name| !is_known(name)).cloned().collect()
+}
+
+/// Whether changes are to be followed. Columns that are gone at the source and stay here are forgotten.
+fn check_follows(
+    follows: Follows,
+    columns: &[Followed],
+    state: &mut CaptureState,
+    (source, lands): (&SourceTable, &SourceTable),
+    definition: &TableDefinition,
+) -> Result<(), SqlError> {
+    let name = &source.name;
+    let landed = |column: &Followed| {
+        let in_files = column.was.as_ref()?.1.as_deref()?;
+        let mut ours = definition.columns.iter();
+        ours.find(|one| one.name_in_files() == in_files)
+    };
+    let mut renamed = Vec::new();
+    let mut retyped = Vec::new();
+    for column in columns {
+        let (Some(mine), Some(now)) = (landed(column), lands.column(&column.name)) else {
+            continue;
+        };
+        if mine.name != column.name {
+            renamed.push(mine.name.clone());
+        }
+        let was = column.was.as_ref().map(|(was, _)| was);
+        let same = was.is_some_and(|was| {
+            was.column_type() == now.source_type.column_type() && !converts(was, &now.source_type)
+        });
+        if !same {
+            retyped.push(column.name.clone());
+        }
+    }
+    if follows.rename_column == Follow::Exception && !renamed.is_empty() {
+        return Err(stops(name, "rename_column", "RENAME COLUMN", &renamed));
+    }
+    if follows.change_type == Follow::Exception && !retyped.is_empty() {
+        return Err(stops(name, "change_type", "a change of type", &retyped));
+    }
+    let stays: BTreeSet<&str> = columns
+        .iter()
+        .filter(|column| lands.column(&column.name).is_some())
+        .filter_map(|column| column.was.as_ref()?.1.as_deref())
+        .collect();
+    // What the pipeline itself leaves out goes in any case.
+    let is_there = |column: &str| {
+        let mut columns = columns.iter();
+        columns.any(|one| {
+            let was = one
+                .was
+                .as_ref()
+                .and_then(|(_, in_files)| in_files.as_deref());
+            was == Some(column) && source.column(&one.name).is_some()
+        })
+    };
+    let gone: Vec<String> = state
+        .in_files
+        .iter()
+        .filter(|(_, in_files)| !stays.contains(in_files.as_str()) && !is_there(in_files))
+        .map(|(column, _)| column.clone())
+        .collect();
+    if gone.is_empty() || follows.drop_column == Follow::Evolve {
+        return Ok(());
+    }
+    if follows.drop_column == Follow::Exception {
+        return Err(stops(name, "drop_column", "DROP COLUMN", &gone));
+    }
+    state.in_files.retain(|column, _| !gone.contains(column));
+    Ok(())
+}
+
+/// A change that the pipeline is to stop before.
+fn stops(name: &TableName, option: &str, change: &str, columns: &[String]) -> SqlError {
+    let of = match columns {
+        [] => String::new(),
+        columns => format!(" ({})", columns.join(", ")),
+    };
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{name} has met {change}{of}, and the pipeline has {option} = 'exception'"),
+    )
+    .hint(format!(
+        "CREATE OR REPLACE PIPELINE with {option} = 'evolve' has it followed from here"
+    ))
+}
+
+/// The statements that give a table the columns that are none of the source's. Tells whether one is computed
+/// that rows have not got yet.
+fn made_of(shape: &Shape, table: &str, definition: &TableDefinition) -> (Vec<String>, bool) {
+    let mut statements = Vec::new();
+    let mut is_new = false;
+    for column in shape.extras() {
+        let name = quote_identifier(&column.name);
+        let known = definition.column(&column.name);
+        if known.is_some_and(|known| known.column_type == column.column_type) {
+            continue;
+        }
+        if known.is_some() {
+            statements.push(format!("ALTER TABLE {table} DROP COLUMN {name}"));
+        }
+        statements.push(format!(
+            "ALTER TABLE {table} ADD COLUMN {name} {}",
+            column.column_type.sql_name()
+        ));
+        is_new |= column.kind == Kind::Computed;
+    }
+    (statements, is_new)
 }
 
 /// A column of the source, followed through statements.

@@ -1,13 +1,15 @@
 //! How far the capture of each table has come.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::state::Capture;
-use boathouse_connectors::mysql::{ColumnChange, SourceTable, TableName};
+use boathouse_connectors::mysql::{ChangedRows, ColumnChange, SourceTable, TableName};
 use serde::{Deserialize, Serialize};
 
+use super::shape::Shape;
 use super::verify::AskedKey;
 use crate::error::SqlError;
 use crate::lake::{LakeTable, WrittenFile};
@@ -31,6 +33,12 @@ pub(super) struct CaptureState {
     /// Rows in it are to be read again by their keys, which are not on record.
     #[serde(default)]
     pub has_partials: bool,
+    /// Columns that were added at the source, and are not followed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ignored: BTreeSet<String>,
+    /// Tells its shape from others: [`Shape::text`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub shape: String,
     /// What it was called before, while its table and its record are given the new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<TableName>,
@@ -84,6 +92,7 @@ pub(super) fn in_files(
 pub(super) struct Captured {
     pub state: CaptureState,
     pub source: Arc<SourceTable>,
+    pub shape: Arc<Shape>,
     pub definition: TableDefinition,
     pub lake: Arc<LakeTable>,
     /// The newest sequence of the pipeline that the table has.
@@ -112,6 +121,18 @@ pub(super) struct Captured {
 impl Captured {
     pub fn name(&self) -> &TableName {
         &self.state.table.name
+    }
+
+    /// Changes of the source as changes of the table.
+    pub fn changed(&self, changed: ChangedRows) -> Result<ChangedRows, SqlError> {
+        let mut changed = self.shape.changed(changed)?;
+        changed.rows = self.shape.fit(changed.rows, &self.definition)?;
+        Ok(changed)
+    }
+
+    /// Rows read from the source as rows of the table.
+    pub fn read(&self, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+        self.shape.fit(self.shape.read(rows)?, &self.definition)
     }
 
     /// Whether its rows are being replaced by what the source has.

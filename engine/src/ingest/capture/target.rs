@@ -9,6 +9,9 @@ use boathouse_catalog::definitions::{
 use boathouse_connectors::mysql::SourceTable;
 
 use super::plan::CapturePlan;
+use super::schema::columns_in_one;
+use super::shape::{Kind, Shape};
+use super::sql;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{LakeTable, MetadataChange};
 
@@ -16,10 +19,12 @@ use crate::lake::{LakeTable, MetadataChange};
 pub(super) async fn find_or_create(
     plan: &CapturePlan,
     source: &SourceTable,
+    shape: &Shape,
+    mine: &[ObjectId],
 ) -> Result<(TableDefinition, Arc<LakeTable>), SqlError> {
     let catalog = &plan.engine().catalog;
     let snapshot = catalog.snapshot();
-    let name = &source.name.table;
+    let name = plan.one_table.as_ref().unwrap_or(&source.name.table);
     let schema = snapshot.schema(&plan.target_schema).ok_or_else(|| {
         SqlError::new(
             SqlState::INVALID_SCHEMA_NAME,
@@ -34,8 +39,11 @@ pub(super) async fn find_or_create(
     }
     if let Some(definition) = snapshot.table(&plan.target_schema, name) {
         let lake = plan.engine().lake.table(definition).await?;
+        if mine.contains(&definition.id) {
+            return land_too(plan, definition, shape).await;
+        }
         let rows = lake.snapshot(None).await?.row_count();
-        let fits = source
+        let fits = shape
             .columns
             .iter()
             .all(|column| definition.column(&column.name).is_some());
@@ -62,17 +70,19 @@ pub(super) async fn find_or_create(
     }
     let mut definition = TableDefinition::new(schema.id, name, role, "");
     definition.comment.clone_from(&source.comment);
-    for column in &source.columns {
-        let column_type = column.source_type.column_type();
-        let is_key = source.key.contains(&column.name);
-        let mut defined = ColumnDefinition::new(&column.name, column_type, !is_key);
-        defined.comment.clone_from(&column.comment);
+    let key = &shape.lands.key;
+    for column in &shape.columns {
+        let is_key = key.contains(&column.name);
+        let mut defined = ColumnDefinition::new(&column.name, column.column_type.clone(), !is_key);
+        if let (Kind::Source, Some(known)) = (column.kind, source.column(&column.name)) {
+            defined.comment.clone_from(&known.comment);
+        }
         definition.columns.push(defined);
     }
-    if !source.key.is_empty() {
+    if !key.is_empty() {
         definition.primary_key = Some(KeyConstraint {
             name: format!("{name}_pkey"),
-            columns: source.key.clone(),
+            columns: key.clone(),
         });
     }
     let lake = &plan.engine().lake;
@@ -100,6 +110,45 @@ pub(super) async fn find_or_create(
     }
 }
 
+/// A table that others of the source land in already, with the columns of one more.
+async fn land_too(
+    plan: &CapturePlan,
+    definition: &TableDefinition,
+    shape: &Shape,
+) -> Result<(TableDefinition, Arc<LakeTable>), SqlError> {
+    check_key(definition, shape)?;
+    let schema = schema_name(plan, definition);
+    let table = sql::qualified(&schema, &definition.name);
+    let statements = columns_in_one(&table, shape, definition);
+    if !statements.is_empty() {
+        let altered = sql::run(plan, &statements).await;
+        altered.map_err(|mut error| {
+            let (source, message) = (&shape.lands.name, &error.message);
+            error.message = format!("{source} does not fit {table}: {message}");
+            error
+        })?;
+    }
+    let opened = reopen(plan, definition.id).await?;
+    opened.ok_or_else(|| SqlError::internal("a table just altered is missing"))
+}
+
+/// Tables that land in one have one key.
+pub(super) fn check_key(definition: &TableDefinition, shape: &Shape) -> Result<(), SqlError> {
+    let has = definition.primary_key.as_ref();
+    let has = has.map_or(&[][..], |key| key.columns.as_slice());
+    if shape.shard.is_none() || has == shape.lands.key {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::DATATYPE_MISMATCH,
+        format!(
+            "{} has another key than the other tables that land in \"{}\"",
+            shape.lands.name, definition.name
+        ),
+    )
+    .hint("leave it out with EXCEPT, or give it the same key at the source"))
+}
+
 /// The table of an earlier run, as it is defined now. `None` when it was dropped.
 pub(super) async fn reopen(
     plan: &CapturePlan,
@@ -120,7 +169,8 @@ pub(super) async fn reopen(
             schema_name,
             definition: definition.clone(),
         };
-        lake.change_metadata("CHANGE COLUMN", change).await?;
+        let turn = lake.turn().await;
+        lake.change_metadata("CHANGE COLUMN", change, &turn).await?;
     }
     Ok(Some((definition, lake)))
 }

@@ -14,11 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::concat;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat, filter_record_batch};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{PipelineDefinition, TableDefinition};
 use boathouse_connectors::mysql::types::ValuePolicies;
 use boathouse_connectors::mysql::{
     ChunkRequest, SourceTable, TableName, WholeSnapshot, key_literals,
@@ -30,11 +30,12 @@ use super::super::Trigger;
 use super::super::run::is_capture;
 use super::apply::{Committer, OPERATION};
 use super::board::Running;
-use super::chunks::Keys;
+use super::chunks::{Keys, of_shard};
 use super::plan::CapturePlan;
 use super::pump::Pump;
 use super::run::{Refresh, begin};
 use super::schema;
+use super::shape::{DELETED, Deletes, SHARD, Shape};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{ApplyRequest, Change, ChangeBatch, LakeError, LakeTable, TableSnapshot};
@@ -74,6 +75,8 @@ pub struct Verdict {
 /// A table as both sides had it at one place.
 struct Compared {
     source: Arc<SourceTable>,
+    shape: Arc<Shape>,
+    definition: TableDefinition,
     target: String,
     lake: Arc<LakeTable>,
     version: Arc<TableSnapshot>,
@@ -89,6 +92,13 @@ pub async fn verify_pipeline(
         return Err(SqlError::unsupported(
             "VERIFY of a pipeline that is not FROM MYSQL",
         ));
+    }
+    let plan = CapturePlan::open(engine, pipeline).await?;
+    if plan.options.deletes == Deletes::History {
+        return Err(SqlError::unsupported(
+            "VERIFY of a pipeline that keeps the history of its rows",
+        )
+        .hint("a second pipeline without deletes = 'history' can be compared"));
     }
     let (policies, mut snapshot, tables) = freeze(engine, pipeline).await?;
     let mut verdicts = Vec::new();
@@ -178,6 +188,8 @@ async fn freeze_at(
             let schema = super::target::schema_name(&pump.plan, &captured.definition);
             tables.push(Compared {
                 source: Arc::clone(&captured.source),
+                shape: Arc::clone(&captured.shape),
+                definition: captured.definition.clone(),
                 target: format!("{schema}.{}", captured.definition.name),
                 lake: Arc::clone(&captured.lake),
                 version: captured.lake.snapshot(None).await?,
@@ -202,25 +214,25 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(table: &SourceTable) -> Result<Self, SqlError> {
-        let fields = table
-            .columns
-            .iter()
-            .map(|column| SortField::new(column.source_type.column_type().arrow()));
+    fn of(table: &Compared) -> Result<Self, SqlError> {
+        let (shape, source) = (&table.shape, &table.source);
+        let fields = shape.compared().map(|column| {
+            // Where several tables land in one, another may have a wider type.
+            let wider = table.definition.column(&column.name);
+            let wider = wider.filter(|_| shape.shard.is_some());
+            let column_type = wider.map_or(&column.column_type, |wider| &wider.column_type);
+            SortField::new(column_type.arrow())
+        });
         let converter = RowConverter::new(fields.collect())
             .map_err(|error| SqlError::internal("rows cannot be compared").caused_by(error))?;
         Ok(Self {
-            keys: match table.key.is_empty() {
+            keys: match source.key.is_empty() {
                 true => None,
-                false => Keys::of(table),
+                false => Keys::of(source),
             },
             converter,
             secret: Uuid::new_v4().into_bytes(),
-            columns: table
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect(),
+            columns: shape.compared().map(|column| column.name.clone()).collect(),
         })
     }
 
@@ -383,7 +395,7 @@ async fn compare(
     table: &Compared,
     policies: ValuePolicies,
 ) -> Result<Found, SqlError> {
-    let numbers = Numbers::of(&table.source)?;
+    let numbers = Numbers::of(table)?;
     let mut theirs = Checksums::new();
     read_source(snapshot, table, policies, |batch| {
         theirs.add(&numbers.rows(&batch)?);
@@ -427,7 +439,7 @@ async fn compare(
         Ok(())
     })
     .await?;
-    found.differences = differences(&table.source, &there, &here);
+    found.differences = differences(&table.shape, &there, &here);
     Ok(found)
 }
 
@@ -438,7 +450,9 @@ async fn read_source(
     mut each: impl FnMut(RecordBatch) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     let mut failed = None;
-    let read = snapshot.read(&table.source, policies, |batch| match each(batch) {
+    let shape = &table.shape;
+    let mut shaped = |batch| each(shape.fit(shape.read(batch)?, &table.definition)?);
+    let read = snapshot.read(&table.source, policies, |batch| match shaped(batch) {
         Ok(()) => true,
         Err(error) => {
             failed = Some(error);
@@ -457,10 +471,14 @@ async fn read_lake(
 ) -> Result<(), SqlError> {
     let state = query::state_of(&engine.runtime);
     let mut failed = None;
+    let mut columns = numbers.columns.clone();
+    let keeps_deleted = table.shape.deletes == Deletes::Soft;
+    columns.extend(keeps_deleted.then(|| DELETED.to_owned()));
     let read = table
         .lake
-        .each_batch(&table.version, &numbers.columns, &state, |batch| {
-            each(batch).map_err(|error| {
+        .each_batch(&table.version, &columns, &state, |batch| {
+            let mine = living(batch).and_then(|batch| of_shard(&table.shape, batch));
+            mine.and_then(&mut each).map_err(|error| {
                 let reason = error.message.clone();
                 failed = Some(error);
                 LakeError::Encode { reason }
@@ -473,15 +491,24 @@ async fn read_lake(
     }
 }
 
+/// The rows that are not kept although they were deleted at the source.
+fn living(batch: RecordBatch) -> Result<RecordBatch, SqlError> {
+    let Some(deleted) = batch.column_by_name(DELETED) else {
+        return Ok(batch);
+    };
+    let deleted = deleted.as_boolean_opt();
+    let deleted = deleted.ok_or_else(|| SqlError::internal("marks of deleted rows are none"))?;
+    let living: BooleanArray = deleted.iter().map(|one| Some(one != Some(true))).collect();
+    filter_record_batch(&batch, &living)
+        .map_err(|error| SqlError::internal("rows cannot be left out").caused_by(error))
+}
+
 /// The rows that one side has and the other has not, or otherwise.
-fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Difference> {
-    let shown = match source.key.is_empty() {
-        true => source
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect(),
-        false => source.key.clone(),
+fn differences(shape: &Shape, there: &Rows, here: &Rows) -> Vec<Difference> {
+    let key = &shape.lands.key;
+    let shown = match key.is_empty() {
+        true => shape.compared().map(|column| column.name.clone()).collect(),
+        false => key.clone(),
     };
     let made = |status, rows: &Rows, place: (usize, usize), columns| {
         let values: Vec<ArrayRef> = rows
@@ -516,7 +543,7 @@ fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Differenc
                 all.push(made("different", there, *place, detail));
             }
             Some((_, _, other)) => {
-                let detail = columns_between(source, (there, *place), (here, *other));
+                let detail = columns_between(shape, (there, *place), (here, *other));
                 all.push(made("different", there, *place, detail));
             }
         }
@@ -532,7 +559,7 @@ fn differences(source: &SourceTable, there: &Rows, here: &Rows) -> Vec<Differenc
 
 /// The names of the columns in which two rows differ.
 fn columns_between(
-    source: &SourceTable,
+    shape: &Shape,
     (there, place): (&Rows, (usize, usize)),
     (here, other): (&Rows, (usize, usize)),
 ) -> Option<String> {
@@ -540,7 +567,7 @@ fn columns_between(
         let column = rows.batches.get(batch)?.column_by_name(name)?;
         Some(column.slice(row, 1))
     };
-    let names = source.columns.iter().filter(|column| {
+    let names = shape.compared().filter(|column| {
         match (
             value(there, place, &column.name),
             value(here, other, &column.name),
@@ -591,6 +618,13 @@ async fn mend_table(pump: &mut Pump, name: &TableName, found: Found) -> Result<(
         return Ok(());
     };
     let source = Arc::clone(&captured.source);
+    let mut found = found;
+    if captured.shape.shard.is_some() && !source.key.is_empty() {
+        // The source's key has not the names of the table.
+        for one in &mut found.differences {
+            one.values.drain(..SHARD.len().min(one.values.len()));
+        }
+    }
     let asked: Option<Vec<Vec<String>>> = found
         .differences
         .iter()
@@ -659,6 +693,8 @@ async fn mend_keys(
     };
     captured.is_healing = false;
     let touched = std::mem::take(&mut captured.touched);
+    let shape = Arc::clone(&captured.shape);
+    let definition = captured.definition.clone();
     let keys = Keys::of(source);
     let (true, Some(keys)) = (whole, keys) else {
         return schema::reload(pump, name).await;
@@ -666,6 +702,7 @@ async fn mend_keys(
     let mut changes = Vec::new();
     let mut there = HashSet::new();
     for rows in chunk.batches {
+        let rows = shape.fit(shape.read(rows)?, &definition)?;
         there.extend(keys.of_rows(&rows)?);
         let rows = keys.untouched(&touched, rows)?;
         changes.push(ChangeBatch {
@@ -686,7 +723,7 @@ async fn mend_keys(
         }
     }
     if !gone.is_empty() {
-        changes.push(deletes(source, &gone)?);
+        changes.push(deletes(source, &shape, &gone)?);
     }
     let (lake, mark) = match pump.tables.get(name) {
         Some(captured) => (Arc::clone(&captured.lake), captured.mark),
@@ -698,7 +735,7 @@ async fn mend_keys(
         .await?;
     let state = query::state_of(&committer.engine.runtime);
     let request = ApplyRequest {
-        key: source.key.clone(),
+        key: shape.lands.key.clone(),
         changes,
         spilled: Vec::new(),
         operation: OPERATION.into(),
@@ -710,13 +747,15 @@ async fn mend_keys(
     lake.apply(request, &state).await?;
     committer.settle(sequence).await?;
     pump.sequence = sequence;
-    if let Some(captured) = pump.tables.get_mut(name) {
-        captured.mark = Some(sequence);
-    }
+    pump.marked(name, sequence);
     Ok(())
 }
 
-fn deletes(source: &SourceTable, gone: &[&[ArrayRef]]) -> Result<ChangeBatch, SqlError> {
+fn deletes(
+    source: &SourceTable,
+    shape: &Shape,
+    gone: &[&[ArrayRef]],
+) -> Result<ChangeBatch, SqlError> {
     let wrong = |error| SqlError::internal("keys cannot be put together").caused_by(error);
     let mut fields = Vec::new();
     let mut columns = Vec::new();
@@ -732,9 +771,14 @@ fn deletes(source: &SourceTable, gone: &[&[ArrayRef]]) -> Result<ChangeBatch, Sq
         fields.push(column.source_type.column_type().to_field(name, true));
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let keys = shape.with_shard(RecordBatch::try_new(schema, columns).map_err(wrong)?)?;
+    let (rows, change) = match shape.deletes {
+        Deletes::Soft => (shape.deleted(keys)?, Change::Upsert),
+        Deletes::Hard | Deletes::History => (keys, Change::Delete),
+    };
     Ok(ChangeBatch {
-        rows: RecordBatch::try_new(schema, columns).map_err(wrong)?,
-        changes: vec![Change::Delete; gone.len()],
+        rows,
+        changes: vec![change; gone.len()],
         keys_before: None,
     })
 }
