@@ -97,11 +97,16 @@ impl AvroDecoder {
         // A datum that makes its decoder fail is one that cannot be read, no more.
         let read = catch_unwind(AssertUnwindSafe(|| {
             let mut rest = rest;
-            let schemata: Vec<&Schema> = known.schemata.iter().collect();
-            let value = GenericDatumReader::builder(&known.schema)
-                .writer_schemata(schemata)
-                .and_then(|builder| builder.build())
-                .and_then(|reader| reader.read_value(&mut rest))?;
+            let builder = GenericDatumReader::builder(&known.schema);
+            // Without others the schema itself is where its names are looked up.
+            let reader = match known.schemata.is_empty() {
+                true => builder.build()?,
+                false => {
+                    let all = known.schemata.iter().chain([&known.schema]);
+                    builder.writer_schemata(all.collect())?.build()?
+                }
+            };
+            let value = reader.read_value(&mut rest)?;
             Ok::<_, apache_avro::Error>((value, rest.len()))
         }));
         let malformed = |reason: String| Ok(Err((sqlstate::BAD_FILE_FORMAT, reason)));
