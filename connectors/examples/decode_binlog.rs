@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
-use boathouse_connectors::mysql::{RowDetail, TableName};
+use boathouse_connectors::mysql::{Opened, RowDetail, TableName};
 use boathouse_connectors::registry::connector;
 use boathouse_connectors::{OptionValue, Options};
 
@@ -60,8 +60,10 @@ async fn run(arguments: &[String]) -> Result<(usize, f64), Box<dyn Error>> {
     };
     let how = (policies, RowDetail::default());
     let begin = Instant::now();
-    let stream = server.read_changes(from, false, 3_999_999_999, wanted, how);
-    let mut stream = stream.await?;
+    let opened = server.read_changes(from, None, 3_999_999_999, wanted, how);
+    let Opened::Stream(mut stream) = opened.await? else {
+        return Err("the source no longer has that place".into());
+    };
     for table in tables {
         stream.capture(Arc::new(table));
     }

@@ -9,6 +9,7 @@ pub mod fault_proxy;
 pub mod kafka;
 pub mod mysql;
 pub mod network;
+pub mod schema_registry;
 pub mod service;
 pub mod spark;
 

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use boathouse_tests::kafka::Broker;
 use boathouse_tests::mysql::{Flavor, Source};
 use boathouse_tests::{Failure, PASSWORD, binary, free_port, lake_folder, repository};
 use tempfile::TempDir;
@@ -140,6 +141,8 @@ fn tour() -> Result<Vec<Typed>, Failure> {
 async fn the_tour_of_the_readme_works_as_written() -> Result<(), Failure> {
     let source = Source::own(Flavor::MySql, &[]).await?;
     let source_port = source.address().port().to_string();
+    let broker = Broker::own(&[]).await?;
+    let broker_port = broker.port().to_string();
     let demo = Demo::start()?;
     for Typed {
         text,
@@ -147,13 +150,17 @@ async fn the_tour_of_the_readme_works_as_written() -> Result<(), Failure> {
         answer,
     } in tour()?
     {
-        if text.starts_with("psql ") || text.starts_with("tests/services/mysql.sh") {
+        let starts_server = ["tests/services/mysql.sh", "tests/services/kafka.sh"];
+        if text.starts_with("psql ") || starts_server.contains(&text.trim()) {
             continue;
         }
-        let text = text.replace("19069", &source_port);
+        let text = text
+            .replace("19069", &source_port)
+            .replace("19092", &broker_port);
         if is_command {
             let done = Command::new("bash")
                 .args(["-c", &text])
+                .env("BOATHOUSE_TEST_KAFKA_PORT", &broker_port)
                 .current_dir(repository())
                 .output()?;
             let told = String::from_utf8_lossy(&done.stderr);

@@ -910,3 +910,125 @@ async fn kills_leave_a_table_with_a_key_as_its_messages_say() -> Result<(), Fail
     assert_eq!(found, left);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_and_comes_back_is_waited_for() -> Result<(), Failure> {
+    let mut fixture = Fixture::with(Broker::own(&[]).await?).await?;
+    let topic = fixture.topic.clone();
+    fixture.broker.create_topic(&topic, 2, &[]).await?;
+    fixture.broker.produce(&topic, sent(&json(0..100)))?;
+    let client = fixture.client().await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t WITH (target_lag = '100 ms')"
+        ),
+    )
+    .await?;
+    wait_for(&client, "SELECT count(*) FROM t", "100").await?;
+    fixture.broker.kill()?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fixture.broker.start().await?;
+    fixture.broker.produce(&topic, sent(&json(100..200)))?;
+    wait_for(
+        &client,
+        "SELECT count(*), count(DISTINCT id) FROM t",
+        "200|200",
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_and_many_bad_ones_pass() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture
+        .broker
+        .create_topic(topic, 2, &[("max.message.bytes", "20000000")])
+        .await?;
+    let large = "x".repeat(10 << 20);
+    let mut messages = vec![format!("{{\"id\":0,\"name\":\"{large}\"}}")];
+    messages.extend((1..4000).map(|number| match number % 2 {
+        0 => format!("{{\"id\":{number}"),
+        _ => format!("{{\"id\":{number},\"name\":\"n\"}}"),
+    }));
+    fixture.broker.produce(topic, sent(&messages))?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = value(
+        &client,
+        "SELECT count(*), sum(id), max(length(name)) FROM t",
+    )
+    .await?;
+    let sum: usize = (1..4000).step_by(2).sum();
+    assert_eq!(found, format!("2001|{sum}|{}", 10 << 20));
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM system.quarantine").await?,
+        "1999"
+    );
+    let error = failure(&client, "ALTER PIPELINE p SET (rejected_max = 'few')").await;
+    assert!(error.starts_with("22023"), "{error}");
+    // More than may be set aside: nothing of the commit is taken.
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE q FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint) INTO u \
+             SCHEDULE ON DEMAND WITH (rejected_max = 5)"
+        ),
+    )
+    .await?;
+    let error = failure(&client, "RUN PIPELINE q").await;
+    assert!(
+        error.starts_with("22000: more than 5 messages of one commit could not be taken"),
+        "{error}"
+    );
+    assert_eq!(value(&client, "SELECT count(*) FROM u").await?, "0");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_and_offsets_outlast_a_restart_and_a_pause() -> Result<(), Failure> {
+    let mut fixture = Fixture::new().await?;
+    let topic = fixture.topic.clone();
+    fixture.broker.create_topic(&topic, 1, &[]).await?;
+    fixture.broker.produce(&topic, sent(&json(0..5)))?;
+    let client = fixture.client().await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t WITH (target_lag = '100 ms')"
+        ),
+    )
+    .await?;
+    wait_for(&client, "SELECT count(*) FROM t", "5").await?;
+    rows(&client, "ALTER PIPELINE p PAUSE").await?;
+    fixture.broker.produce(
+        &topic,
+        [Sent::new(
+            br#"{"id":"007","name":3,"price":1e3,"extra":{"a":[1]}}"#,
+        )],
+    )?;
+    fixture.server.kill()?;
+    fixture.server = Server::start(&fixture.lake).await?;
+    let client = fixture.client().await?;
+    rows(&client, "ALTER PIPELINE p RESUME").await?;
+    wait_for(&client, "SELECT count(*) FROM t", "6").await?;
+    assert_eq!(
+        rows(
+            &client,
+            "SELECT id, name, price, extra, _rescued FROM t WHERE extra IS NOT NULL"
+        )
+        .await?,
+        ["∅|3|1000|{\"a\":[1]}|{\"id\":\"007\"}"]
+    );
+    rows(&client, "DROP TABLE t").await?;
+    wait_for(&client, "SELECT count(*) FROM t", "6").await?;
+    Ok(())
+}

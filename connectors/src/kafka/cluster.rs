@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::Context;
 use super::{TopicPartition, TopicPatterns};
 use crate::error::{ConnectorError, sqlstate};
+use crate::message::SchemaRegistry;
 
 /// How to reach a cluster.
 pub struct KafkaCluster {
@@ -22,6 +23,7 @@ pub struct KafkaCluster {
     pub(super) identity: Option<(String, String)>,
     pub(super) sasl: Option<Sasl>,
     pub(super) timeout: Duration,
+    pub(super) registry: Option<Arc<SchemaRegistry>>,
 }
 
 /// Who one is, for brokers that ask.
@@ -139,6 +141,11 @@ impl KafkaCluster {
             };
             ConnectorError::option(format!("the connection cannot be used: {reason}"))
         })
+    }
+
+    /// Where the schemas of its messages are.
+    pub fn registry(&self) -> Option<Arc<SchemaRegistry>> {
+        self.registry.clone()
     }
 
     /// Opens connections for questions.

@@ -11,7 +11,7 @@
 //!
 //! Options `brokers` (`host:port, ...`), `tls` (`disable`, `require`, `verify-ca`, `verify-full`), `tls_ca`, `tls_cert`
 //! and `tls_key` (PEM texts), `sasl` (`plain`, `scram-sha-256`, `scram-sha-512`, `oauthbearer`), `user`, `password`,
-//! `token` (of `oauthbearer`), `timeout`. Brokers on other machines are verified to the full unless something else is
+//! `token` (of `oauthbearer`), `timeout`, and those of [`SchemaRegistry::take`]. Brokers on other machines are verified to the full unless something else is
 //! said.
 
 mod check;
@@ -29,6 +29,7 @@ pub use topics::TopicPatterns;
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;
+use crate::message::SchemaRegistry;
 use crate::options::Options;
 
 /// The connector.
@@ -124,6 +125,7 @@ impl Connector for Kafka {
             identity,
             sasl,
             timeout,
+            registry: SchemaRegistry::take(options)?,
         })))
     }
 }

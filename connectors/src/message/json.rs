@@ -1,23 +1,27 @@
 //! `JSON`: an object is a row, its keys are columns; or any document as it is, in one column. `UPSERT`, `DEBEZIUM`,
-//! `MAXWELL` and `CANAL`: objects that say which rows come and go.
+//! `MAXWELL` and `CANAL`: objects that say which rows come and go. `AVRO`: records that become such objects.
 //!
 //! Options `column_names`, `max_columns`, those of [`ValueFormat::take`], and of `JSON` `document` (`true`: the whole payload is
-//! the column `payload`, of type `jsonb`).
+//! the column `payload`, of type `jsonb`), of `UPSERT` and `DEBEZIUM` `encoding` (`json` or `avro`).
 
 use std::sync::Arc;
 
 use arrow::array::{StringBuilder, new_null_array};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use serde::de::IgnoredAny;
 
-use super::envelope::Envelope;
+use super::avro::AvroDecoder;
+use super::envelope::{Envelope, Fault};
 use super::plain::PAYLOAD;
-use super::{DecodedMessages, MessageBlock, MessageFormat, MessageKind, Metadata, RejectedMessage};
+use super::{
+    DecodedMessages, Message, MessageBlock, MessageContext, MessageFormat, MessageKind, Metadata,
+    RejectedMessage,
+};
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::csv::{take_columns_max, take_name_style};
 use crate::format::json::row::{Batch, Columns};
-use crate::format::{DecodeSchema, NameStyle};
+use crate::format::{DecodeSchema, NameStyle, unique_names};
 use crate::options::Options;
 use crate::value::ValueFormat;
 
@@ -32,12 +36,12 @@ impl MessageKind for Json {
     fn configure(
         &self,
         options: &mut Options,
-        _: &[String],
+        _: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         if options.take_bool("document")? == Some(true) {
             return Ok(Arc::new(DocumentFormat));
         }
-        JsonFormat::take(options, Envelope::Plain)
+        JsonFormat::take(options, Envelope::Plain, None)
     }
 }
 
@@ -52,13 +56,13 @@ impl MessageKind for Upsert {
     fn configure(
         &self,
         options: &mut Options,
-        key: &[String],
+        context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        let key = match key {
+        let key = match context.key {
             [one] if one != Metadata::Key.column() => Some(one.clone()),
             _ => None,
         };
-        JsonFormat::take(options, Envelope::Upsert { key })
+        JsonFormat::take_encoded(options, Envelope::Upsert { key }, context)
     }
 }
 
@@ -73,9 +77,9 @@ impl MessageKind for Debezium {
     fn configure(
         &self,
         options: &mut Options,
-        _: &[String],
+        context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Debezium)
+        JsonFormat::take_encoded(options, Envelope::Debezium, context)
     }
 }
 
@@ -90,9 +94,9 @@ impl MessageKind for Maxwell {
     fn configure(
         &self,
         options: &mut Options,
-        key: &[String],
+        context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Maxwell(key.to_vec()))
+        JsonFormat::take(options, Envelope::Maxwell(context.key.to_vec()), None)
     }
 }
 
@@ -107,14 +111,42 @@ impl MessageKind for Canal {
     fn configure(
         &self,
         options: &mut Options,
-        key: &[String],
+        context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Canal(key.to_vec()))
+        JsonFormat::take(options, Envelope::Canal(context.key.to_vec()), None)
     }
+}
+
+/// Records of Avro.
+pub struct Avro;
+
+impl MessageKind for Avro {
+    fn name(&self) -> &'static str {
+        "AVRO"
+    }
+
+    fn configure(
+        &self,
+        options: &mut Options,
+        context: &MessageContext<'_>,
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        JsonFormat::take(options, Envelope::Plain, Some(avro(context)?))
+    }
+}
+
+/// A decoder of Avro, if there is a registry to have schemas from.
+fn avro(context: &MessageContext<'_>) -> Result<AvroDecoder, ConnectorError> {
+    let registry = context.registry.clone().ok_or_else(|| {
+        ConnectorError::option("messages of Avro need a schema registry")
+            .hint("ALTER CONNECTION name SET (schema_registry = 'https://...')")
+    })?;
+    Ok(AvroDecoder::new(registry))
 }
 
 struct JsonFormat {
     envelope: Envelope,
+    /// Messages are of Avro, and become JSON first.
+    avro: Option<AvroDecoder>,
     column_names: NameStyle,
     columns_max: usize,
     values: ValueFormat,
@@ -124,13 +156,112 @@ impl JsonFormat {
     fn take(
         options: &mut Options,
         envelope: Envelope,
+        avro: Option<AvroDecoder>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(Self {
             envelope,
+            avro,
             column_names: take_name_style(options)?,
             columns_max: take_columns_max(options)?,
             values: ValueFormat::take(options)?,
         }))
+    }
+}
+
+impl JsonFormat {
+    /// With the option `encoding`: `json` or `avro`.
+    fn take_encoded(
+        options: &mut Options,
+        envelope: Envelope,
+        context: &MessageContext<'_>,
+    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        let decoder = match options.take_choice("encoding", &["json", "avro"])? {
+            Some("avro") => Some(avro(context)?),
+            _ => None,
+        };
+        Self::take(options, envelope, decoder)
+    }
+
+    /// The JSON of keys and payloads that are of Avro.
+    fn transcoded(&self, message: &Message<'_>) -> Result<Transcoded, FormatError> {
+        let mut transcoded = Transcoded::default();
+        let Some(decoder) = &self.avro else {
+            return Ok(transcoded);
+        };
+        if let Some(payload) = message.payload {
+            match decoder.json(payload)? {
+                Ok(json) => transcoded.payload = Some(json),
+                Err(fault) => transcoded.fault = Some(fault),
+            }
+        }
+        // A key of a simple type has no schema of its own.
+        if let Some(key @ [0, _, _, _, _, ..]) = message.key
+            && self.envelope.is_keyed()
+            && let Ok(json) = decoder.json(key)?
+        {
+            transcoded.key = Some(json);
+        }
+        Ok(transcoded)
+    }
+}
+
+impl JsonFormat {
+    /// The columns of the schemas that messages name, and of keys.
+    fn infer_schemas(
+        &self,
+        decoder: &AvroDecoder,
+        block: &MessageBlock,
+    ) -> Result<Option<SchemaRef>, FormatError> {
+        let within = (self.envelope == Envelope::Debezium).then_some("after");
+        let mut found: Vec<Arc<Field>> = Vec::new();
+        let mut heads: Vec<&[u8]> = Vec::new();
+        for message in block.iter() {
+            let key = message.key.filter(|_| self.envelope.is_keyed());
+            let parts = [(message.payload, within), (key, None)];
+            for (part, within) in parts {
+                let Some(datum) = part else { continue };
+                // One of each schema will do.
+                let Some(head) = datum.get(..5).filter(|head| !heads.contains(head)) else {
+                    continue;
+                };
+                heads.push(head);
+                for field in decoder
+                    .columns(datum, within)?
+                    .iter()
+                    .flat_map(|schema| schema.fields())
+                {
+                    let name = unique_names(&[field.name().as_str()], self.column_names);
+                    let name = name
+                        .into_iter()
+                        .next()
+                        .unwrap_or_else(|| field.name().clone());
+                    if !found.iter().any(|known| *known.name() == name) {
+                        found.push(Arc::new(field.as_ref().clone().with_name(name)));
+                    }
+                }
+            }
+        }
+        Ok((!found.is_empty()).then(|| Arc::new(Schema::new(found))))
+    }
+}
+
+/// Parts of a message that became JSON.
+#[derive(Default)]
+struct Transcoded {
+    key: Option<String>,
+    payload: Option<String>,
+    fault: Option<Fault>,
+}
+
+impl Transcoded {
+    /// The message with these parts in the place of its own.
+    fn of<'t>(&'t self, message: Message<'t>) -> Message<'t> {
+        let bytes = |text: &'t Option<String>| text.as_ref().map(|text| text.as_bytes());
+        Message {
+            key: bytes(&self.key).or(message.key),
+            payload: bytes(&self.payload).or(message.payload),
+            ..message
+        }
     }
 }
 
@@ -140,6 +271,9 @@ impl MessageFormat for JsonFormat {
     }
 
     fn infer(&self, block: &MessageBlock) -> Result<Option<SchemaRef>, FormatError> {
+        if let Some(decoder) = &self.avro {
+            return self.infer_schemas(decoder, block);
+        }
         let mut columns = Columns::new(self.column_names, self.columns_max).with_values_only();
         for message in block.iter() {
             // What cannot be read is rejected when it is decoded.
@@ -162,7 +296,12 @@ impl MessageFormat for JsonFormat {
         let mut rejected = Vec::new();
         let mut goes: Option<Vec<bool>> = None;
         for (number, message) in (0_u32..).zip(block.iter()) {
-            match self.envelope.rows(&message) {
+            let mut transcoded = self.transcoded(&message)?;
+            let told = match transcoded.fault.take() {
+                Some(fault) => Err(fault),
+                None => self.envelope.rows(&transcoded.of(message)),
+            };
+            match told {
                 Ok(rows) => {
                     for (fields, one_goes) in rows {
                         if one_goes && goes.is_none() {
@@ -289,7 +428,8 @@ mod tests {
     use super::*;
 
     fn json() -> Arc<dyn MessageFormat> {
-        Json.configure(&mut Options::none("test"), &[]).unwrap()
+        Json.configure(&mut Options::none("test"), &MessageContext::default())
+            .unwrap()
     }
 
     #[test]
@@ -352,7 +492,9 @@ mod tests {
     #[test]
     fn a_document_may_be_anything() {
         let mut options = Options::new("test", [("document", true)]);
-        let format = Json.configure(&mut options, &[]).unwrap();
+        let format = Json
+            .configure(&mut options, &MessageContext::default())
+            .unwrap();
         let block = block_of(&[Some(b"[1]"), Some(b"{"), Some(b"null"), None]);
         let schema = DecodeSchema::new(format.fixed_columns().unwrap());
         let decoded = format.decode(&block, &schema).unwrap();

@@ -8,12 +8,14 @@
 //! rejected with a reason, by itself: nothing one message holds keeps another from being read. What does not fit the
 //! columns is in `_rescued`, as with files.
 
+mod avro;
 mod block;
 mod envelope;
 mod json;
 mod metadata;
 mod plain;
 mod registry;
+mod schema_registry;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,21 +26,30 @@ use arrow::datatypes::SchemaRef;
 pub use block::{Message, MessageBlock, MessageBlockBuilder, PartitionEnd, fingerprint};
 pub use metadata::{KeyFormat, Metadata};
 pub use registry::message_format;
+pub use schema_registry::SchemaRegistry;
 
 use crate::error::{ConnectorError, FormatError};
 use crate::format::DecodeSchema;
 use crate::options::Options;
+
+/// What a format may need besides its options.
+#[derive(Clone, Default)]
+pub struct MessageContext<'a> {
+    /// The columns by which rows of the target are known, when they are.
+    pub key: &'a [String],
+    /// Where the connection says that schemas are.
+    pub registry: Option<Arc<SchemaRegistry>>,
+}
 
 /// A kind of message. Listed once, in [`message_format`].
 pub trait MessageKind: Send + Sync {
     /// The name written after `FORMAT`.
     fn name(&self) -> &'static str;
     /// Takes its options out of `options`; the caller rejects whatever is left over. No I/O.
-    /// `key` names the columns by which rows of the target are known, when they are.
     fn configure(
         &self,
         options: &mut Options,
-        key: &[String],
+        context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError>;
 }
 

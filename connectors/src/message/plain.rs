@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{BinaryBuilder, StringBuilder, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{DecodedMessages, MessageBlock, MessageFormat, MessageKind, RejectedMessage};
+use super::{
+    DecodedMessages, MessageBlock, MessageContext, MessageFormat, MessageKind, RejectedMessage,
+};
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::DecodeSchema;
 use crate::options::Options;
@@ -27,7 +29,7 @@ impl MessageKind for Bytes {
     fn configure(
         &self,
         _: &mut Options,
-        _: &[String],
+        _: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(PlainFormat {
             data_type: DataType::Binary,
@@ -43,7 +45,7 @@ impl MessageKind for Text {
     fn configure(
         &self,
         _: &mut Options,
-        _: &[String],
+        _: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(PlainFormat {
             data_type: DataType::Utf8,
@@ -123,7 +125,9 @@ mod tests {
     #[test]
     fn text_that_is_none_is_rejected_alone() {
         let block = block_of(&[Some(b"a"), Some(b"b\xff"), None, Some("é".as_bytes())]);
-        let format = Text.configure(&mut Options::none("test"), &[]).unwrap();
+        let format = Text
+            .configure(&mut Options::none("test"), &MessageContext::default())
+            .unwrap();
         let schema = DecodeSchema::new(format.fixed_columns().unwrap());
         let decoded = format.decode(&block, &schema).unwrap();
         assert_eq!(decoded.messages, [0, 2, 3]);

@@ -3,7 +3,8 @@
 use super::MessageKind;
 use crate::error::{ConnectorError, sqlstate};
 
-static KINDS: [&dyn MessageKind; 7] = [
+static KINDS: [&dyn MessageKind; 8] = [
+    &super::json::Avro,
     &super::plain::Bytes,
     &super::json::Canal,
     &super::json::Debezium,

@@ -135,5 +135,9 @@ fn failure(error: FormatError) -> SqlError {
         Some(hint) => failed.hint(hint.clone()),
         None => failed,
     };
+    let failed = match error.retryable {
+        true => failed.retryable(),
+        false => failed,
+    };
     failed.caused_by(error)
 }

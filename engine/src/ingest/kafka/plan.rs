@@ -23,7 +23,7 @@ use arrow::datatypes::Field;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns};
 use boathouse_connectors::message::{
-    KeyFormat, MessageFormat, Metadata as Included, message_format,
+    KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
 };
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{
@@ -133,7 +133,12 @@ impl TopicPlan {
                 included.push(Included::Key);
             }
         }
-        let format = open_format(format.as_ref(), &key)?;
+        let cluster = open_connection(&context, connection).await?.kafka()?;
+        let needs = MessageContext {
+            key: &key,
+            registry: cluster.registry(),
+        };
+        let format = open_format(format.as_ref(), &needs)?;
         if format.is_keyed() && key.is_empty() {
             return Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
@@ -150,7 +155,6 @@ impl TopicPlan {
             .iter()
             .map(|one| one.column_type(options.keys).to_field(one.column(), true))
             .collect();
-        let cluster = open_connection(&context, connection).await?.kafka()?;
         let mut rows = RowPlan::resolve(
             context,
             statement,
@@ -210,12 +214,12 @@ pub(super) fn require_row_wise(transform: &Transform) -> Result<(), SqlError> {
 
 fn open_format(
     clause: Option<&FormatClause>,
-    key: &[String],
+    context: &MessageContext<'_>,
 ) -> Result<Arc<dyn MessageFormat>, SqlError> {
     let Some(clause) = clause else {
         return Err(
             SqlError::new(SqlState::SYNTAX_ERROR, "a pipeline FROM KAFKA needs FORMAT")
-                .hint("FORMAT JSON, TEXT, BYTES, UPSERT, DEBEZIUM, MAXWELL or CANAL"),
+                .hint("FORMAT JSON, AVRO, TEXT, BYTES, UPSERT, DEBEZIUM, MAXWELL or CANAL"),
         );
     };
     let kind = message_format(&clause.name)?;
@@ -225,7 +229,7 @@ fn open_format(
         .map(|option| Ok((option.name.clone(), connector_option(option)?)))
         .collect::<Result<Vec<_>, SqlError>>()?;
     let mut options = Options::new(format!("format \"{}\"", kind.name()), values);
-    let format = kind.configure(&mut options, key)?;
+    let format = kind.configure(&mut options, context)?;
     options.finish()?;
     Ok(format)
 }

@@ -342,9 +342,23 @@ impl<'a> Pump<'a> {
                         self.commit(open).await?;
                         return Ok(ended);
                     }
+                    if self.is_dropped() {
+                        // What is held is read again for the table that is made in its place.
+                        self.abandon().await;
+                        return Ok(Ended::Anew);
+                    }
                 }
             }
         }
+    }
+
+    /// Whether somebody has dropped the table.
+    fn is_dropped(&self) -> bool {
+        let Some(ready) = &self.rows.ready else {
+            return false;
+        };
+        let snapshot = self.engine.catalog.snapshot();
+        snapshot.table_by_id(ready.target.definition.id).is_none()
     }
 
     /// Whether a run that ends has everything.
