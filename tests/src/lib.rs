@@ -8,6 +8,7 @@ pub mod compare;
 pub mod fault_proxy;
 pub mod kafka;
 pub mod mysql;
+pub mod network;
 pub mod schema_registry;
 pub mod service;
 pub mod spark;

@@ -5,7 +5,7 @@
 //! data when it is started again, and loses both when it is dropped. It is as durable as the test's options
 //! say: one that is killed needs [`DURABLE`], or it forgets commits its own binlog has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,6 +166,91 @@ impl Source {
         }
     }
 
+    /// Makes this server, which is new, a replica of another one, by GTID.
+    pub async fn replicate(&self, from: &Self) -> Result<(), Failure> {
+        if self.flavor == Flavor::MariaDb {
+            // What it has logged of its own beginning is in the way of what the other has.
+            let forget = "RESET MASTER; SET GLOBAL gtid_slave_pos = ''";
+            self.client().await?.execute(forget).await?;
+        }
+        self.replicate_on(from).await
+    }
+
+    /// Has this replica go on with another server that has all it has.
+    pub async fn replicate_on(&self, from: &Self) -> Result<(), Failure> {
+        let at = &from.address;
+        let (host, port, user, password) = (&at.host, at.port, &at.user, &at.password);
+        let statements = match self.flavor {
+            Flavor::MySql => format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{host}', SOURCE_PORT = {port},
+                   SOURCE_USER = '{user}', SOURCE_PASSWORD = '{password}', GET_SOURCE_PUBLIC_KEY = 1,
+                   SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1;
+                 START REPLICA"
+            ),
+            Flavor::MariaDb => format!(
+                "CHANGE MASTER TO MASTER_HOST = '{host}', MASTER_PORT = {port}, MASTER_USER = '{user}',
+                   MASTER_PASSWORD = '{password}', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1;
+                 START SLAVE"
+            ),
+        };
+        self.client().await?.execute(&statements).await
+    }
+
+    /// Waits until this replica has all that another server has.
+    pub async fn catch_up(&self, with: &Self) -> Result<(), Failure> {
+        let (asked, waits) = match self.flavor {
+            Flavor::MySql => (
+                "SELECT @@GLOBAL.gtid_executed",
+                "WAIT_FOR_EXECUTED_GTID_SET",
+            ),
+            Flavor::MariaDb => ("SELECT @@GLOBAL.gtid_binlog_pos", "MASTER_GTID_WAIT"),
+        };
+        let done = with.client().await?.value(asked).await?;
+        let wait = format!("SELECT {waits}('{done}', 60)");
+        match self.client().await?.value(&wait).await?.as_str() {
+            "0" => Ok(()),
+            other => Err(format!("{other} of {wait}").into()),
+        }
+    }
+
+    /// Makes this replica a server of its own.
+    pub async fn promote(&self) -> Result<(), Failure> {
+        let statements = match self.flavor {
+            Flavor::MySql => "STOP REPLICA; RESET REPLICA ALL",
+            Flavor::MariaDb => "STOP SLAVE; RESET SLAVE ALL",
+        };
+        self.client().await?.execute(statements).await
+    }
+
+    /// Gives the test's own server, which does not run, another identity with the data it has.
+    pub fn become_another(&mut self) -> Result<(), Failure> {
+        let flavor = self.flavor;
+        let own = self.own.as_mut().ok_or("the shared server is not ours")?;
+        match flavor {
+            Flavor::MySql => {
+                let folder = flavor.data_folder(&own.name)?;
+                std::fs::remove_file(folder.join("files/auto.cnf"))?;
+            }
+            Flavor::MariaDb => own.options.push("--server-id=77".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Copies the data of the test's own server, which does not run.
+    pub fn back_up(&self) -> Result<(), Failure> {
+        let own = self.own.as_ref().ok_or("the shared server is not ours")?;
+        let folder = self.flavor.data_folder(&own.name)?;
+        copy_folder(&folder.join("files"), &folder.join("backup"))
+    }
+
+    /// Gives it the data back that was copied.
+    pub fn restore(&self) -> Result<(), Failure> {
+        let own = self.own.as_ref().ok_or("the shared server is not ours")?;
+        let folder = self.flavor.data_folder(&own.name)?;
+        std::fs::remove_dir_all(folder.join("files"))?;
+        copy_folder(&folder.join("backup"), &folder.join("files"))
+    }
+
     /// What the test's own server has written about itself.
     fn log(&self) -> Result<String, Failure> {
         let own = self.own.as_ref().ok_or("the shared server is not ours")?;
@@ -209,6 +294,14 @@ impl Drop for Source {
         if let Ok(folder) = self.flavor.data_folder(&own.name) {
             let _ = std::fs::remove_dir_all(folder);
         }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status()?;
+    match copied.success() {
+        true => Ok(()),
+        false => Err(format!("{} was not copied", from.display()).into()),
     }
 }
 

@@ -7,10 +7,14 @@
 
 #[path = "capture_changes.rs"]
 mod changes;
+#[path = "capture_failover.rs"]
+mod failover;
 #[path = "capture_history.rs"]
 mod history;
 #[path = "capture_kills.rs"]
 mod kills;
+#[path = "capture_network.rs"]
+mod network;
 #[path = "capture_schemas.rs"]
 mod schemas;
 #[path = "capture_shapes.rs"]
@@ -68,9 +72,14 @@ for_both! {
     columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
     deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
     changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
+    a_key_that_cannot_be_cut: crate::shapes::a_key_that_cannot_be_cut,
     many_tables_land_in_one: crate::shapes::many_tables_land_in_one,
     tables_without_a_key_land_in_one: crate::shapes::tables_without_a_key_land_in_one,
     every_change_is_a_row: crate::shapes::every_change_is_a_row,
+    a_random_workload_survives_the_network: crate::network::a_random_workload_survives_the_network,
+    replicas_take_over: crate::failover::replicas_take_over,
+    servers_become_others: crate::failover::servers_become_others,
+    silence_is_noticed: crate::network::silence_is_noticed,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }
 

@@ -82,7 +82,7 @@ pub async fn a_random_workload_survives_kills(flavor: Flavor) -> Result<(), Fail
 
 impl Fixture {
     /// Some more transactions.
-    async fn work(&self, seed: u64) -> Result<(), Failure> {
+    pub async fn work(&self, seed: u64) -> Result<(), Failure> {
         let workload = Workload::start(&self.source.address(), &self.database, seed, 1, mixed);
         tokio::time::sleep(Duration::from_millis(500)).await;
         workload.stop().await?;

@@ -545,3 +545,28 @@ pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Fail
     assert_eq!(differences(&lake).await?, [""; 0]);
     fixture.finish().await
 }
+
+/// A table whose key has no order that both sides agree on is read whole once it is large.
+pub async fn a_key_that_cannot_be_cut(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let values: Vec<String> = (0..200)
+        .map(|id| format!("({id}, '{}', {id})", ["z", "a"][id % 2]))
+        .collect();
+    session
+        .execute(&format!(
+            "CREATE TABLE t (id INT, kind ENUM('z', 'a'), v INT, PRIMARY KEY (kind, id)); \
+             INSERT INTO t VALUES {}; ANALYZE TABLE t",
+            values.join(", ")
+        ))
+        .await?;
+    fixture
+        .create_pipeline(crate::Schedule::OnDemand, "chunk_rows = 20")
+        .await?;
+    fixture.follow("the first rows").await?;
+    session
+        .execute("UPDATE t SET kind = 'a' WHERE id = 4; UPDATE t SET v = -1 WHERE kind = 'z'; DELETE FROM t WHERE id > 150")
+        .await?;
+    fixture.follow("changes").await?;
+    fixture.finish().await
+}

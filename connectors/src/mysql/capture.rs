@@ -13,7 +13,7 @@ use super::check::{binlog_position, binlog_status};
 use super::ddl::{self, SchemaChange};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceColumn, SourceTable, TableName};
-use super::server::{Flavor, MySqlServer, Session};
+use super::server::{Flavor, MySqlServer, SEARCHES, Session};
 use super::types::ValuePolicies;
 use crate::error::{ConnectorError, sqlstate};
 
@@ -115,6 +115,13 @@ impl SourceState {
     }
 }
 
+/// What became of the wish to read on from a position.
+pub enum Opened {
+    Stream(Box<ChangeStream>),
+    /// Changes are missing that cannot be had any more, for this reason.
+    Lost(String),
+}
+
 /// What came next.
 #[derive(Debug)]
 pub enum Step {
@@ -170,8 +177,9 @@ pub struct ChangeStream {
     ignored: Option<TableName>,
     /// Tables whose rows are passed over up to a place.
     passed_over: HashMap<TableName, (u64, u64)>,
-    /// The file that reading began in is the one it was.
-    checked_file: bool,
+    /// From where on a place stands for all that was read. Before it, a server that was asked by GTID passes over
+    /// what was read before, and whoever asks it for a place there is given that again.
+    placed_from: (u64, u64),
     bytes_read: u64,
 }
 
@@ -207,7 +215,7 @@ impl MySqlServer {
     /// What the server is, and where its binlog stands.
     pub async fn source_state(&self) -> Result<SourceState, ConnectorError> {
         let mut session = self.connect().await?;
-        let state = self.source_state_on(&mut session).await;
+        let state = self.answered(1, self.source_state_on(&mut session)).await;
         let _ = session.connection.disconnect().await;
         state
     }
@@ -271,6 +279,7 @@ impl MySqlServer {
             is_mariadb: flavor == Flavor::MariaDb,
         })
     }
+
     /// MySQL's servers have a name of their own; of MariaDB's only the number among its replicas is known.
     pub(crate) async fn identity_of(
         &self,
@@ -291,6 +300,16 @@ impl MySqlServer {
     /// Tables whose rows foreign keys change without the binlog's knowing.
     pub async fn unlogged_cascades(&self) -> Result<Vec<TableName>, ConnectorError> {
         let mut session = self.connect().await?;
+        let asking = self.unlogged_cascades_on(&mut session);
+        let children = self.answered(SEARCHES, asking).await;
+        let _ = session.connection.disconnect().await;
+        children
+    }
+
+    async fn unlogged_cascades_on(
+        &self,
+        session: &mut Session,
+    ) -> Result<Vec<TableName>, ConnectorError> {
         let failed = |error| self.failed("ask the foreign keys of", error);
         // MariaDB names the tables where it happens; newer MySQL servers log the rows.
         let logs = match session.flavor {
@@ -320,7 +339,6 @@ impl MySqlServer {
                     .map(|(database, table)| TableName::new(database, table)),
             );
         }
-        let _ = session.connection.disconnect().await;
         Ok(children)
     }
 
@@ -330,30 +348,32 @@ impl MySqlServer {
         wanted: impl Fn(&TableName) -> bool,
     ) -> Result<Vec<SourceTable>, ConnectorError> {
         let mut session = self.connect().await?;
-        let tables = self.tables(&mut session.connection, wanted).await;
+        let asking = self.tables(&mut session.connection, wanted);
+        let tables = self.answered(SEARCHES, asking).await;
         let _ = session.connection.disconnect().await;
         tables
     }
 
-    /// Reads the changes behind a position, of tables that are `wanted` and captured.
+    /// Reads the changes behind a position, of tables that are `wanted` and captured: from its place, or by GTID
+    /// at a server that has the transactions of the position by this place of its own.
     pub async fn read_changes(
         &self,
         from: Position,
-        by_gtid: bool,
+        by_gtid: Option<(u64, u64)>,
         server_id: u32,
         wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
         (policies, detail): (ValuePolicies, RowDetail),
-    ) -> Result<ChangeStream, ConnectorError> {
-        let binlog = self.binlog(&from, by_gtid, server_id).await?;
+    ) -> Result<Opened, ConnectorError> {
+        let binlog = self.binlog(&from, by_gtid.is_some(), server_id).await?;
         let mut position = from;
-        if by_gtid {
+        if by_gtid.is_some() {
             // The place is of the server that is read from now.
             position.server.clone_from(&binlog.identity);
             position.file.clear();
             position.offset = 0;
             position.file_began = 0;
         }
-        Ok(ChangeStream {
+        let mut stream = ChangeStream {
             binlog,
             server: self.clone(),
             position,
@@ -373,13 +393,39 @@ impl MySqlServer {
             held: None,
             ignored: None,
             passed_over: HashMap::new(),
-            checked_file: false,
+            placed_from: by_gtid.unwrap_or_default(),
             bytes_read: 0,
+        };
+        Ok(match stream.begin().await? {
+            None => Opened::Stream(Box::new(stream)),
+            Some(reason) => Opened::Lost(reason),
         })
     }
 }
 
 impl ChangeStream {
+    /// Reads up to where the file is described that reading begins in. Gives the reason when the server cannot
+    /// go on from the position after all: it says so itself, or the file is another one of the same name.
+    async fn begin(&mut self) -> Result<Option<String>, ConnectorError> {
+        let began = self.position.file_began;
+        loop {
+            let received = match self.binlog.next().await {
+                Ok(received) => received,
+                Err(error) => return refusal(&error).map(Some).ok_or(error),
+            };
+            self.step(received.event.clone(), received.raw)?;
+            if let Event::Format { created } = received.event {
+                let is_another = began != 0 && created != 0 && began != created;
+                return Ok(is_another.then(|| {
+                    format!(
+                        "the server's {} is another file than the one of that name that was read: it was reset, or restored from a backup",
+                        self.binlog.file
+                    )
+                }));
+            }
+        }
+    }
+
     /// Where the newest transaction ends that has been given out whole.
     pub fn position(&self) -> &Position {
         &self.position
@@ -553,24 +599,7 @@ impl ChangeStream {
                 }
                 Ok(Some(Step::Idle))
             }
-            Event::Format { created } => {
-                let began = self.position.file_began;
-                let same_place = self.position.file == self.binlog.file;
-                if !self.checked_file
-                    && same_place
-                    && began != 0
-                    && created != 0
-                    && began != created
-                {
-                    return Err(self.stopped(
-                        "another file of the same name: the server was reset",
-                        "RUN PIPELINE ... FULL REFRESH reads the tables anew",
-                    ));
-                }
-                self.checked_file = true;
-                Ok(self.moved())
-            }
-            Event::Rotate { .. } | Event::Other => Ok(self.moved()),
+            Event::Format { .. } | Event::Rotate { .. } | Event::Other => Ok(self.moved()),
         }
     }
 
@@ -585,6 +614,9 @@ impl ChangeStream {
 
     /// Between transactions the place moves on with the events that belong to none.
     fn follow_place(&mut self) {
+        if self.next_place() < self.placed_from {
+            return;
+        }
         self.position.file.clone_from(&self.binlog.file);
         self.position.offset = self.binlog.offset;
         self.position.file_began = self.binlog.file_began;
@@ -906,6 +938,29 @@ impl ChangeStream {
             ),
         )
         .caused_by(error)
+    }
+}
+
+/// What a server says that cannot go on from a position, if that is what the error is.
+fn refusal(error: &ConnectorError) -> Option<String> {
+    /// `ER_MASTER_FATAL_ERROR_READING_BINLOG`.
+    const FATAL: u16 = 1236;
+    let cause = std::error::Error::source(error)?;
+    match cause.downcast_ref::<mysql_async::Error>()? {
+        mysql_async::Error::Server(said) if said.code == FATAL => {
+            // It also refuses whoever is called what another replica is.
+            let words = said.message.to_ascii_lowercase();
+            let is_about_names = ["server_id", "server id", "server_uuid"]
+                .iter()
+                .any(|name| words.contains(name));
+            (!is_about_names).then(|| {
+                format!(
+                    "the server cannot go on from what was read: {}",
+                    said.message
+                )
+            })
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStreamRequest, Conn, Row};
 
-use super::server::{Flavor, MySqlServer, Session};
+use super::server::{Flavor, MySqlServer, SEARCHES, Session};
 use crate::connector::Check;
 use crate::error::ConnectorError;
 
@@ -30,7 +30,8 @@ impl MySqlServer {
                 session.version
             ),
         )];
-        match self.try_check(&mut session, &mut checks).await {
+        let checking = self.try_check(&mut session, &mut checks);
+        match self.answered(SEARCHES, checking).await {
             Ok(()) => {}
             Err(error) => checks.push(Check::failed("ask", &error)),
         }

@@ -18,7 +18,7 @@ pub mod types;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use capture::{ChangeStream, Continuity, SourceState, Step};
+pub use capture::{ChangeStream, Continuity, Opened, SourceState, Step};
 pub use changes::{
     ChangedRows, RowChange, RowCommit, RowDetail, RowOperation, RowOrigins, fields_of,
 };

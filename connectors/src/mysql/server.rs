@@ -1,5 +1,6 @@
 //! Connections to one server, and what goes wrong with them in words.
 
+use std::future::Future;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -10,6 +11,9 @@ use super::TlsMode;
 use crate::error::{ConnectorError, sqlstate};
 
 const PACKET_BYTES_MAX: usize = 1 << 30;
+
+/// How many times `timeout` a server may take for what it has to search: its list of tables, rows.
+pub(crate) const SEARCHES: u32 = 10;
 
 /// Which server it is. The two agree on little about positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub struct MySqlServer {
     pub(crate) ca: Option<String>,
     /// Certificate and key of this client, PEM.
     pub(crate) identity: Option<(String, String)>,
+    /// How long the server may be silent when an answer is due.
     pub(crate) timeout: Duration,
     /// What this client is called among the server's replicas, where it was said.
     pub(crate) server_id: Option<u32>,
@@ -87,22 +92,17 @@ impl MySqlServer {
     pub(crate) async fn connect(&self) -> Result<Session, ConnectorError> {
         // Two providers are linked in, so that one has to be chosen; a second choice changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let connecting = Conn::new(self.options());
-        let mut connection = match tokio::time::timeout(self.timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.failed("connect to", error))?,
-            Err(_) => {
-                return Err(ConnectorError::new(
-                    sqlstate::CONNECTION_REFUSED,
-                    format!("{} did not answer within {:?}", self.place(), self.timeout),
-                )
-                .retryable());
-            }
+        let connecting = async {
+            let mut connection = Conn::new(self.options())
+                .await
+                .map_err(|error| self.failed("connect to", error))?;
+            let version: Option<String> = connection
+                .query_first("SELECT VERSION()")
+                .await
+                .map_err(|error| self.failed("ask", error))?;
+            Ok((connection, version.unwrap_or_default()))
         };
-        let version: Option<String> = connection
-            .query_first("SELECT VERSION()")
-            .await
-            .map_err(|error| self.failed("ask", error))?;
-        let version = version.unwrap_or_default();
+        let (connection, version) = self.answered(1, connecting).await?;
         let flavor = match version.to_ascii_lowercase().contains("mariadb") {
             true => Flavor::MariaDb,
             false => Flavor::MySql,
@@ -112,6 +112,24 @@ impl MySqlServer {
             flavor,
             version,
         })
+    }
+
+    /// Waits for an answer, for so many times `timeout`: a connection may stay open though nothing comes by it
+    /// any more.
+    pub(crate) async fn answered<T>(
+        &self,
+        times: u32,
+        asking: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, ConnectorError> {
+        let patience = self.timeout * times;
+        match tokio::time::timeout(patience, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ConnectorError::new(
+                sqlstate::CONNECTION_REFUSED,
+                format!("{} did not answer within {patience:?}", self.place()),
+            )
+            .retryable()),
+        }
     }
 
     /// What went wrong when something was done to the server.

@@ -9,12 +9,12 @@
 //! A table without a key is read whole at one exact place.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use boathouse_catalog::types::ColumnType;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ use super::changes::fields_of;
 use super::check::{binlog_position, binlog_status};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceTable, quoted};
-use super::server::{Flavor, MySqlServer, Session};
+use super::server::{Flavor, MySqlServer, SEARCHES, Session};
 use super::types::{ColumnBuilder, SourceType, ValuePolicies};
 use crate::error::{ConnectorError, sqlstate};
 
@@ -32,6 +32,9 @@ const BATCH_ROWS: usize = 16_384;
 
 /// How long a server may take to show what its binlog has.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long one question waits for that.
+const VISIBLE_STEP: Duration = Duration::from_millis(500);
 
 /// What a chunk is to have.
 #[derive(Debug, Clone)]
@@ -96,14 +99,11 @@ impl WholeSnapshot {
         let server = self.server.clone();
         let failed = |error| server.failed("read a table of", error);
         let mut filling = Batches::new(&request)?;
-        let mut stream = self
-            .session
-            .connection
-            .exec_stream::<Row, _, _>(sql, ())
-            .await
-            .map_err(failed)?;
-        while let Some(row) = stream.next().await {
-            filling.take(row.map_err(failed)?, false)?;
+        let asking = self.session.connection.exec_stream::<Row, _, _>(sql, ());
+        let asking = async { asking.await.map_err(failed) };
+        let mut stream = server.answered(SEARCHES, asking).await?;
+        while let Some(row) = next_row(&server, &mut stream).await? {
+            filling.take(row, false)?;
             if filling.rows == BATCH_ROWS && !each(filling.cut()?) {
                 return Ok(());
             }
@@ -204,11 +204,9 @@ impl MySqlServer {
             read_rows(self, &mut session.connection, &request, &sql).await?;
         let high = match exact {
             Some(exact) => {
-                session
-                    .connection
-                    .query_drop("COMMIT")
-                    .await
-                    .map_err(failed)?;
+                let asking = session.connection.query_drop("COMMIT");
+                let asking = async { asking.await.map_err(failed) };
+                self.answered(1, asking).await?;
                 exact.place
             }
             None => self.written_at(session).await?,
@@ -266,6 +264,16 @@ impl MySqlServer {
     /// A session whose texts come as they are stored, and whose times are of UTC.
     async fn snapshot_session(&self, seen: &Position) -> Result<Session, ConnectorError> {
         let mut session = self.connect().await?;
+        self.answered(1, self.prepare_to_read(&mut session, seen))
+            .await?;
+        Ok(session)
+    }
+
+    async fn prepare_to_read(
+        &self,
+        session: &mut Session,
+        seen: &Position,
+    ) -> Result<(), ConnectorError> {
         let server = self
             .identity_of(&mut session.connection, session.flavor)
             .await?;
@@ -293,7 +301,7 @@ impl MySqlServer {
                 .await
                 .map_err(failed)?;
         }
-        Ok(session)
+        Ok(())
     }
 
     /// Waits until what was read of the binlog can be seen in tables: a server sends it to replicas a moment
@@ -312,11 +320,16 @@ impl MySqlServer {
         let wait = format!(
             "SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', {})",
             seen.gtids,
-            VISIBLE_WITHIN.as_secs()
+            VISIBLE_STEP.as_secs_f64()
         );
-        let timed_out: Option<i64> = session.connection.query_first(wait).await.map_err(failed)?;
-        if timed_out == Some(0) {
-            return Ok(());
+        let begun = Instant::now();
+        while begun.elapsed() < VISIBLE_WITHIN {
+            let asking = session.connection.query_first(&wait);
+            let asking = async { asking.await.map_err(failed) };
+            let timed_out: Option<i64> = self.answered(1, asking).await?;
+            if timed_out == Some(0) {
+                return Ok(());
+            }
         }
         Err(ConnectorError::new(
             sqlstate::CONNECTION_FAILURE,
@@ -327,9 +340,12 @@ impl MySqlServer {
 
     /// Where the binlog is written at.
     async fn written_at(&self, session: &mut Session) -> Result<(u64, u64), ConnectorError> {
-        let place = binlog_position(&mut session.connection, session.flavor)
-            .await
-            .map_err(|error| self.failed("ask the binlog position of", error))?;
+        let asking = async {
+            binlog_position(&mut session.connection, session.flavor)
+                .await
+                .map_err(|error| self.failed("ask the binlog position of", error))
+        };
+        let place = self.answered(1, asking).await?;
         place
             .map(|(file, offset)| (file_number(&file), offset))
             .ok_or_else(no_binlog)
@@ -341,73 +357,14 @@ impl MySqlServer {
         session: &mut Session,
         seen: &Position,
     ) -> Result<ExactPlace, ConnectorError> {
-        let failed = |error| self.failed("open a snapshot of", error);
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < VISIBLE_WITHIN {
-            let place = match session.flavor {
-                Flavor::MariaDb => {
-                    session
-                        .connection
-                        .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                        .await
-                        .map_err(failed)?;
-                    let status: Vec<(String, String)> = session
-                        .connection
-                        .query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")
-                        .await
-                        .map_err(failed)?;
-                    let value = |name: &str| {
-                        let mut status = status.iter();
-                        let found = status.find(|(key, _)| key.eq_ignore_ascii_case(name));
-                        found.map(|(_, value)| value.clone())
-                    };
-                    let file = value("Binlog_snapshot_file").ok_or_else(no_binlog)?;
-                    let offset = value("Binlog_snapshot_position").unwrap_or_default();
-                    let offset: u64 = offset.parse().map_err(|_| no_binlog())?;
-                    let gtids: Option<Option<String>> = session
-                        .connection
-                        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
-                        .await
-                        .map_err(failed)?;
-                    let gtids = gtids.flatten().unwrap_or_default();
-                    Some(ExactPlace {
-                        place: (file_number(&file), offset),
-                        gtids: Gtids::try_from(gtids).unwrap_or_default(),
-                    })
-                }
-                Flavor::MySql => {
-                    self.wait_until_visible(session, seen).await?;
-                    let before = self.executed(&mut session.connection).await?;
-                    session
-                        .connection
-                        .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                        .await
-                        .map_err(failed)?;
-                    let after = self.executed(&mut session.connection).await?;
-                    // Nothing was committed meanwhile. What is written and not yet committed is found out by
-                    // who reads up to the place and has other transactions then.
-                    let gtids = Gtids::try_from(after.0.clone()).unwrap_or_default();
-                    (before == after).then_some(ExactPlace {
-                        place: after.1,
-                        gtids,
-                    })
-                }
-            };
-            match place {
-                // The place is the end of a transaction; what has been read may go on to events behind it.
-                Some(exact)
-                    if exact.place >= seen.place()
-                        || (!seen.gtids.is_none() && exact.gtids.covers(&seen.gtids)) =>
-                {
-                    return Ok(exact);
-                }
-                _ => {
-                    session
-                        .connection
-                        .query_drop("ROLLBACK")
-                        .await
-                        .map_err(failed)?;
-                }
+            if session.flavor == Flavor::MySql {
+                self.wait_until_visible(session, seen).await?;
+            }
+            let opening = self.try_exact_snapshot(session, seen);
+            if let Some(exact) = self.answered(1, opening).await? {
+                return Ok(exact);
             }
         }
         Err(ConnectorError::new(
@@ -418,6 +375,77 @@ impl MySqlServer {
             ),
         )
         .retryable())
+    }
+
+    /// The same, unless its place cannot be told this time.
+    async fn try_exact_snapshot(
+        &self,
+        session: &mut Session,
+        seen: &Position,
+    ) -> Result<Option<ExactPlace>, ConnectorError> {
+        let failed = |error| self.failed("open a snapshot of", error);
+        let place = match session.flavor {
+            Flavor::MariaDb => {
+                session
+                    .connection
+                    .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                    .await
+                    .map_err(failed)?;
+                let status: Vec<(String, String)> = session
+                    .connection
+                    .query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")
+                    .await
+                    .map_err(failed)?;
+                let value = |name: &str| {
+                    let mut status = status.iter();
+                    let found = status.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    found.map(|(_, value)| value.clone())
+                };
+                let file = value("Binlog_snapshot_file").ok_or_else(no_binlog)?;
+                let offset = value("Binlog_snapshot_position").unwrap_or_default();
+                let offset: u64 = offset.parse().map_err(|_| no_binlog())?;
+                let gtids: Option<Option<String>> = session
+                    .connection
+                    .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
+                    .await
+                    .map_err(failed)?;
+                let gtids = gtids.flatten().unwrap_or_default();
+                Some(ExactPlace {
+                    place: (file_number(&file), offset),
+                    gtids: Gtids::try_from(gtids).unwrap_or_default(),
+                })
+            }
+            Flavor::MySql => {
+                let before = self.executed(&mut session.connection).await?;
+                session
+                    .connection
+                    .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                    .await
+                    .map_err(failed)?;
+                let after = self.executed(&mut session.connection).await?;
+                // Nothing was committed meanwhile. What is written and not yet committed is found out by
+                // who reads up to the place and has other transactions then.
+                let gtids = Gtids::try_from(after.0.clone()).unwrap_or_default();
+                (before == after).then_some(ExactPlace {
+                    place: after.1,
+                    gtids,
+                })
+            }
+        };
+        // The place is the end of a transaction; what has been read may go on to events behind it.
+        let is_behind = |exact: &ExactPlace| {
+            exact.place >= seen.place()
+                || (!seen.gtids.is_none() && exact.gtids.covers(&seen.gtids))
+        };
+        let place = place.filter(is_behind);
+        if place.is_none() {
+            session
+                .connection
+                .query_drop("ROLLBACK")
+                .await
+                .map_err(failed)?;
+        }
+        Ok(place)
     }
 
     /// What has been committed, and where the binlog is written at.
@@ -584,6 +612,18 @@ impl Batches {
     }
 }
 
+/// The next row of an answer. How long whoever reads takes between two rows does not count.
+async fn next_row(
+    server: &MySqlServer,
+    rows: &mut (impl Stream<Item = Result<Row, mysql_async::Error>> + Unpin),
+) -> Result<Option<Row>, ConnectorError> {
+    let reading = async {
+        let row = rows.next().await.transpose();
+        row.map_err(|error| server.failed("read a table of", error))
+    };
+    server.answered(SEARCHES, reading).await
+}
+
 type Rows = (Vec<RecordBatch>, u64, u64, Option<Vec<String>>);
 
 async fn read_rows(
@@ -598,14 +638,13 @@ async fn read_rows(
     let mut last = None;
     let mut rows = 0u64;
     let limit = request.rows as u64;
-    let mut stream = connection
-        .exec_stream::<Row, _, _>(sql, ())
-        .await
-        .map_err(failed)?;
-    while let Some(row) = stream.next().await {
+    let asking = connection.exec_stream::<Row, _, _>(sql, ());
+    let asking = async { asking.await.map_err(failed) };
+    let mut stream = server.answered(SEARCHES, asking).await?;
+    while let Some(row) = next_row(server, &mut stream).await? {
         rows += 1;
         // Only the last row's key is asked for, and it is known which that is.
-        let key = filling.take(row.map_err(failed)?, rows == limit)?;
+        let key = filling.take(row, rows == limit)?;
         if key.is_some() {
             last = key;
         }
@@ -632,12 +671,11 @@ async fn stream_rows(
 ) -> Result<(), ConnectorError> {
     let failed = |error| server.failed("read a table of", error);
     let mut filling = Batches::new(request)?;
-    let mut stream = connection
-        .exec_stream::<Row, _, _>(sql, ())
-        .await
-        .map_err(failed)?;
-    while let Some(row) = stream.next().await {
-        filling.take(row.map_err(failed)?, false)?;
+    let asking = connection.exec_stream::<Row, _, _>(sql, ());
+    let asking = async { asking.await.map_err(failed) };
+    let mut stream = server.answered(SEARCHES, asking).await?;
+    while let Some(row) = next_row(server, &mut stream).await? {
+        filling.take(row, false)?;
         if filling.rows == BATCH_ROWS && rows.send(Ok(filling.cut()?)).await.is_err() {
             return Ok(());
         }

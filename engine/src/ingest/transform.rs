@@ -278,10 +278,7 @@ impl Transform {
     /// Whether the query leaves rows out.
     pub fn has_filter(&self) -> bool {
         match &self.kind {
-            Kind::RowWise(query) => {
-                let mut steps = query.steps.iter();
-                steps.any(|step| matches!(step, Step::Filter(_)))
-            }
+            Kind::RowWise(query) => query.has_filters(),
             Kind::Columns(_) | Kind::Whole(_) => false,
         }
     }
@@ -335,7 +332,7 @@ impl Transform {
                 conform_all(&columns, &self.fields)?
             }
             Kind::RowWise(query) => {
-                let (output, kept) = query.evaluate_rows(batch, filters)?;
+                let (output, kept) = query.evaluate(batch, filters)?;
                 rows = arrow::compute::take(&rows, &kept, None)?
                     .as_primitive()
                     .clone();
@@ -376,6 +373,12 @@ impl RowWise {
     /// The columns it gives.
     pub fn fields(&self) -> &SchemaRef {
         &self.fields
+    }
+
+    /// Whether it may leave rows out.
+    pub fn has_filters(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Filter(_)))
     }
 
     /// Whether a value may be another when it is asked for again.
@@ -430,16 +433,8 @@ impl RowWise {
         (current, filters)
     }
 
-    /// The rows it gives, and which rows of the source they are.
+    /// The rows it gives, and which rows of the source they are; without `filters` all of them.
     pub fn evaluate(
-        &self,
-        source: &RecordBatch,
-    ) -> Result<(RecordBatch, UInt32Array), DataFusionError> {
-        self.evaluate_rows(source, true)
-    }
-
-    /// The same, or as if it left no rows out.
-    fn evaluate_rows(
         &self,
         source: &RecordBatch,
         filters: bool,

@@ -8,11 +8,12 @@
 //!
 //! What must stay true: at its version, every live row's key leads to the row. A key may lead to a
 //! row that is gone, so what is found is checked against the snapshot. Whoever committed, the next
-//! version differs by its files: keys of new files are read, rows that were deleted need nothing.
+//! version differs by its files: keys of new files are read, rows that were deleted need nothing, and where a
+//! compaction of this process put rows elsewhere, their places lead on to where they are.
 //! Where rows came back to a file, it is taken for a new one. A table with two rows of one key has no
 //! index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use futures::StreamExt;
 use roaring::RoaringTreemap;
 
 use super::key::{KeyCodec, KeyNumbers};
+use super::moves::{Move, MovedFile};
 use super::places::{Places, WholePlaces};
 use super::snapshot::DataFile;
 use super::{FILE_COLUMN, LakeError, LakeTable, ROW_COLUMN, TableSnapshot};
@@ -146,6 +148,8 @@ struct State {
     /// Of the files of `version`.
     by_path: HashMap<String, usize>,
     next: u32,
+    /// What files that were moved take.
+    moved_bytes: usize,
 }
 
 struct IndexedFile {
@@ -153,6 +157,18 @@ struct IndexedFile {
     /// Empty when the file is no longer part of the table.
     path: String,
     vector: Option<DeletionVectorDescriptor>,
+    /// Where its rows are now, when a compaction has moved them.
+    moved: Option<Moved>,
+}
+
+/// Where the rows of a compacted file are.
+struct Moved {
+    /// Living rows of the files before it that were put together with it.
+    offset: u64,
+    /// Its rows that were gone.
+    gone: Arc<RoaringTreemap>,
+    /// The files that have them, by their numbers, with their rows.
+    to: Arc<[(usize, u64)]>,
 }
 
 /// Keys read from files.
@@ -230,6 +246,7 @@ impl State {
             files: Vec::new(),
             by_path: HashMap::new(),
             next: 0,
+            moved_bytes: 0,
         }
     }
 
@@ -242,10 +259,61 @@ impl State {
             first: self.next,
             path: file.path.clone(),
             vector: file.deletion_vector.clone(),
+            moved: None,
         });
         self.next = next;
         self.by_path.insert(file.path.clone(), self.files.len() - 1);
         Some(self.files.len() - 1)
+    }
+
+    /// The files that compactions, oldest first, begin with and that are not known.
+    fn unknown_of(&self, moves: &[Arc<Move>]) -> Vec<Arc<DataFile>> {
+        let mut made: HashSet<&str> = HashSet::new();
+        let mut unknown = Vec::new();
+        for one in moves {
+            for (path, from) in &one.from {
+                if !self.by_path.contains_key(path) && !made.contains(path.as_str()) {
+                    unknown.extend(from.file.clone());
+                }
+            }
+            made.extend(one.to.iter().map(|(path, _)| path.as_str()));
+        }
+        unknown
+    }
+
+    /// Follows compactions, oldest first, of files that are all known.
+    fn follow(&mut self, moves: &[Arc<Move>]) {
+        for one in moves {
+            let known = |path: &String| self.by_path.contains_key(path);
+            if !one.from.keys().all(known) || one.to.iter().any(|(path, _)| known(path)) {
+                continue;
+            }
+            let mut to = Vec::with_capacity(one.to.len());
+            for (path, rows) in &one.to {
+                to.push((self.files.len(), *rows));
+                self.by_path.insert(path.clone(), self.files.len());
+                self.files.push(IndexedFile {
+                    // Places lead to it through others alone.
+                    first: self.next,
+                    path: path.clone(),
+                    vector: None,
+                    moved: None,
+                });
+            }
+            let to: Arc<[(usize, u64)]> = to.into();
+            for (path, MovedFile { before, gone, .. }) in &one.from {
+                let index = self.by_path.remove(path);
+                if let Some(file) = index.and_then(|index| self.files.get_mut(index)) {
+                    file.path = String::new();
+                    file.moved = Some(Moved {
+                        offset: *before,
+                        gone: Arc::clone(gone),
+                        to: Arc::clone(&to),
+                    });
+                    self.moved_bytes += 64 + gone.serialized_size();
+                }
+            }
+        }
     }
 
     fn remove_file(&mut self, path: &str) {
@@ -259,8 +327,25 @@ impl State {
     /// The file and row of a place, when the file is part of the table.
     fn address(&self, place: u32) -> Option<(&str, u64)> {
         let after = self.files.partition_point(|file| file.first <= place);
-        let file = self.files.get(after.checked_sub(1)?)?;
-        (!file.path.is_empty()).then(|| (file.path.as_str(), u64::from(place - file.first)))
+        let mut file = self.files.get(after.checked_sub(1)?)?;
+        let mut row = u64::from(place - file.first);
+        while let Some(moved) = &file.moved {
+            if moved.gone.contains(row) {
+                return None;
+            }
+            let mut living = moved.offset + row - moved.gone.rank(row);
+            let mut to = moved.to.iter();
+            let (index, _) = to.find(|(_, rows)| match living.checked_sub(*rows) {
+                Some(rest) => {
+                    living = rest;
+                    false
+                }
+                None => true,
+            })?;
+            file = self.files.get(*index)?;
+            row = living;
+        }
+        (!file.path.is_empty()).then_some((file.path.as_str(), row))
     }
 
     /// The places that each key's row has, if any.
@@ -337,7 +422,7 @@ impl State {
         };
         // A path is held twice, and is some hundred bytes long.
         let file = size_of::<IndexedFile>() + 2 * 128;
-        places + self.files.len() * file
+        places + self.files.len() * file + self.moved_bytes
     }
 
     /// What a snapshot has that the index has not.
@@ -364,7 +449,7 @@ impl State {
             }
         }
         if known < self.by_path.len() {
-            let live: std::collections::HashSet<&str> = snapshot
+            let live: HashSet<&str> = snapshot
                 .files()
                 .iter()
                 .map(|file| file.path.as_str())
@@ -552,6 +637,34 @@ impl LakeTable {
             *slot = Some(state);
             return Ok(false);
         }
+        let moves = {
+            let moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+            match moves.any_from(|path| state.by_path.contains_key(path)) {
+                false => Vec::new(),
+                true => {
+                    let live = snapshot.files().iter().map(|file| file.path.as_str());
+                    let live: HashSet<&str> = live.collect();
+                    let is_known = |path: &str| state.by_path.contains_key(path);
+                    moves.leading_to(|path| live.contains(path), is_known)
+                }
+            }
+        };
+        let mut replaced = Vec::new();
+        // Files that came and went since.
+        let passing = state.unknown_of(&moves);
+        if !self
+            .take_in(
+                index,
+                &mut state,
+                &passing,
+                &mut replaced,
+                (snapshot, session),
+            )
+            .await?
+        {
+            return self.begin_build(index, slot, snapshot, session).await;
+        }
+        state.follow(&moves);
         let mut step = state.step_to(snapshot);
         for file in std::mem::take(&mut step.changed) {
             let before = state
@@ -569,30 +682,20 @@ impl LakeTable {
                 step.new.push(file);
             }
         }
-        let rows: Option<u64> = step.new.iter().map(|file| file.rows_stored).sum();
-        if rows.is_none_or(|rows| rows > ROWS_AT_ONCE) {
-            return self.begin_build(index, slot, snapshot, session).await;
-        }
         for path in &step.gone {
             state.remove_file(path);
         }
-        let mut replaced = Vec::new();
-        if !step.new.is_empty() {
-            let mut numbers = Vec::with_capacity(step.new.len());
-            for file in &step.new {
-                let Some(number) = state.add_file(file) else {
-                    return self.begin_build(index, slot, snapshot, session).await;
-                };
-                numbers.push(number);
-            }
-            let mut batches = Vec::new();
-            self.read_keys(index, snapshot, &step.new, session, |batch| {
-                batches.push(batch)
-            })
-            .await?;
-            for batch in batches {
-                state.put(&batch, numbers[batch.file], &mut replaced);
-            }
+        if !self
+            .take_in(
+                index,
+                &mut state,
+                &step.new,
+                &mut replaced,
+                (snapshot, session),
+            )
+            .await?
+        {
+            return self.begin_build(index, slot, snapshot, session).await;
         }
         state.version = snapshot.version();
         if self.any_lives(&state, &replaced, snapshot).await? {
@@ -606,6 +709,46 @@ impl LakeTable {
         }
         index.bytes.store(bytes, Ordering::Relaxed);
         *slot = Some(state);
+        Ok(true)
+    }
+
+    /// Takes the keys of files; `replaced` gets the places they led to until now. `false` when these are too many
+    /// to wait for, or some are gone.
+    async fn take_in(
+        self: &Arc<Self>,
+        index: &KeyIndex,
+        state: &mut State,
+        files: &[Arc<DataFile>],
+        replaced: &mut Vec<u32>,
+        (snapshot, session): (&TableSnapshot, &SessionState),
+    ) -> Result<bool, LakeError> {
+        let rows: Option<u64> = files.iter().map(|file| file.rows_stored).sum();
+        if rows.is_none_or(|rows| rows > ROWS_AT_ONCE) {
+            return Ok(false);
+        }
+        if files.is_empty() {
+            return Ok(true);
+        }
+        let mut numbers = Vec::with_capacity(files.len());
+        for file in files {
+            let Some(number) = state.add_file(file) else {
+                return Ok(false);
+            };
+            numbers.push(number);
+        }
+        let mut batches = Vec::new();
+        let read = self.read_keys(index, snapshot, files, session, |batch| {
+            batches.push(batch);
+        });
+        if let Err(error) = read.await {
+            tracing::debug!(table = %self.location(), %error, "keys of new files cannot be read");
+            return Ok(false);
+        }
+        for batch in batches {
+            if let Some(number) = numbers.get(batch.file) {
+                state.put(&batch, *number, replaced);
+            }
+        }
         Ok(true)
     }
 

@@ -187,6 +187,46 @@ async fn it_follows_the_table_whoever_commits() {
     }
 }
 
+/// After a compaction of more rows than a statement waits for, the index answers at once.
+#[tokio::test]
+async fn it_follows_rows_that_compactions_move() {
+    let keyed = Keyed::new(ColumnType::BigInt).await;
+    let table = &keyed.fixture.table;
+    const FILE: i64 = 100_000;
+    let mut paths = Vec::new();
+    for start in [0, FILE, 2 * FILE] {
+        let keys: Vec<i64> = (start..start + FILE).collect();
+        paths.push(keyed.change(&keys, &[]).await);
+    }
+    while keyed.locate(table, &[1]).await.is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let asked = [0, 5, FILE - 1, FILE, 2 * FILE + 7, 3 * FILE - 1, -4];
+    for round in 0..4 {
+        // Rows go and come, before and after the file is put together with others.
+        let found = keyed.locate(table, &[round, 10 + round]).await.unwrap();
+        let gone: Vec<(String, i64)> = found.into_keys().collect();
+        assert_eq!(gone.len(), 2, "round {round}");
+        keyed.change(&[round, 10 + round, -4 - round], &gone).await;
+        table
+            .optimize(&keyed.session, &Upkeep::default())
+            .await
+            .unwrap();
+        assert_eq!(table.cached().files().len(), 1, "round {round}");
+        let found = keyed.locate(table, &asked).await;
+        let found = found.unwrap_or_else(|| panic!("round {round}: the index is not there"));
+        let other = keyed.fixture.reopen().await;
+        let expected = loop {
+            match keyed.locate(&other, &asked).await {
+                Some(expected) => break expected,
+                None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        assert_eq!(found, expected, "round {round}");
+        assert_eq!(found.len(), asked.len(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_table_with_a_doubled_key_has_no_index() {
     let keyed = Keyed::new(ColumnType::BigInt).await;

@@ -23,7 +23,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use super::cluster::CLUSTER_TAG;
-use super::moves::Move;
+use super::moves::{Move, MovedFile};
 use super::snapshot::DataFile;
 use super::{
     AsOf, CommitRequest, CommitTurn, LakeError, LakeTable, WriterOptions, WrittenFile, deletion,
@@ -255,7 +255,12 @@ impl LakeTable {
         let mut living = 0;
         for file in files {
             let gone = self.deleted_rows(file).await?;
-            moved.from.insert(file.path.clone(), (living, gone));
+            let from = MovedFile {
+                before: living,
+                gone,
+                file: Some(Arc::clone(file)),
+            };
+            moved.from.insert(file.path.clone(), from);
             living += file.rows().unwrap_or(0);
         }
         let written = written.iter();

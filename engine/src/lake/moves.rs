@@ -5,10 +5,12 @@
 //! before it. Only compactions of this process are known, and only the last ones: without the knowledge
 //! a commit is refused, and nothing is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
+
+use super::snapshot::DataFile;
 
 /// Compactions that are remembered, and the bytes of their deletion vectors.
 const MOVES_MAX: usize = 256;
@@ -17,29 +19,71 @@ const BYTES_MAX: usize = 32 << 20;
 /// The last compactions of a table, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    kept: VecDeque<Move>,
+    kept: VecDeque<Arc<Move>>,
     bytes: usize,
 }
 
 /// Files whose living rows, one after the other, are now other files'.
 #[derive(Debug, Default)]
 pub(super) struct Move {
-    /// By path: how many living rows came before the file's, and which of its rows were gone.
-    pub from: BTreeMap<String, (u64, Arc<RoaringTreemap>)>,
+    /// By path.
+    pub from: BTreeMap<String, MovedFile>,
     /// With their number of rows.
     pub to: Vec<(String, u64)>,
+}
+
+/// A file whose living rows are others' now.
+#[derive(Debug, Default)]
+pub(super) struct MovedFile {
+    /// How many living rows came before its.
+    pub before: u64,
+    /// Which of its rows were gone.
+    pub gone: Arc<RoaringTreemap>,
+    /// The file as it was.
+    pub file: Option<Arc<DataFile>>,
 }
 
 impl Moves {
     pub fn note(&mut self, moved: Move) {
         self.bytes += moved.bytes();
-        self.kept.push_back(moved);
+        self.kept.push_back(Arc::new(moved));
         while self.kept.len() > MOVES_MAX || self.bytes > BYTES_MAX {
             match self.kept.pop_front() {
                 Some(oldest) => self.bytes -= oldest.bytes(),
                 None => break,
             }
         }
+    }
+
+    /// Whether a compaction began with a file for which `is_known` holds.
+    pub fn any_from(&self, is_known: impl Fn(&str) -> bool) -> bool {
+        let mut kept = self.kept.iter().rev();
+        kept.any(|one| one.from.keys().any(|path| is_known(path)))
+    }
+
+    /// The compactions, oldest first, that lead to files for which `is_live` holds, by way of one another, from
+    /// files for which it does not. Those that led to files for which `is_known` holds are left out.
+    pub fn leading_to(
+        &self,
+        is_live: impl Fn(&str) -> bool,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Vec<Arc<Move>> {
+        let mut gone: HashSet<&str> = HashSet::new();
+        let mut found = Vec::new();
+        for moved in self.kept.iter().rev() {
+            let mut to = moved.to.iter();
+            let leads = to.all(|(path, _)| {
+                !is_known(path) && (is_live(path) || gone.contains(path.as_str()))
+            });
+            // Another compaction of the same files has taken place instead.
+            let fresh = |path: &String| !is_live(path) && !gone.contains(path.as_str());
+            if leads && moved.from.keys().all(fresh) {
+                gone.extend(moved.from.keys().map(String::as_str));
+                found.push(Arc::clone(moved));
+            }
+        }
+        found.reverse();
+        found
     }
 
     /// Takes back a compaction that did not take place.
@@ -63,8 +107,8 @@ impl Moves {
     ) -> Option<BTreeMap<String, RoaringTreemap>> {
         let mut newest = self.kept.iter().rev();
         let moved = newest.find(|one| one.from.contains_key(path))?;
-        let (_, gone) = moved.from.get(path)?;
-        self.of(path, &(deleted - gone.as_ref()))
+        let from = moved.from.get(path)?;
+        self.of(path, &(deleted - from.gone.as_ref()))
     }
 
     /// Where rows of a file are now, by path. `None` when that is not known, or one of them was gone.
@@ -78,13 +122,13 @@ impl Moves {
             .iter()
             .rev()
             .find(|one| one.from.contains_key(path))?;
-        let (offset, gone) = moved.from.get(path)?;
+        let MovedFile { before, gone, .. } = moved.from.get(path)?;
         if !gone.is_disjoint(rows) {
             return None;
         }
         let mut now: BTreeMap<String, RoaringTreemap> = BTreeMap::new();
         for row in rows {
-            let living = offset + row - gone.rank(row);
+            let living = before + row - gone.rank(row);
             let (file, position) = moved.place(living)?;
             now.entry(file.to_owned()).or_default().insert(position);
         }
@@ -94,8 +138,8 @@ impl Moves {
 
 impl Move {
     fn bytes(&self) -> usize {
-        let gone = self.from.values().map(|(_, gone)| gone.serialized_size());
-        gone.sum::<usize>() + 128 * (self.from.len() + self.to.len())
+        let gone = self.from.values().map(|from| from.gone.serialized_size());
+        gone.sum::<usize>() + 512 * (self.from.len() + self.to.len())
     }
 
     fn place(&self, mut row: u64) -> Option<(&str, u64)> {
@@ -115,13 +159,17 @@ mod tests {
 
     #[test]
     fn rows_are_found_where_a_compaction_put_them() {
-        let gone = |rows: &[u64]| Arc::new(rows.iter().copied().collect::<RoaringTreemap>());
+        let from = |before: u64, gone: &[u64]| MovedFile {
+            before,
+            gone: Arc::new(gone.iter().copied().collect()),
+            file: None,
+        };
         let mut moves = Moves::default();
         // a: 0 1 2 3 without 1; b: 0 1 2. Living: a0 a2 a3 b0 b1 b2, cut after four.
         moves.note(Move {
             from: BTreeMap::from([
-                ("a".to_owned(), (0, gone(&[1]))),
-                ("b".to_owned(), (3, gone(&[]))),
+                ("a".to_owned(), from(0, &[1])),
+                ("b".to_owned(), from(3, &[])),
             ]),
             to: vec![("c".to_owned(), 4), ("d".to_owned(), 2)],
         });
@@ -151,11 +199,39 @@ mod tests {
     }
 
     #[test]
+    fn compactions_lead_from_one_to_the_next() {
+        let moved = |from: &[&str], to: &[&str]| Move {
+            from: from
+                .iter()
+                .map(|path| ((*path).to_owned(), MovedFile::default()))
+                .collect(),
+            to: to.iter().map(|path| ((*path).to_owned(), 1)).collect(),
+        };
+        let mut moves = Moves::default();
+        moves.note(moved(&["a", "b"], &["never"]));
+        moves.note(moved(&["a", "b"], &["c", "d"]));
+        moves.note(moved(&["d"], &["e"]));
+        moves.note(moved(&["x"], &["y"]));
+        moves.note(moved(&["w"], &["known"]));
+        moves.note(moved(&["known"], &["v"]));
+        let to = |live: &[&str]| -> Vec<String> {
+            let found = moves.leading_to(|path| live.contains(&path), |path| path == "known");
+            let found = found.iter();
+            found.map(|moved| moved.to[0].0.clone()).collect()
+        };
+        assert_eq!(to(&["c", "e"]), ["c", "e"]);
+        assert_eq!(to(&["c", "d"]), ["c"]);
+        assert_eq!(to(&["c", "z"]), [""; 0]);
+        assert_eq!(to(&["x", "y"]), [""; 0]);
+        assert_eq!(to(&["v"]), ["v"]);
+    }
+
+    #[test]
     fn the_oldest_are_forgotten() {
         let mut moves = Moves::default();
         for number in 0..MOVES_MAX + 10 {
             moves.note(Move {
-                from: BTreeMap::from([(number.to_string(), (0, Arc::default()))]),
+                from: BTreeMap::from([(number.to_string(), MovedFile::default())]),
                 to: vec![("t".to_owned(), 1)],
             });
         }

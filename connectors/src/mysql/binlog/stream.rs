@@ -10,10 +10,13 @@ use mysql_async::{BinlogStream, BinlogStreamRequest};
 use super::{Event, Malformed};
 use crate::error::{ConnectorError, sqlstate};
 use crate::mysql::position::{Gtids, Position};
-use crate::mysql::server::{Flavor, MySqlServer};
+use crate::mysql::server::{Flavor, MySqlServer, Session};
 
-/// How often a server with nothing to say says so.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often a server with nothing to say says so, at least.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
+
+/// Signs of life that may fail to come before a server is taken for gone.
+const HEARTBEATS_MISSED: u32 = 6;
 
 const CHECKSUM_BYTES: usize = 4;
 
@@ -51,7 +54,18 @@ impl MySqlServer {
         by_gtid: bool,
         server_id: u32,
     ) -> Result<Binlog, ConnectorError> {
-        let mut session = self.connect().await?;
+        let session = self.connect().await?;
+        self.answered(1, self.binlog_on(session, from, by_gtid, server_id))
+            .await
+    }
+
+    async fn binlog_on(
+        &self,
+        mut session: Session,
+        from: &Position,
+        by_gtid: bool,
+        server_id: u32,
+    ) -> Result<Binlog, ConnectorError> {
         let failed = |error| self.failed("read the binlog of", error);
         let server = self
             .identity_of(&mut session.connection, session.flavor)
@@ -64,7 +78,8 @@ impl MySqlServer {
             .query_first("SELECT @@GLOBAL.lower_case_table_names")
             .await
             .map_err(failed)?;
-        let period = HEARTBEAT.as_nanos();
+        let heartbeat = HEARTBEAT_MAX.min(self.timeout / HEARTBEATS_MISSED);
+        let period = heartbeat.as_nanos();
         let mut settings = vec![format!(
             "SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}"
         )];
@@ -103,14 +118,19 @@ impl MySqlServer {
         let has_surplus = flavor == Flavor::MariaDb
             && checksum.is_some_and(|method| !method.eq_ignore_ascii_case("none"));
         let stream = session.connection.get_binlog_stream(request);
+        // By GTID, the place is of another server, or is not known: this one says where it begins.
+        let (file, offset, file_began) = match by_gtid {
+            true => (String::new(), 0, 0),
+            false => (from.file.clone(), from.offset, from.file_began),
+        };
         Ok(Binlog {
             stream: stream.await.map_err(failed)?,
             server: self.clone(),
             flavor,
             has_surplus,
-            file: from.file.clone(),
-            offset: from.offset,
-            file_began: from.file_began,
+            file,
+            offset,
+            file_began,
             payload_end: None,
             heard_at: Instant::now(),
             identity: server,
@@ -135,7 +155,7 @@ impl Binlog {
     /// Waits for the next event. A server that says nothing for too long is gone.
     pub async fn next(&mut self) -> Result<Received, ConnectorError> {
         // Whoever gives up waiting and waits again does not begin to count anew.
-        let until = self.heard_at + HEARTBEAT * 6;
+        let until = self.heard_at + self.server.timeout;
         let received = tokio::time::timeout_at(until.into(), self.stream.next()).await;
         let gone = |what: &str| {
             let place = self.server.place();
@@ -143,7 +163,11 @@ impl Binlog {
             ConnectorError::new(sqlstate::CONNECTION_REFUSED, what).retryable()
         };
         let raw = match received {
-            Err(_) => return Err(gone("the server has said nothing for too long")),
+            Err(_) => {
+                return Err(gone("the server has said nothing for too long").hint(
+                    "where one event takes that long to come, ALTER CONNECTION ... SET (timeout = '5 min')",
+                ));
+            }
             Ok(None) => return Err(gone("the server closed it")),
             Ok(Some(Err(error))) => return Err(self.server.failed("read the binlog of", error)),
             Ok(Some(Ok(raw))) => raw,

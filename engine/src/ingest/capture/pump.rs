@@ -14,8 +14,8 @@ use boathouse_catalog::definitions::{ObjectId, PipelineDefinition, TableDefiniti
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
-    ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Position, SourceState, SourceTable,
-    Step, TableName, file_number, key_literals,
+    ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Opened, Position, SourceState,
+    SourceTable, Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
 use siphasher::sip::SipHasher13;
@@ -66,7 +66,7 @@ struct ChunkWaiting {
 pub(super) struct Pump {
     pub plan: CapturePlan,
     pub committer: Committer,
-    pub stream: ChangeStream,
+    pub stream: Box<ChangeStream>,
     pub tables: BTreeMap<TableName, Captured>,
     pub keys: HashMap<TableName, Keys>,
     /// The newest sequence that every table has, and the position it reached.
@@ -136,7 +136,7 @@ impl Pump {
             now = caught_up(&plan, now, from).await?;
         }
         let mut lost = None;
-        let (from, by_gtid, redo) = match from {
+        let (mut from, mut by_gtid, mut redo) = match from {
             None => (now.position.clone(), false, None),
             Some(from) => match now.continues(&from) {
                 _ if refresh.is_all() => (now.position.clone(), false, None),
@@ -148,16 +148,31 @@ impl Pump {
                 }
             },
         };
-        let begins_here = last.is_none() || lost.is_some() || refresh.is_all();
         let server_id = server_id_of(plan.engine(), pipeline.0);
-        let stream = plan.server.read_changes(
-            from.clone(),
-            by_gtid,
-            server_id,
-            Arc::clone(&plan.wanted),
-            (plan.options.policies, plan.shapes.detail()),
-        );
-        let stream = stream.await?;
+        let open_stream = |from: Position, by_gtid: bool| {
+            plan.server.read_changes(
+                from,
+                by_gtid.then(|| now.position.place()),
+                server_id,
+                Arc::clone(&plan.wanted),
+                (plan.options.policies, plan.shapes.detail()),
+            )
+        };
+        let stream = match open_stream(from.clone(), by_gtid).await? {
+            Opened::Stream(stream) => stream,
+            // Only the server itself could tell.
+            Opened::Lost(reason) => {
+                lost = Some(reason);
+                (from, by_gtid, redo) = (now.position.clone(), false, None);
+                match open_stream(from.clone(), by_gtid).await? {
+                    Opened::Stream(stream) => stream,
+                    Opened::Lost(reason) => {
+                        return Err(SqlError::new(SqlState::CONNECTION_FAILURE, reason).retryable());
+                    }
+                }
+            }
+        };
+        let begins_here = last.is_none() || lost.is_some() || refresh.is_all();
         // Transactions that were being committed when the source was asked are named by now.
         let plan_state = plan.server.source_state().await?;
         let mut pump = Self {
@@ -1063,12 +1078,17 @@ impl Pump {
             return Ok(());
         };
         let name = name.clone();
-        if !self.keys.contains_key(&name)
-            || self
-                .tables
-                .get(&name)
-                .is_some_and(|captured| captured.source.key.is_empty())
-        {
+        let chunk_rows_max = self.plan.options.chunk_rows as u64;
+        let is_whole = self.tables.get(&name).is_some_and(|captured| {
+            let source = &captured.source;
+            // What cannot be cut is held in memory only while it is small. What a whole table replaces would go
+            // with its marks.
+            let is_large = source.rows_estimate > chunk_rows_max
+                && !source.has_chunks()
+                && captured.shape.deletes != Deletes::Soft;
+            source.key.is_empty() || is_large
+        });
+        if is_whole || !self.keys.contains_key(&name) {
             return self.read_whole(&name).await;
         }
         // What is held was read before the chunk is begun, so that the chunk has it.

@@ -533,7 +533,7 @@ impl Shape {
         let input = self.input_of(&rows, |included| included.of_read(count, "r"))?;
         let mut output = match &self.query {
             None => input,
-            Some(query) => query.evaluate(&input).map_err(query::failure)?.0,
+            Some(query) => query.evaluate(&input, true).map_err(query::failure)?.0,
         };
         output = self.with_shard(output)?;
         if self.deletes == Deletes::Soft {
@@ -680,7 +680,7 @@ impl Shape {
             true => input.clone(),
             false => take_record_batch(&input, &asked).map_err(unshaped)?,
         };
-        let (given, kept) = query.evaluate(&values).map_err(query::failure)?;
+        let (given, kept) = query.evaluate(&values, true).map_err(query::failure)?;
         if given.num_rows() == count {
             return Ok((given, vec![true; count]));
         }
