@@ -29,19 +29,19 @@ use crate::error::{ConnectorError, sqlstate};
 use crate::message::{MessageBlock, MessageBlockBuilder};
 
 /// Blocks that wait to be taken.
-const QUEUE_BLOCKS_MAX: usize = 3;
+const QUEUE_BLOCKS_MAX: usize = 2;
 
 /// A block is full with that many messages, or that many bytes.
 const BLOCK_MESSAGES_MAX: usize = 16_384;
-const BLOCK_BYTES_MAX: usize = 8 << 20;
+const BLOCK_BYTES_MAX: usize = 4 << 20;
 
 /// Messages of one partition before the next has its turn.
 const TURN_MESSAGES_MAX: usize = 1024;
 
 /// Messages fetched ahead, of all partitions.
-const AHEAD_BYTES_MAX: usize = 96 << 20;
-const AHEAD_BYTES_PER_PARTITION_MAX: usize = 16 << 20;
-const AHEAD_BYTES_PER_PARTITION_MIN: usize = 1 << 20;
+const AHEAD_BYTES_MAX: usize = 32 << 20;
+const AHEAD_BYTES_PER_PARTITION_MAX: usize = 8 << 20;
+const AHEAD_BYTES_PER_PARTITION_MIN: usize = 256 << 10;
 
 /// How long the thread sleeps when nothing comes, and how long it lets messages gather when one came.
 const IDLE: Duration = Duration::from_millis(100);
@@ -127,7 +127,7 @@ impl KafkaCluster {
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "100")
             .set("fetch.queue.backoff.ms", "20")
-            .set("fetch.max.bytes", (32 << 20).to_string())
+            .set("fetch.max.bytes", (8 << 20).to_string())
             .set("fetch.message.max.bytes", ahead.min(4 << 20).to_string())
             .set("queued.min.messages", "100000")
             .set("queued.max.messages.kbytes", (ahead >> 10).to_string());
