@@ -110,6 +110,38 @@ impl Source {
         Ok(source)
     }
 
+    /// A server of this test's own with a certificate for 127.0.0.1, signed by an authority of its own.
+    pub async fn own_with_tls(flavor: Flavor) -> Result<(Self, Certificates), Failure> {
+        let mut source = Self::own(flavor, &[]).await?;
+        source.kill()?;
+        let own = source.own.as_mut().ok_or("the shared server is not ours")?;
+        let folder = flavor.data_folder(&own.name)?.join("tls");
+        let certificates = Certificates::make(&folder)?;
+        let seen = match flavor {
+            Flavor::MySql => Path::new("/data").join(&own.name).join("tls"),
+            Flavor::MariaDb => folder,
+        };
+        for (option, file) in [
+            ("ssl-ca", "ca.pem"),
+            ("ssl-cert", "server.pem"),
+            ("ssl-key", "server.key"),
+        ] {
+            let file = seen.join(file);
+            own.options.push(format!("--{option}={}", file.display()));
+        }
+        source.start().await?;
+        Ok((source, certificates))
+    }
+
+    /// The authority that a MySQL server makes for itself, PEM; the certificate it signs names no host.
+    pub fn authority_of_its_own(&self) -> Result<String, Failure> {
+        let name = self.own.as_ref().map_or("main", |own| own.name.as_str());
+        let folder = self.flavor.data_folder(name)?;
+        // It ends in a zero byte.
+        let text = std::fs::read_to_string(folder.join("files/ca.pem"))?;
+        Ok(text.trim_end_matches('\0').to_owned())
+    }
+
     /// Starts the test's own server, with the data it had, and waits until it answers.
     pub async fn start(&mut self) -> Result<(), Failure> {
         let script = repository()
@@ -294,6 +326,53 @@ impl Drop for Source {
         if let Ok(folder) = self.flavor.data_folder(&own.name) {
             let _ = std::fs::remove_dir_all(folder);
         }
+    }
+}
+
+/// What a client of a server with TLS needs, PEM.
+pub struct Certificates {
+    pub authority: String,
+    pub client: String,
+    pub client_key: String,
+}
+
+impl Certificates {
+    /// Makes an authority and, signed by it, a server's and a client's certificate.
+    fn make(folder: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(folder)?;
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            let made = command.args(arguments.split(' ')).current_dir(folder);
+            let made = made.output()?;
+            match made.status.success() {
+                true => Ok(()),
+                false => Err(Failure::from(String::from_utf8_lossy(&made.stderr))),
+            }
+        };
+        openssl(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
+        )?;
+        for (name, extensions) in [
+            (
+                "server",
+                "basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\n",
+            ),
+            ("client", "basicConstraints=CA:FALSE\n"),
+        ] {
+            std::fs::write(folder.join("extensions"), extensions)?;
+            openssl(&format!(
+                "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+            ))?;
+            openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.pem"
+            ))?;
+        }
+        let read = |file: &str| std::fs::read_to_string(folder.join(file));
+        Ok(Self {
+            authority: read("ca.pem")?,
+            client: read("client.pem")?,
+            client_key: read("client.key")?,
+        })
     }
 }
 

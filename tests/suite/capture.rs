@@ -13,6 +13,8 @@ mod failover;
 mod history;
 #[path = "capture_kills.rs"]
 mod kills;
+#[path = "capture_logins.rs"]
+mod logins;
 #[path = "capture_network.rs"]
 mod network;
 #[path = "capture_schemas.rs"]
@@ -79,6 +81,8 @@ for_both! {
     a_random_workload_survives_the_network: crate::network::a_random_workload_survives_the_network,
     replicas_take_over: crate::failover::replicas_take_over,
     servers_become_others: crate::failover::servers_become_others,
+    users_come_and_go: crate::logins::users_come_and_go,
+    every_way_to_log_in: crate::logins::every_way_to_log_in,
     silence_is_noticed: crate::network::silence_is_noticed,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }

@@ -122,8 +122,17 @@ pub async fn silence_is_noticed(flavor: Flavor) -> Result<(), Failure> {
     network.set(Traffic::Flows);
     session.execute("UPDATE t SET v = 3").await?;
     fixture.wait_for("SELECT max(v) FROM bronze.t", "3").await?;
-    // And it is told.
+    // By another way, though this one still leads there.
+    let detour = Network::start(fixture.source.address().port()).await?;
     let lake = fixture.server.connect().await?;
+    let alter = format!("ALTER CONNECTION shop SET (port = {})", detour.port);
+    rows(&lake, &alter).await?;
+    let begun = Instant::now();
+    while detour.connections() == 0 {
+        assert!(begun.elapsed() < BACK_WITHIN, "{}", fixture.log_end());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And the silence is told.
     let told = rows(
         &lake,
         "SELECT DISTINCT message FROM system.pipeline_errors WHERE pipeline = 'p' AND severity = 'warning'",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStreamRequest, Conn, Row};
 
-use super::server::{Flavor, MySqlServer, SEARCHES, Session};
+use super::server::{Flavor, MySqlServer, READ_BINLOG, SEARCHES, Session};
 use crate::connector::Check;
 use crate::error::ConnectorError;
 
@@ -104,7 +104,7 @@ impl MySqlServer {
                     "no event came from the binlog in time",
                 )
             })?
-            .map_err(|error| self.failed("read the binlog of", error))?;
+            .map_err(|error| self.failed(READ_BINLOG, error))?;
         match event {
             Some(_) => Ok(format!("at {file}:{position}")),
             None => Ok(format!("at {file}:{position}, nothing to read yet")),

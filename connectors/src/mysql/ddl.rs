@@ -122,7 +122,16 @@ pub(crate) fn changed_rows_of(database: &str, text: &str) -> Option<Vec<TableNam
     let word = tokens.word(0)?;
     match word.as_str() {
         "INSERT" | "REPLACE" | "UPDATE" | "DELETE" => tokens.at = 1,
-        "LOAD" | "CALL" | "WITH" => return Some(Vec::new()),
+        "LOAD" => {
+            while tokens.peek().is_some() {
+                if tokens.takes_all(&["INTO", "TABLE"]) {
+                    return Some(tokens.table(database).into_iter().collect());
+                }
+                tokens.at += 1;
+            }
+            return Some(Vec::new());
+        }
+        "CALL" | "WITH" => return Some(Vec::new()),
         _ => return None,
     }
     while [
@@ -709,6 +718,8 @@ mod tests {
         );
         let several = "update low_priority t, u set t.a = u.a";
         assert_eq!(changed_rows_of("shop", several), Some(Vec::new()));
+        let load = "LOAD DATA INFILE '/tmp/SQL_LOAD-1-2.data' IGNORE INTO TABLE `t` FIELDS TERMINATED BY ',' (a)";
+        assert_eq!(changed_rows_of("shop", load), Some(vec![table("t")]));
         assert_eq!(changed_rows_of("shop", "CREATE TABLE t (a int)"), None);
         assert_eq!(first_words("ROLLBACK TO `a`"), "ROLLBACK TO");
         assert_eq!(first_words("XA END X'61',X'',1"), "XA END");

@@ -4,13 +4,22 @@ use std::future::Future;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{ClientIdentity, Conn, DriverError, Error, Opts, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
 use tokio_rustls::rustls;
 
 use super::TlsMode;
 use crate::error::{ConnectorError, sqlstate};
 
 const PACKET_BYTES_MAX: usize = 1 << 30;
+
+/// What is done as a replica.
+pub(crate) const READ_BINLOG: &str = "read the binlog of";
+
+const CERTIFICATES_HINT: &str = "tls_ca, tls_cert and tls_key are texts that begin with -----BEGIN";
+
+/// A host that no certificate names. The client library's `danger_skip_domain_validation` passes over an error
+/// whose text has this word, which the errors of rustls have only if the host has it.
+const ANY_HOST: &str = "NotValidForName";
 
 /// How many times `timeout` a server may take for what it has to search: its list of tables, rows.
 pub(crate) const SEARCHES: u32 = 10;
@@ -74,6 +83,9 @@ impl MySqlServer {
                 .with_client_identity(identity)
                 .with_danger_accept_invalid_certs(self.tls == TlsMode::Require)
                 .with_danger_skip_domain_validation(self.tls == TlsMode::VerifyCa)
+                .with_danger_tls_hostname_override(
+                    (self.tls == TlsMode::VerifyCa).then_some(ANY_HOST),
+                )
         });
         OptsBuilder::default()
             .ip_or_hostname(self.host.clone())
@@ -137,6 +149,18 @@ impl MySqlServer {
         let place = self.place();
         let told = |state, what: String| ConnectorError::new(state, what);
         let failure = match &error {
+            // What whoever has logged in already is told that may not be a replica.
+            Error::Server(server) if server.code == 1045 && action == READ_BINLOG => told(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!(
+                    "could not {action} {place}: {} lacks REPLICATION SLAVE",
+                    self.user
+                ),
+            )
+            .hint(format!(
+                "GRANT REPLICATION SLAVE ON *.* TO '{}'@'%'",
+                self.user.replace('\'', "''")
+            )),
             Error::Server(server) => {
                 let state = match server.code {
                     // Access denied, of several kinds.
@@ -147,21 +171,60 @@ impl MySqlServer {
                 };
                 let message = &server.message;
                 let failure = told(state, format!("could not {action} {place}: {message}"));
-                // Too many connections, a deadlock, a server that goes down.
                 match server.code {
-                    1040 | 1053 | 1203 | 1205 | 1213 => failure.retryable(),
+                    // Too many connections, a deadlock, a server that goes down or has closed the session.
+                    1040 | 1053 | 1158..=1161 | 1203 | 1205 | 1213 | 1927 | 3169 | 4031 => {
+                        failure.retryable()
+                    }
+                    1044 | 1045 | 1698 => failure.hint(self.login_hint()),
+                    1142 | 1143 | 1227 | 1370 => {
+                        failure.hint("CHECK CONNECTION tells which GRANT is missing")
+                    }
                     _ => failure,
                 }
             }
             Error::Io(io) => {
                 let state = sqlstate::CONNECTION_REFUSED;
-                told(state, format!("could not {action} {place}: {io}")).retryable()
+                let failure = told(state, format!("could not {action} {place}: {io}"));
+                match (tls_failure(&error), io) {
+                    (Some(rustls::Error::InvalidCertificate(reason)), _) => {
+                        failure.hint(self.certificate_hint(reason))
+                    }
+                    (Some(_), _) => failure,
+                    // The certificates of the connection itself.
+                    (None, IoError::Tls(_)) => told(
+                        sqlstate::INVALID_PARAMETER,
+                        format!("the connection's certificates cannot be used: {io}"),
+                    )
+                    .hint(CERTIFICATES_HINT),
+                    (None, IoError::Io(_)) => failure.retryable(),
+                }
+            }
+            Error::Driver(DriverError::ConnectionClosed) => {
+                let state = sqlstate::CONNECTION_REFUSED;
+                told(state, format!("could not {action} {place}: {error}")).retryable()
             }
             Error::Driver(DriverError::NoClientSslFlagFromServer) => told(
                 sqlstate::CONNECTION_REFUSED,
                 format!("could not {action} {place}: the server has no TLS"),
             )
             .hint("have the server offer TLS, or set the connection's option tls = 'disable'"),
+            Error::Driver(DriverError::NoKeyFound) => told(
+                sqlstate::INVALID_PARAMETER,
+                "the connection's certificates cannot be used: tls_key holds no key".to_owned(),
+            )
+            .hint(CERTIFICATES_HINT),
+            // Of a user who does not exist a server asks so too, lest it be found out.
+            Error::Driver(DriverError::UnknownAuthPlugin { name }) => told(
+                sqlstate::INVALID_AUTHORIZATION,
+                format!(
+                    "could not {action} {place}: \"{}\" does not exist there, or has to log in by {name}, which is not known here",
+                    self.user
+                ),
+            )
+            .hint(
+                "CREATE USER or ALTER USER there, MySQL: IDENTIFIED WITH caching_sha2_password BY '...', MariaDB: IDENTIFIED VIA ed25519 USING PASSWORD('...')",
+            ),
             other => told(
                 sqlstate::CONNECTION_FAILURE,
                 format!("could not {action} {place}: {other}"),
@@ -169,4 +232,55 @@ impl MySqlServer {
         };
         failure.caused_by(error)
     }
+
+    /// What may be wrong with a login that was refused.
+    fn login_hint(&self) -> &'static str {
+        match (self.tls, &self.identity) {
+            (TlsMode::Disable, _) => {
+                "ALTER CONNECTION ... SET (user = ..., password = ...), or CREATE USER and ALTER USER there; a user who has REQUIRE SSL needs tls"
+            }
+            (_, None) => {
+                "ALTER CONNECTION ... SET (user = ..., password = ...), or CREATE USER and ALTER USER there; a user who has REQUIRE X509 needs tls_cert and tls_key"
+            }
+            (_, Some(_)) => {
+                "ALTER CONNECTION ... SET (user = ..., password = ...), or CREATE USER and ALTER USER there; the server may also expect another certificate than tls_cert"
+            }
+        }
+    }
+
+    /// What can be done about a certificate of the server's that is refused.
+    fn certificate_hint(&self, reason: &rustls::CertificateError) -> &'static str {
+        use rustls::CertificateError as Reason;
+        match reason {
+            Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
+                "use a host that the certificate names, or set tls = 'verify-ca'"
+            }
+            Reason::UnknownIssuer if self.ca.is_none() => {
+                "set tls_ca to the certificate of the authority that signed the server's"
+            }
+            Reason::UnknownIssuer => {
+                "tls_ca is not the authority that signed the server's certificate"
+            }
+            _ => "give the server a certificate that can be verified, or set tls = 'require'",
+        }
+    }
+}
+
+/// What TLS says of a connection that failed by it.
+fn tls_failure(error: &Error) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(failure) = inner.downcast_ref() {
+            return Some(failure);
+        }
+        // What an input/output error carries is not its source.
+        let carried = inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        cause = match carried {
+            Some(carried) => Some(carried),
+            None => inner.source(),
+        };
+    }
+    None
 }

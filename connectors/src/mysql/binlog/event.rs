@@ -112,8 +112,11 @@ impl Event {
         let data = raw.data();
         let kind = raw.header().event_type_raw();
         Ok(match kind {
-            2 => Self::Statement(statement(data, false)?),
-            165 => Self::Statement(statement(data, true)?),
+            2 => Self::Statement(statement(data, 0, false)?),
+            165 => Self::Statement(statement(data, 0, true)?),
+            // A file that was loaded, which has come before, block by block.
+            18 => Self::Statement(statement(data, LOADED_FILE_BYTES, false)?),
+            9 | 11 | 17 => Self::Other,
             4 => {
                 let mut bytes = Bytes(data);
                 let offset = bytes.integer(8)?;
@@ -156,7 +159,7 @@ impl Event {
                 what: "START_ENCRYPTION: an encrypted binlog".into(),
                 fix: "the server has to decrypt what it sends to replicas",
             },
-            17 | 18 | 6..=12 => Self::Unreadable {
+            6..=8 | 10 | 12 => Self::Unreadable {
                 what: format!("LOAD DATA in statement format (event {kind})"),
                 fix: "SET GLOBAL binlog_format = ROW; then RUN PIPELINE ... FULL REFRESH",
             },
@@ -230,12 +233,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn statement(data: &[u8], compressed: bool) -> Result<Statement, Malformed> {
+/// What the head of a statement that loads a file has more than others: the file, where its name is in the
+/// statement, and what becomes of duplicates.
+const LOADED_FILE_BYTES: usize = 13;
+
+fn statement(data: &[u8], more_bytes: usize, compressed: bool) -> Result<Statement, Malformed> {
     let mut bytes = Bytes(data);
     bytes.take(8)?;
     let database_length = usize::from(bytes.byte()?);
     bytes.take(2)?;
     let variables = usize::try_from(bytes.integer(2)?).map_err(|_| Malformed)?;
+    bytes.take(more_bytes)?;
     bytes.take(variables)?;
     let database = String::from_utf8_lossy(bytes.take(database_length)?).into_owned();
     bytes.take(1)?;

@@ -10,7 +10,7 @@ use mysql_async::{BinlogStream, BinlogStreamRequest};
 use super::{Event, Malformed};
 use crate::error::{ConnectorError, sqlstate};
 use crate::mysql::position::{Gtids, Position};
-use crate::mysql::server::{Flavor, MySqlServer, Session};
+use crate::mysql::server::{Flavor, MySqlServer, READ_BINLOG, Session};
 
 /// How often a server with nothing to say says so, at least.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl MySqlServer {
         by_gtid: bool,
         server_id: u32,
     ) -> Result<Binlog, ConnectorError> {
-        let failed = |error| self.failed("read the binlog of", error);
+        let failed = |error| self.failed(READ_BINLOG, error);
         let server = self
             .identity_of(&mut session.connection, session.flavor)
             .await?;
@@ -169,7 +169,7 @@ impl Binlog {
                 ));
             }
             Ok(None) => return Err(gone("the server closed it")),
-            Ok(Some(Err(error))) => return Err(self.server.failed("read the binlog of", error)),
+            Ok(Some(Err(error))) => return Err(self.server.failed(READ_BINLOG, error)),
             Ok(Some(Ok(raw))) => raw,
         };
         self.heard_at = Instant::now();

@@ -19,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
+use boathouse_catalog::definitions::{
+    ConnectionDefinition, ObjectKind, ObjectRef, PipelineDefinition, Privilege,
+};
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
 use boathouse_connectors::mysql::{MySqlServer, SourceTable, TableName};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
@@ -42,6 +44,8 @@ pub(in crate::ingest) struct CapturePlan {
     pub name: String,
     pub context: QueryContext,
     pub server: Arc<MySqlServer>,
+    /// What the connection was when the server was resolved.
+    connection: Option<Arc<ConnectionDefinition>>,
     pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     pub target_schema: String,
     /// The one table that all tables land in.
@@ -129,6 +133,7 @@ impl CapturePlan {
         let server = open_connection(&context, connection).await?.mysql()?;
         Ok(Self {
             name: statement.name.clone(),
+            connection: context.snapshot.connection(connection).cloned(),
             context,
             server,
             wanted: Arc::new(move |name: &TableName| {
@@ -151,6 +156,15 @@ impl CapturePlan {
     ) -> Result<Arc<Shape>, SqlError> {
         let shape = self.shapes.shape(&self.context, source, ignored).await?;
         Ok(Arc::new(shape))
+    }
+
+    /// Whether the connection still is what it was.
+    pub fn is_connected_as_told(&self) -> bool {
+        let snapshot = self.engine().catalog.snapshot();
+        self.connection.as_ref().is_some_and(|was| {
+            let mut now = snapshot.connections();
+            now.any(|now| now.id == was.id && now.options == was.options)
+        })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {

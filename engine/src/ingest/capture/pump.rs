@@ -649,7 +649,8 @@ impl Pump {
                 looked = Instant::now();
                 self.report(open).await?;
                 status.tell(self.status());
-                ending |= until.is_none() && !is_current(&engine, pipeline);
+                let is_as_told = is_current(&engine, pipeline) && self.plan.is_connected_as_told();
+                ending |= until.is_none() && !is_as_told;
             }
             ending |= until.is_none() && status.is_to_stop();
             if self.stands_between() {
@@ -657,8 +658,11 @@ impl Pump {
                 let reached = until.as_ref().is_some_and(|until| {
                     let here = self.stream.position();
                     let until = &until.position;
-                    here.place() >= until.place()
-                        || (!until.gtids.is_none() && here.gtids.covers(&until.gtids))
+                    // Not all that is in a binlog has a GTID: where places can be compared, they tell.
+                    match here.server == until.server && !here.file.is_empty() {
+                        true => here.place() >= until.place(),
+                        false => !until.gtids.is_none() && here.gtids.covers(&until.gtids),
+                    }
                 });
                 if (ending || (reached && self.is_settled())) && self.redo.is_none() {
                     self.flush().await?;
@@ -1143,7 +1147,8 @@ impl Pump {
     /// A table could not be read. Where it has changed before its change was met in the binlog, it is read again
     /// once that is so.
     async fn unread(&mut self, name: &TableName, error: ConnectorError) -> Result<(), SqlError> {
-        if error.retryable {
+        // A table that may not be read cannot be seen either, and is there all the same.
+        if error.retryable || error.sqlstate == SqlState::INSUFFICIENT_PRIVILEGE.0 {
             return Err(error.into());
         }
         let (found, _) = self.look_up(name).await?;
