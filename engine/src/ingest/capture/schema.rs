@@ -582,7 +582,7 @@ fn plan_in_one(
             _ => todo.reload(format!("column {} has other values", column.name)),
         }
     }
-    let gone = state.in_files.iter().filter_map(|(_, in_files)| {
+    let gone = state.in_files.values().filter_map(|in_files| {
         let mut mine = definition.columns.iter();
         let mine = mine.find(|one| one.name_in_files() == in_files)?;
         let lands = shape.columns.iter().any(|column| column.name == mine.name);
