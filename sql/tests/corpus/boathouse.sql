@@ -43,6 +43,14 @@ CREATE OR REPLACE PIPELINE p FROM FILES inbox 'a.csv', 'b.csv' FORMAT CSV (delim
   WITH (move_to = 'done', batch_rows = 10000);
 CREATE PIPELINE IF NOT EXISTS p FROM FILES inbox '*.json' INTO t ON SCHEMA CHANGE ADD COLUMNS ON CHANGED FILE IGNORE ON ERROR CONTINUE SCHEDULE ON DEMAND;
 CREATE PIPELINE p FROM FILES inbox '*' FORMAT PARQUET INTO t ON SCHEMA CHANGE FAIL ON CHANGED FILE FAIL SCHEDULE EVERY '1 hour 30 minutes';
+CREATE PIPELINE clinic FROM MYSQL shop TABLES ('clinic.%') EXCEPT ('clinic.tmp_%') EXCEPT COLUMNS ('%.notes', '%.secret') INCLUDE (op, commit_ts)
+  INTO SCHEMA clinic AS SELECT * FROM source
+  FOR ('clinic.patients', 'clinic.staff') AS SELECT id, substring(name FROM 1 FOR 1) AS initial FROM source WHERE id > 0
+  FOR ('clinic.visits') AS SELECT id, fee FROM source
+  SCHEDULE ON DEMAND WITH (deletes = 'soft');
+
+CREATE PIPELINE sales FROM MYSQL shop TABLES ('store\_%.sales') INTO bronze.sales;
+
 CREATE PIPELINE shop_cdc FROM MYSQL shop TABLES ('shop.%') EXCEPT ('shop.tmp_%') INTO SCHEMA bronze_shop
   WITH (snapshot = 'initial', zero_date = 'null', target_lag = '5 s');
 CREATE PIPELINE order_events FROM KAFKA events TOPICS ('order-.*') FORMAT JSON INCLUDE (key, partition, offset, timestamp, headers)
