@@ -59,6 +59,22 @@ pub async fn columns_are_left_out_made_and_filtered(flavor: Flavor) -> Result<()
              INSERT INTO items VALUES ('x', 1), ('x', 1), ('y', -1)",
         )
         .await?;
+    // A slip of the pen lets nothing through.
+    for (columns, clause, told) in [
+        (
+            "",
+            "FOR ('{db}.poeple') AS SELECT id FROM source",
+            ["42P01", "poeple"],
+        ),
+        ("EXCEPT COLUMNS ('%.secrets')", "", ["42703", "secrets"]),
+    ] {
+        fixture.shape(columns, clause, "chunk_rows = 2").await?;
+        let error = fixture.refused().await?;
+        assert!(told.iter().all(|told| error.contains(told)), "{error}");
+        let lake = fixture.server.connect().await?;
+        let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'bronze'";
+        assert_eq!(value(&lake, tables).await?, "0");
+    }
     fixture
         .shape(
             "EXCEPT COLUMNS ('%.secret')",

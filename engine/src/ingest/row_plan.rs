@@ -52,6 +52,12 @@ impl RowPlan {
         format_stamp: String,
         metadata: Metadata,
     ) -> Result<Self, SqlError> {
+        if !statement.queries.is_empty() {
+            return Err(SqlError::unsupported(
+                "FOR (...) AS SELECT of a pipeline that is not FROM MYSQL",
+            )
+            .hint("AS SELECT ... FROM source says what all its rows become"));
+        }
         let (target_schema, target_name) = match &statement.into {
             Target::Table { name, .. } => (
                 name.schema.clone().unwrap_or_else(|| "public".into()),

@@ -393,6 +393,7 @@ impl Pump {
             )
             .hint("patterns are those of LIKE, over database.table; CHECK CONNECTION tells which grants are missing"));
         }
+        self.check_patterns(&sources)?;
         for source in sources {
             match self.tables.get(&source.name) {
                 None => {
@@ -408,6 +409,31 @@ impl Pump {
                 }
                 Some(_) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses patterns of `FOR` and `EXCEPT COLUMNS` that match nothing, before anything lands that they may have
+    /// been meant for. A column that was there may be gone by now.
+    fn check_patterns(&mut self, sources: &[SourceTable]) -> Result<(), SqlError> {
+        let known = self.tables.values().map(|captured| &captured.state.table);
+        let tables: Vec<&SourceTable> = sources.iter().chain(known).collect();
+        let unmatched = self.plan.shapes.unmatched(&tables);
+        if let Some(pattern) = unmatched.tables.first() {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_TABLE,
+                format!("FOR ('{pattern}') matches no table of the pipeline"),
+            )
+            .hint("patterns are those of LIKE, over database.table; system.pipeline_lag names the tables"));
+        }
+        for pattern in unmatched.columns {
+            let message =
+                format!("EXCEPT COLUMNS ('{pattern}') matches no column of the pipeline's tables");
+            if self.tables.is_empty() {
+                return Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message)
+                    .hint("patterns are those of LIKE, over database.table.column"));
+            }
+            self.warn(message);
         }
         Ok(())
     }

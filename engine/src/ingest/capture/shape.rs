@@ -139,13 +139,27 @@ impl Included {
 
 /// What the statement says of all tables.
 pub(in crate::ingest) struct Shapes {
-    except: Vec<Regex>,
+    /// As they are written, and compiled.
+    except: Vec<(String, Regex)>,
     include: Vec<Included>,
     /// All tables land in one.
     in_one: bool,
     pub(super) deletes: Deletes,
     query: Option<Box<ast::Query>>,
-    queries: Vec<(Vec<Regex>, Box<ast::Query>)>,
+    queries: Vec<(Vec<(String, Regex)>, Box<ast::Query>)>,
+}
+
+/// Patterns that no table of the source has anything for: perhaps they are mistyped, and what they are to leave
+/// out or mask would land as it is.
+pub(super) struct Unmatched {
+    /// Of `FOR`.
+    pub tables: Vec<String>,
+    /// Of `EXCEPT COLUMNS`.
+    pub columns: Vec<String>,
+}
+
+fn compiled(texts: &[String]) -> Result<Vec<(String, Regex)>, SqlError> {
+    Ok(texts.iter().cloned().zip(patterns(texts)?).collect())
 }
 
 impl Shapes {
@@ -184,9 +198,9 @@ impl Shapes {
             included = Included::ALL.to_vec();
         }
         let queries = statement.queries.iter();
-        let queries = queries.map(|one| Ok((patterns(&one.tables)?, one.query.clone())));
+        let queries = queries.map(|one| Ok((compiled(&one.tables)?, one.query.clone())));
         Ok(Self {
-            except: patterns(except_columns)?,
+            except: compiled(except_columns)?,
             include: included,
             in_one: matches!(statement.into, Target::Table { .. }),
             deletes,
@@ -203,10 +217,34 @@ impl Shapes {
         }
     }
 
+    /// The patterns that match nothing of these tables.
+    pub fn unmatched(&self, tables: &[&SourceTable]) -> Unmatched {
+        let names: Vec<String> = tables.iter().map(|table| table.name.to_string()).collect();
+        let columns: Vec<String> = tables
+            .iter()
+            .flat_map(|table| {
+                let columns = table.columns.iter();
+                columns.map(|column| format!("{}.{}", table.name, column.name))
+            })
+            .collect();
+        let without = |patterns: &[(String, Regex)], among: &[String]| -> Vec<String> {
+            let none = |one: &Regex| !among.iter().any(|name| one.is_match(name));
+            let unmatched = patterns.iter().filter(|(_, one)| none(one));
+            unmatched.map(|(text, _)| text.clone()).collect()
+        };
+        let of_tables = self.queries.iter();
+        Unmatched {
+            tables: of_tables
+                .flat_map(|(patterns, _)| without(patterns, &names))
+                .collect(),
+            columns: without(&self.except, &columns),
+        }
+    }
+
     fn query_of(&self, table: &TableName) -> Option<&ast::Query> {
         let full = table.to_string();
         let mut queries = self.queries.iter();
-        let own = queries.find(|(tables, _)| tables.iter().any(|one| one.is_match(&full)));
+        let own = queries.find(|(tables, _)| tables.iter().any(|(_, one)| one.is_match(&full)));
         own.map(|(_, query)| query.as_ref())
             .or(self.query.as_deref())
     }
@@ -225,7 +263,7 @@ impl Shapes {
         let mut input: Vec<Field> = Vec::new();
         for column in &source.columns {
             let full = format!("{}.{}", source.name, column.name);
-            let is_left_out = self.except.iter().any(|one| one.is_match(&full));
+            let is_left_out = self.except.iter().any(|(_, one)| one.is_match(&full));
             if !is_left_out && !ignored.contains(&column.name) {
                 let column_type = column.source_type.column_type();
                 input.push(column_type.to_field(&column.name, true));
