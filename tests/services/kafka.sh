@@ -11,7 +11,7 @@
 # the shared broker has a second listener with SASL (user boathouse) two ports above it.
 set -euo pipefail
 
-port=${BOATHOUSE_TEST_KAFKA_PORT:-19092}
+port=${BOATHOUSE_TEST_KAFKA_PORT:-12092}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/kafka
 here=$(cd "$(dirname "$0")" && pwd)
 password=boathouse

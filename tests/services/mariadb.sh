@@ -8,7 +8,7 @@
 # kills a server starts one of its own with mariadb.sh run NAME PORT [option ...], which stays in the foreground.
 set -euo pipefail
 
-port=${BOATHOUSE_TEST_MARIADB_PORT:-19079}
+port=${BOATHOUSE_TEST_MARIADB_PORT:-12079}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/mariadb
 password=boathouse
 

@@ -9,7 +9,7 @@
 # kills a server starts one of its own with mysql.sh run NAME PORT [option ...], which stays in the foreground.
 set -euo pipefail
 
-port=${BOATHOUSE_TEST_MYSQL_PORT:-19069}
+port=${BOATHOUSE_TEST_MYSQL_PORT:-12069}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/mysql
 root=$home/root
 password=boathouse

@@ -8,7 +8,7 @@
 # while the server is stopped. Durability is switched off: tests of ours stop clients, not this server.
 set -eu
 
-port=${BOATHOUSE_TEST_POSTGRES_PORT:-19432}
+port=${BOATHOUSE_TEST_POSTGRES_PORT:-12432}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/postgres
 data=$home/data
 binaries=/usr/lib/postgresql/15/bin

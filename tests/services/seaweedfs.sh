@@ -4,12 +4,12 @@
 #   seaweedfs.sh         start it if it does not run, and print how to connect, as NAME=value lines
 #   seaweedfs.sh stop    stop it
 #
-# Its other ports are the seven after the S3 port. Like those of all our services they lie below 20000: above it
-# are the ports that tests pick and those the kernel gives to outgoing connections, which may be taken at any moment.
+# Its other ports are the seven after the S3 port. Like those of all our services they lie below 13000: above it
+# are the ports that tests pick and those kernels give to outgoing connections, which may be taken at any moment.
 # It may be run any number of times and by several tests at once.
 set -eu
 
-port=${BOATHOUSE_TEST_S3_PORT:-18333}
+port=${BOATHOUSE_TEST_S3_PORT:-12333}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/seaweedfs
 key=boathouse-test-key
 secret=boathouse-test-secret

@@ -8,7 +8,7 @@
 # able to log in its test user, who can do nothing but SFTP, and that only in its home.
 set -eu
 
-port=${BOATHOUSE_TEST_SSH_PORT:-19022}
+port=${BOATHOUSE_TEST_SSH_PORT:-12022}
 home=${BOATHOUSE_TEST_HOME:-$HOME/.cache/boathouse/services}/sshd
 user=boathouse-sftp
 password=boathouse-sftp-test

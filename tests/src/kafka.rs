@@ -16,7 +16,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::{Failure, free_port, repository, service};
+use crate::{Failure, free_ports, repository, service};
 
 /// A broker formats its storage before it answers, on a machine that does other things.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -32,6 +32,8 @@ pub struct Broker {
 struct OwnBroker {
     name: String,
     settings: Vec<String>,
+    /// Where its output goes.
+    log: tempfile::NamedTempFile,
     /// `None` while it is not running.
     child: Option<Child>,
 }
@@ -53,10 +55,12 @@ impl Broker {
         // Starting the shared one installs what both need.
         Self::shared()?;
         let mut broker = Self {
-            port: free_port()?,
+            // The broker's, its controller's, and the one with SASL.
+            port: free_ports(3)?,
             own: Some(OwnBroker {
                 name: format!("own-{}", uuid::Uuid::new_v4().simple()),
                 settings: settings.iter().map(|one| (*one).to_owned()).collect(),
+                log: tempfile::NamedTempFile::new()?,
                 child: None,
             }),
         };
@@ -67,22 +71,23 @@ impl Broker {
     /// Starts the test's own broker, with the data it had, and waits until it answers.
     pub async fn start(&mut self) -> Result<(), Failure> {
         let script = repository().join("tests/services/kafka.sh");
-        let port = self.port;
+        let (port, brokers) = (self.port, self.address());
         let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
+        let output = own.log.reopen()?;
         let child = Command::new("bash")
             .arg(script)
             .args(["run", &own.name, &port.to_string()])
             .args(&own.settings)
             .env("BOATHOUSE_TEST_KAFKA_HEAP", "256m")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()?;
-        own.child = Some(child);
+        let child = own.child.insert(child);
         let begun = Instant::now();
         loop {
             let answers = tokio::task::spawn_blocking({
-                let brokers = self.address();
+                let brokers = brokers.clone();
                 move || {
                     let consumer: BaseConsumer = client(&brokers).create()?;
                     consumer
@@ -94,8 +99,10 @@ impl Broker {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if begun.elapsed() > START_TIMEOUT {
-                return Err(format!("the broker did not start: {error}").into());
+            let ended = child.try_wait()?;
+            if ended.is_some() || begun.elapsed() > START_TIMEOUT {
+                let log = std::fs::read_to_string(own.log.path())?;
+                return Err(format!("the broker did not start: {error}\n{log}").into());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -13,9 +13,11 @@ pub mod schema_registry;
 pub mod service;
 pub mod spark;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -56,15 +58,34 @@ pub fn repository() -> PathBuf {
     Path::new(&crate_folder).join("..")
 }
 
+/// Where tests take their ports from: above the services' own, and below those that any kernel gives to outgoing
+/// connections (Linux begins at 32768 unless told otherwise, gVisor at 16000), which may be taken at any moment.
+const PORTS: std::ops::Range<u16> = 13_000..15_990;
+
 /// A port nobody listens on.
 pub fn free_port() -> Result<u16, Failure> {
-    // Not one of those that connections of other programs are given until it is used.
-    loop {
-        let port = rand::random_range(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+    free_ports(1)
+}
+
+/// The first of `count` consecutive ports that nobody listens on and no other test of this process was given.
+///
+/// # Errors
+///
+/// None is left.
+pub fn free_ports(count: u16) -> Result<u16, Failure> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().map_err(|_| "a test died choosing a port")?;
+    for _ in 0..100_000 {
+        let first = rand::random_range(PORTS.start..PORTS.end - count);
+        let mut wanted = first..first + count;
+        let is_free =
+            |port: u16| !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if wanted.all(is_free) {
+            given.extend(first..first + count);
+            return Ok(first);
         }
     }
+    Err(format!("no {count} ports in a row are free in {PORTS:?}").into())
 }
 
 /// A running server.
@@ -93,7 +114,7 @@ impl Server {
     }
 
     pub async fn start_with(folder: &Path, options: ServerOptions) -> Result<Self, Failure> {
-        let server = Self::spawn(folder, options)?;
+        let mut server = Self::spawn(folder, options)?;
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -134,14 +155,14 @@ impl Server {
         })
     }
 
-    async fn wait_until_ready(&self) -> Result<(), Failure> {
+    async fn wait_until_ready(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
         loop {
             let error = match self.connect().await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            if start.elapsed() > START_TIMEOUT {
+            if !self.is_running() || start.elapsed() > START_TIMEOUT {
                 return Err(format!("the server did not start: {error}\n{}", self.log()).into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -155,8 +155,8 @@ async fn the_tour_of_the_readme_works_as_written() -> Result<(), Failure> {
             continue;
         }
         let text = text
-            .replace("19069", &source_port)
-            .replace("19092", &broker_port);
+            .replace("12069", &source_port)
+            .replace("12092", &broker_port);
         if is_command {
             let done = Command::new("bash")
                 .args(["-c", &text])

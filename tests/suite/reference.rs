@@ -17,10 +17,10 @@ use boathouse_tests::{Failure, Server, explain, lake_folder, repository};
 use tokio_postgres::SimpleQueryMessage;
 
 /// The port of MySQL that pages name.
-const MYSQL_PORT: &str = "19069";
+const MYSQL_PORT: &str = "12069";
 
 /// The port of Kafka that pages name.
-const KAFKA_PORT: &str = "19092";
+const KAFKA_PORT: &str = "12092";
 
 struct Block {
     language: String,
