@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while messages < left {
         let message = consumer.poll(TIMEOUT).ok_or("no message came")??;
         messages += 1;
-        bytes += message.payload_len();
+        bytes += rdkafka::Message::payload_len(&message);
     }
     println!("{messages} {bytes} {}", start.elapsed().as_secs_f64());
     Ok(())

@@ -25,6 +25,7 @@ pub(crate) mod failpoint;
 mod kafka;
 mod lease;
 mod load;
+mod lookup;
 mod plan;
 mod preview;
 mod quarantine;

@@ -96,7 +96,7 @@ pub async fn test_pipeline(
         while left > 0
             && let Some(decoded) = decoding.batches.recv().await
         {
-            keep(&transform, &checks, &decoded.batch, &mut left, &mut rows)?;
+            keep(&transform, &checks, &decoded.batch, &mut left, &mut rows).await?;
         }
         if left > 0 {
             decoding.finish().await.map_err(format_failure)?;
@@ -106,7 +106,7 @@ pub async fn test_pipeline(
 }
 
 /// The rows that decoded ones become, up to as many as are left.
-pub(super) fn keep(
+pub(super) async fn keep(
     transform: &Transform,
     checks: &Checks,
     decoded: &RecordBatch,
@@ -115,7 +115,7 @@ pub(super) fn keep(
 ) -> Result<(), SqlError> {
     let source = as_source(transform, decoded)?;
     let (source, _) = without_unfit(transform, source)?;
-    for part in transform.apply(&source).0 {
+    for part in transform.apply(&source).await?.0 {
         let kept = match checks.judge(&part.output).keep {
             Some(keep) => filter_record_batch(&part.output, &keep).map_err(unexpected)?,
             None => part.output,

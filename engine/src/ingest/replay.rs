@@ -163,14 +163,17 @@ impl Replaying {
             return Ok(());
         };
         self.selected += batch.rows.num_rows();
-        for (rows, origin) in judge_again(ready, &batch.rows)? {
+        for (rows, origin) in judge_again(ready, &batch.rows).await? {
             open.counters.rows_out += count(rows.num_rows());
             for (index, row) in origin.values().iter().enumerate() {
                 let quarantined = &waiting[batch.numbers[*row as usize]];
-                self.marks.push(ReplayMark {
-                    sequence: quarantined.sequence,
-                    row_id: quarantined.row_id,
-                });
+                // A join may make several rows of one.
+                if index == 0 || origin.value(index - 1) != *row {
+                    self.marks.push(ReplayMark {
+                        sequence: quarantined.sequence,
+                        row_id: quarantined.row_id,
+                    });
+                }
                 self.files
                     .write(ready, quarantined.file.as_deref(), &rows.slice(index, 1))
                     .await?;
@@ -516,7 +519,7 @@ fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
 
 /// Rows of the table made of corrected rows, each with the corrected row it came from. What breaks a
 /// rule again is left out.
-fn judge_again(
+async fn judge_again(
     ready: &Ready,
     corrected: &RecordBatch,
 ) -> Result<Vec<(RecordBatch, UInt32Array)>, SqlError> {
@@ -545,7 +548,7 @@ fn judge_again(
     let every =
         UInt32Array::from_iter_values(0..u32::try_from(corrected.num_rows()).unwrap_or(u32::MAX));
     let (corrected, places) = keep(corrected.clone(), every, Some(fits))?;
-    for part in ready.transform.apply(&corrected).0 {
+    for part in ready.transform.apply(&corrected).await?.0 {
         let verdict = ready.expectations.judge(&part.output);
         if let Some(violation) = verdict.failed {
             return Err(SqlError::new(violation.sqlstate, violation.reason));

@@ -165,7 +165,7 @@ impl<'a> Rows<'a> {
         let mut counters = self.counters;
         let mut messages = Vec::new();
         let ready = self.ready()?;
-        let (parts, failed) = ready.transform.apply(source);
+        let (parts, failed) = ready.transform.apply(source).await?;
         for failed in failed {
             let row = failed.row as usize;
             let reason = failed.error.message;

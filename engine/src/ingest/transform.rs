@@ -2,9 +2,10 @@
 //!
 //! Most pipelines select, rename, cast and filter: row by row. Such a query is compiled once into
 //! expressions that are evaluated batch by batch, which keeps every output row next to the source row
-//! it came from; a row whose evaluation fails is found by halving and set aside, the others go on. Any
-//! other query (aggregates, joins, DISTINCT, ORDER BY) runs as one streaming plan over all files of a
-//! run; there a failing row fails the run.
+//! it came from; a row whose evaluation fails is found by halving and set aside, the others go on. So
+//! do those of messages that join them to tables ([`Lookup`]). Any other query (aggregates, DISTINCT,
+//! ORDER BY, joins of files) runs as one streaming plan over all files of a run; there a failing row
+//! fails the run.
 //!
 //! Cells that did not fit their column are in `_rescued`. A row-wise query that does not mention
 //! `_rescued` gets it as its last column, so that such a cell is never lost on the way.
@@ -18,7 +19,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use boathouse_connectors::DecodeSchema;
 use boathouse_connectors::format::{FILE, RESCUED, ROW, SHEET};
-use boathouse_sql::ast::{self, Expr as SqlExpr, GroupByExpr, Ident, SelectItem, SetExpr};
+use boathouse_sql::ast::{
+    self, Expr as SqlExpr, GroupByExpr, Ident, SelectItem, SetExpr, TableFactor,
+};
 use boathouse_sql::statement::OnSchemaChange;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
@@ -30,6 +33,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
+use super::lookup::Lookup;
 use super::quarantine::RawCells;
 use super::row_plan::{Metadata, RowPlan};
 use super::schema::SourceSchema;
@@ -66,6 +70,7 @@ enum Kind {
     /// No query: these columns of the source.
     Columns(Vec<usize>),
     RowWise(RowWise),
+    Lookup(Box<Lookup>),
     Whole(Box<ast::Query>),
 }
 
@@ -163,14 +168,27 @@ impl Transform {
         let fields = plain(&planned.fields);
         let optimized = query::optimize(&context, planned.plan.clone())?;
         let read = columns_read(&optimized, source);
-        let kind = match compile(&context, &optimized, source)? {
-            Some((scanned, steps)) => Kind::RowWise(RowWise {
-                scanned,
-                steps,
-                fields: Arc::clone(&fields),
-                is_bound: planned.is_bound(),
-            }),
-            None => Kind::Whole(Box::new(query.clone())),
+        let compiled = compile(&context, &optimized, source)?;
+        let looks_up = compiled.is_none() && matches!(plan.metadata, Metadata::OfMessage(_));
+        let lookup = match looks_up {
+            true => Lookup::plan(&plan.context, query, source).await?,
+            false => None,
+        };
+        let (kind, fields, read) = match (compiled, lookup) {
+            (Some((scanned, steps)), _) => {
+                let query = RowWise {
+                    scanned,
+                    steps,
+                    fields: Arc::clone(&fields),
+                    is_bound: planned.is_bound(),
+                };
+                (Kind::RowWise(query), fields, read)
+            }
+            (None, Some((lookup, read))) => {
+                let fields = Arc::clone(lookup.fields());
+                (Kind::Lookup(Box::new(lookup)), fields, read)
+            }
+            (None, None) => (Kind::Whole(Box::new(query.clone())), fields, read),
         };
         let unrescued = if read.iter().any(|name| name == RESCUED) {
             Vec::new()
@@ -261,13 +279,29 @@ impl Transform {
     pub fn whole_query(&self) -> Option<&ast::Query> {
         match &self.kind {
             Kind::Whole(query) => Some(query),
-            Kind::Columns(_) | Kind::RowWise(_) => None,
+            Kind::Columns(_) | Kind::RowWise(_) | Kind::Lookup(_) => None,
         }
     }
 
+    /// Whether rows are joined to tables.
+    pub fn is_lookup(&self) -> bool {
+        matches!(self.kind, Kind::Lookup(_))
+    }
+
     /// Applies a row-wise query. Rows that fail are set aside.
-    pub fn apply(&self, batch: &RecordBatch) -> (Vec<Applied>, Vec<FailedRow>) {
-        self.apply_all(batch, true)
+    ///
+    /// # Errors
+    ///
+    /// Tables that rows are joined to cannot be read.
+    pub async fn apply(
+        &self,
+        batch: &RecordBatch,
+    ) -> Result<(Vec<Applied>, Vec<FailedRow>), SqlError> {
+        match &self.kind {
+            Kind::Lookup(_) if batch.num_rows() == 0 => Ok((Vec::new(), Vec::new())),
+            Kind::Lookup(lookup) => lookup.apply(batch).await,
+            Kind::Columns(_) | Kind::RowWise(_) | Kind::Whole(_) => Ok(self.apply_all(batch, true)),
+        }
     }
 
     /// The same as if the query had no WHERE: a row for every row.
@@ -279,7 +313,7 @@ impl Transform {
     pub fn has_filter(&self) -> bool {
         match &self.kind {
             Kind::RowWise(query) => query.has_filters(),
-            Kind::Columns(_) | Kind::Whole(_) => false,
+            Kind::Columns(_) | Kind::Lookup(_) | Kind::Whole(_) => false,
         }
     }
 
@@ -338,7 +372,7 @@ impl Transform {
                     .clone();
                 output
             }
-            Kind::Whole(_) => {
+            Kind::Lookup(_) | Kind::Whole(_) => {
                 return Err(DataFusionError::Internal(
                     "the query is not row by row".into(),
                 ));
@@ -473,7 +507,10 @@ fn takes_no_parameters() -> SqlError {
     )
 }
 
-fn conform_all(batch: &RecordBatch, fields: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
+pub(super) fn conform_all(
+    batch: &RecordBatch,
+    fields: &SchemaRef,
+) -> Result<RecordBatch, DataFusionError> {
     let columns = batch
         .columns()
         .iter()
@@ -533,7 +570,7 @@ fn with_included(columns: &SchemaRef, included: &[Field]) -> SchemaRef {
 }
 
 /// Output columns as the target can have them: nullable, in-memory types of their SQL types.
-fn plain(fields: &Schema) -> SchemaRef {
+pub(super) fn plain(fields: &Schema) -> SchemaRef {
     let fields: Vec<Field> = fields
         .fields()
         .iter()
@@ -562,13 +599,34 @@ fn with_rescued(query: &ast::Query) -> Option<ast::Query> {
     if mentioned {
         return None;
     }
-    let item = SelectItem::UnnamedExpr(SqlExpr::Identifier(Ident::new(RESCUED)));
+    let mut name = vec![Ident::new(RESCUED)];
+    // Tables that other pipelines fill have one, too.
+    if let Some(source) = source_in(select) {
+        name.insert(0, source);
+    }
+    let item = SelectItem::UnnamedExpr(SqlExpr::CompoundIdentifier(name));
     select.projection.push(item);
     Some(query)
 }
 
+/// What a SELECT calls the source.
+fn source_in(select: &ast::Select) -> Option<Ident> {
+    let factors = select.from.iter().flat_map(|from| {
+        let joined = from.joins.iter().map(|join| &join.relation);
+        std::iter::once(&from.relation).chain(joined)
+    });
+    let mut named = factors.filter_map(|factor| match factor {
+        TableFactor::Table { name, alias, .. } if name.to_string() == SOURCE => {
+            let alias = alias.as_ref().map(|alias| alias.name.clone());
+            Some(alias.unwrap_or_else(|| Ident::new(SOURCE)))
+        }
+        _ => None,
+    });
+    named.next()
+}
+
 /// The source's columns that a plan reads. A scan without a projection reads all.
-fn columns_read(plan: &LogicalPlan, source: &SchemaRef) -> Vec<String> {
+pub(super) fn columns_read(plan: &LogicalPlan, source: &SchemaRef) -> Vec<String> {
     let mut read = Vec::new();
     let visited = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
@@ -651,6 +709,6 @@ pub(super) fn adds_columns(policy: OnSchemaChange) -> bool {
     }
 }
 
-fn internal(error: arrow::error::ArrowError) -> SqlError {
+pub(super) fn internal(error: arrow::error::ArrowError) -> SqlError {
     SqlError::internal("could not form the columns of the source").caused_by(error)
 }

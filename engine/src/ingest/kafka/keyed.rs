@@ -52,7 +52,7 @@ pub(super) async fn changes_of(
     };
     let transform = std::sync::Arc::clone(&rows.ready()?.transform);
     if transform.has_filter() {
-        let (applied, failed) = transform.apply(&coming);
+        let (applied, failed) = transform.apply(&coming).await?;
         let mut left_out = vec![true; coming.num_rows()];
         let passed = applied.iter().flat_map(|part| part.rows.values().iter());
         let failed = failed.iter().map(|row| &row.row);

@@ -188,7 +188,7 @@ pub(in crate::ingest) async fn check(
         return Ok(PlannedPipeline { columns: None });
     };
     let transform = Transform::plan(&plan.rows, source, &[]).await?;
-    require_row_wise(&transform)?;
+    require_row_wise(&plan.rows, &transform)?;
     Checks::plan(&plan.rows, transform.fields(), None)?;
     Ok(PlannedPipeline {
         columns: Some(Arc::clone(transform.fields())),
@@ -202,14 +202,22 @@ pub(in crate::ingest) fn is_from_topics(pipeline: &PipelineDefinition) -> Result
 }
 
 /// Messages never end, so a query over all of them has no answer.
-pub(super) fn require_row_wise(transform: &Transform) -> Result<(), SqlError> {
-    if transform.is_row_wise() {
-        return Ok(());
+pub(super) fn require_row_wise(plan: &RowPlan, transform: &Transform) -> Result<(), SqlError> {
+    if !transform.is_row_wise() {
+        return Err(SqlError::unsupported(
+            "a query that aggregates, sorts or joins messages, of a pipeline FROM KAFKA",
+        )
+        .hint(
+            "select, filter and join to tables here, and do the rest in a view or in a query of the table",
+        ));
     }
-    Err(
-        SqlError::unsupported("a query that aggregates, sorts or joins, of a pipeline FROM KAFKA")
-            .hint("select and filter here, and do the rest in a view or in a query of the table"),
-    )
+    if transform.is_lookup() && !plan.key.is_empty() {
+        return Err(SqlError::unsupported(
+            "a query that joins, of a pipeline FROM KAFKA into a table with a key",
+        )
+        .hint("join in a view of the table"));
+    }
+    Ok(())
 }
 
 fn open_format(

@@ -117,7 +117,7 @@ pub(in crate::ingest) async fn preview_topics(
         }
     }
     let transform = Transform::plan(&plan.rows, &source, &[]).await?;
-    require_row_wise(&transform)?;
+    require_row_wise(&plan.rows, &transform)?;
     let checks = Checks::plan(&plan.rows, transform.fields(), None)?;
     let decoding = Decoding::new(&plan, &source, &partitions);
     let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -128,7 +128,7 @@ pub(in crate::ingest) async fn preview_topics(
         }
         let decoded = decoding.clone().decode(block).await?;
         let coming = coming(&decoded.rows)?;
-        keep(&transform, &checks, &coming, &mut left, &mut rows)?;
+        keep(&transform, &checks, &coming, &mut left, &mut rows).await?;
     }
     Ok((Arc::clone(transform.fields()), rows))
 }

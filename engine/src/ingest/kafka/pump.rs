@@ -270,7 +270,8 @@ impl<'a> Pump<'a> {
     /// Plans for the columns there are now.
     async fn prepare(&mut self) -> Result<(), SqlError> {
         self.rows.prepare().await?;
-        require_row_wise(&self.rows.ready()?.transform)?;
+        let plan = self.rows.plan;
+        require_row_wise(plan, &self.rows.ready()?.transform)?;
         self.decoding.schema.columns = self.rows.source.arrow();
         self.decoding.version += 1;
         Ok(())
