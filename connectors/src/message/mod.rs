@@ -11,11 +11,15 @@
 mod avro;
 mod block;
 mod envelope;
+mod header;
 mod json;
 mod metadata;
 mod plain;
+mod protobuf;
 mod registry;
+mod schema;
 mod schema_registry;
+mod typed;
 
 use std::borrow::Cow;
 use std::sync::Arc;
