@@ -333,7 +333,7 @@ impl MessageFormat for JsonFormat {
 }
 
 /// What a few messages show to be whole numbers of one size may be of another in the next: they are taken as large.
-fn widened(schema: &Schema) -> Schema {
+pub(super) fn widened(schema: &Schema) -> Schema {
     let fields: Vec<_> = schema
         .fields()
         .iter()

@@ -10,6 +10,7 @@
 
 mod avro;
 mod block;
+mod csv;
 mod envelope;
 mod header;
 mod json;

@@ -3,10 +3,11 @@
 use super::MessageKind;
 use crate::error::{ConnectorError, sqlstate};
 
-static KINDS: [&dyn MessageKind; 9] = [
+static KINDS: [&dyn MessageKind; 10] = [
     &super::avro::Avro,
     &super::plain::Bytes,
     &super::json::Canal,
+    &super::csv::Csv,
     &super::json::Debezium,
     &super::json::Json,
     &super::json::Maxwell,
