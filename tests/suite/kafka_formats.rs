@@ -263,7 +263,7 @@ async fn a_message_of_csv_is_a_record() -> Result<(), Failure> {
     ])?;
     topic
         .run(
-            "CSV (delimiter = ';', null_values = 'NA', decimal = ',', column_names = 'id, name, paid, day') \
+            "CSV (delimiter = ';', null_values = 'NA', decimal = ',', column_names = ('id', 'name', 'paid', 'day')) \
              COLUMNS (id integer, name text, paid numeric(10,2), day date) INTO t",
         )
         .await?;
