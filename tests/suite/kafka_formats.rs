@@ -249,6 +249,40 @@ async fn rows_come_and_go_by_messages_of_protobuf() -> Result<(), Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_of_debezium_may_be_of_protobuf() -> Result<(), Failure> {
+    let topic = Topic::create().await?;
+    let envelope = r#"syntax = "proto3";
+package shop;
+message Envelope {
+  message Value {
+    int32 id = 1;
+    string name = 2;
+  }
+  Value before = 1;
+  Value after = 2;
+  string op = 3;
+}
+"#;
+    topic.registry.register(7, "PROTOBUF", envelope, &[]);
+    // Two rows come, the first is changed, the second goes.
+    topic.produce(&[
+        bytes("000000000700120508011201611a0163")?,
+        bytes("000000000700120508021201621a0163")?,
+        bytes("0000000007000a05080112016112060801120261321a0175")?,
+        bytes("0000000007000a0508021201621a0164")?,
+    ])?;
+    topic
+        .run("DEBEZIUM (encoding = 'protobuf') INTO t KEY (id)")
+        .await?;
+    assert_eq!(aside(&topic).await?, Vec::<String>::new());
+    assert_eq!(
+        rows(&topic.client, "SELECT id, name FROM t").await?,
+        ["1|a2"]
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_csv_is_a_record() -> Result<(), Failure> {
     let topic = Topic::create().await?;
     let client = &topic.client;

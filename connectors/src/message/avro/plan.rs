@@ -10,6 +10,9 @@ use boathouse_catalog::types::ColumnType;
 use super::super::schema::FieldNames;
 use super::super::schema_registry::ReferencedSchema;
 
+/// Digits behind the point, at most: more than any number has that means something.
+pub(super) const SCALE_MAX: u32 = 1000;
+
 /// A schema, ready to read datums.
 pub(super) struct AvroPlan {
     pub nodes: Vec<Node>,
@@ -255,7 +258,9 @@ impl Layout<'_> {
             Schema::Enum(one) => Node::Enum(one.symbols.clone()),
             Schema::Decimal(decimal) => Node::Decimal {
                 scale: u32::try_from(decimal.scale)
-                    .map_err(|_| "the scale of a decimal is too large".to_owned())?,
+                    .ok()
+                    .filter(|scale| *scale <= SCALE_MAX)
+                    .ok_or_else(|| format!("a decimal has the scale {}", decimal.scale))?,
                 precision: u8::try_from(decimal.precision).ok().filter(|p| *p <= 38),
                 fixed: match &decimal.inner {
                     InnerDecimalSchema::Bytes => None,

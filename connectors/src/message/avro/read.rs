@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::Field;
 
 use super::super::schema::{FieldNames, FieldValue, RecordFields, RecordPlan, limit};
-use super::plan::{AvroPlan, Node, Unit};
+use super::plan::{AvroPlan, Node, SCALE_MAX, Unit};
 use crate::value::column::{Typed, hexadecimal, write_json_text};
 
 /// Records within records.
@@ -256,7 +256,9 @@ fn big_decimal(bytes: &[u8]) -> Read<String> {
     let digits = datum.sized()?;
     let scale = datum.long()?;
     match (unscaled(digits), u32::try_from(scale)) {
-        (Some(unscaled), Ok(scale)) if scale <= 1000 => Ok(Typed::Decimal(unscaled, scale).text()),
+        (Some(unscaled), Ok(scale)) if scale <= SCALE_MAX => {
+            Ok(Typed::Decimal(unscaled, scale).text())
+        }
         _ => Ok(format!(
             "{}e{}",
             hexadecimal_text(digits),
