@@ -81,9 +81,11 @@ impl AvroPlan {
         let mut layout = Layout {
             named: &named,
             placed: HashMap::new(),
+            waiting: Vec::new(),
             nodes: Vec::new(),
         };
         let top = layout.place(&schema)?;
+        layout.finish()?;
         let nodes = layout.nodes;
         let names = records(&nodes, top)
             .map(|(place, fields)| {
@@ -209,6 +211,8 @@ fn collect(schema: &Schema, named: &mut HashMap<Name, Schema>) {
 struct Layout<'s> {
     named: &'s HashMap<Name, Schema>,
     placed: HashMap<&'s Name, usize>,
+    /// Types with names that have a place, and are not in it yet: however long a chain of them is, none is laid out within another.
+    waiting: Vec<(usize, &'s Schema)>,
     nodes: Vec<Node>,
 }
 
@@ -229,14 +233,20 @@ impl Layout<'_> {
         if let Some(place) = self.placed.get(name) {
             return Ok(*place);
         }
-        // It may be part of itself, so its place is known before what it is.
         let place = self.push(Node::Null);
         self.placed.insert(name, place);
-        let node = self.node(schema)?;
-        if let Some(kept) = self.nodes.get_mut(place) {
-            *kept = node;
-        }
+        self.waiting.push((place, schema));
         Ok(place)
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        while let Some((place, schema)) = self.waiting.pop() {
+            let node = self.node(schema)?;
+            if let Some(kept) = self.nodes.get_mut(place) {
+                *kept = node;
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, node: Node) -> usize {

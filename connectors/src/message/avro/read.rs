@@ -495,6 +495,19 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_records_may_be_long() {
+        let mut records = vec![r#"{"type":"record","name":"r0","fields":[]}"#.to_owned()];
+        for index in 1..2_000 {
+            records.push(format!(
+                r#"{{"type":"record","name":"r{index}","fields":[{{"name":"a","type":"r{}"}}]}}"#,
+                index - 1
+            ));
+        }
+        let plan = AvroPlan::compile(&format!("[{}]", records.join(",")), &[]).unwrap();
+        assert_eq!(plan.names.len(), 2_000);
+    }
+
+    #[test]
     fn only_a_record_is_a_row() {
         let plan = AvroPlan::compile("\"string\"", &[]).unwrap();
         let datum = [2, b'a'];

@@ -9,6 +9,9 @@ use super::super::schema_registry::ReferencedSchema;
 /// What the file is called that nobody imports.
 const MAIN: &str = "schema";
 
+/// Brackets within brackets of a file, at most.
+const NESTING_MAX: usize = 64;
+
 /// Files that Confluent's serializers know without a reference.
 const CONFLUENT: [(&str, &str); 2] = [
     (
@@ -47,19 +50,41 @@ struct Files<'s> {
 }
 
 impl Files<'_> {
-    fn open(&self, name: &str) -> Result<File, protox::Error> {
-        if name == MAIN {
-            return File::from_source(name, self.main);
-        }
+    fn open(&self, name: &str) -> Result<File, String> {
         let mut references = self.references.iter();
-        if let Some(reference) = references.find(|reference| reference.name == name) {
-            return File::from_source(name, &reference.text);
-        }
-        match CONFLUENT.iter().find(|(known, _)| *known == name) {
-            Some((_, text)) => File::from_source(name, text),
+        let text = if name == MAIN {
+            Some(self.main)
+        } else if let Some(found) = references.find(|reference| reference.name == name) {
+            Some(found.text.as_str())
+        } else {
+            let known = CONFLUENT.iter().find(|(known, _)| *known == name);
+            known.map(|(_, text)| *text)
+        };
+        let file = match text {
+            Some(text) if nesting(text) > NESTING_MAX => {
+                return Err(format!(
+                    "it has more than {NESTING_MAX} brackets in each other"
+                ));
+            }
+            Some(text) => File::from_source(name, text),
             None => GoogleFileResolver::new().open_file(name),
-        }
+        };
+        file.map_err(|error| error.to_string())
     }
+}
+
+/// Brackets within brackets. The parser goes as deep as they do.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'{' | b'[' | b'<' | b'(' => depth += 1,
+            b'}' | b']' | b'>' | b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// The compiler keeps whoever opens files for it.
@@ -131,7 +156,7 @@ fn pool(files: &Files<'_>) -> Result<DescriptorPool, String> {
         if opened.iter().any(|(known, _)| *known == name) {
             continue;
         }
-        let file = files.open(&name).map_err(|error| error.to_string())?;
+        let file = files.open(&name)?;
         wanted.extend(file.file_descriptor_proto().dependency.iter().cloned());
         opened.push((name, file));
     }
@@ -181,11 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_messages_may_be_long() {
+        let mut text = "syntax = \"proto3\"; message M0 {}".to_owned();
+        for index in 1..2_000 {
+            text.push_str(&format!(" message M{index} {{ M{} m = 1; }}", index - 1));
+        }
+        let first = message(&text, &[], RecordName::Name("M1999")).unwrap();
+        let plan = super::super::plan::ProtobufPlan::of(&first);
+        assert_eq!(plan.messages.len(), 2_000);
+    }
+
+    #[test]
     fn what_is_wrong_with_a_file_is_said() {
         let wrong = |text: &str| message(text, &[], RecordName::Only).unwrap_err();
         assert!(wrong("syntax = \"proto3\"; message {").contains("expected"));
         let missing = wrong("syntax = \"proto3\"; import \"a.proto\"; message A {}");
         assert!(missing.contains("a.proto"), "{missing}");
+        let deep = format!("syntax = \"proto3\"; {}", "message A {".repeat(100_000));
+        assert_eq!(wrong(&deep), "it has more than 64 brackets in each other");
         let unknown = wrong("syntax = \"proto3\"; message A { B b = 1; }");
         assert!(unknown.contains('B'), "{unknown}");
     }

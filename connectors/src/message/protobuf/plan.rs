@@ -93,6 +93,7 @@ impl ProtobufPlan {
     pub fn of(message: &MessageDescriptor) -> Self {
         let mut layout = Layout::default();
         layout.place(message);
+        layout.finish();
         let names = layout.messages.first().map(|top| {
             let fields = top.fields.iter();
             fields.map(|field| Arc::clone(&field.name)).collect()
@@ -172,6 +173,8 @@ impl MessagePlan {
 struct Layout {
     messages: Vec<MessagePlan>,
     placed: HashMap<String, usize>,
+    /// Those that have a place, and are not in it yet: however long a chain of them is, none is laid out within another.
+    waiting: Vec<(usize, MessageDescriptor)>,
 }
 
 impl Layout {
@@ -179,10 +182,23 @@ impl Layout {
         if let Some(place) = self.placed.get(message.full_name()) {
             return *place;
         }
-        // It may be part of itself, so its place is known before what it is.
         let place = self.messages.len();
         self.messages.push(MessagePlan::default());
         self.placed.insert(message.full_name().to_owned(), place);
+        self.waiting.push((place, message.clone()));
+        place
+    }
+
+    fn finish(&mut self) {
+        while let Some((place, message)) = self.waiting.pop() {
+            let plan = self.plan(&message);
+            if let Some(kept) = self.messages.get_mut(place) {
+                *kept = plan;
+            }
+        }
+    }
+
+    fn plan(&mut self, message: &MessageDescriptor) -> MessagePlan {
         let mut described: Vec<_> = message.fields().collect();
         // In the order of the file.
         described.sort_by_key(|field| field.path().last().copied());
@@ -216,10 +232,7 @@ impl Layout {
                 siblings: siblings.map(|(other, _)| other).collect(),
             });
         }
-        if let Some(kept) = self.messages.get_mut(place) {
-            *kept = plan;
-        }
-        place
+        plan
     }
 
     fn kind(&mut self, kind: Described) -> Kind {
