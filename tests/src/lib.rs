@@ -12,6 +12,7 @@ pub mod network;
 pub mod schema_registry;
 pub mod service;
 pub mod spark;
+pub mod topic;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

@@ -55,6 +55,25 @@ impl SchemaRegistry {
         answers.insert(path.to_owned(), answer);
     }
 
+    /// Registers a schema under an id. Each reference is the name it has in the schema, and its subject, of which it is version 1.
+    pub fn register(&self, id: u32, kind: &str, schema: &str, references: &[(&str, &str)]) {
+        let answer = described(kind, schema, references);
+        self.put(&format!("/schemas/ids/{id}"), answer);
+    }
+
+    /// Registers version 1 of a subject, for others to refer to.
+    pub fn register_subject(
+        &self,
+        subject: &str,
+        kind: &str,
+        schema: &str,
+        references: &[(&str, &str)],
+    ) {
+        let answer = described(kind, schema, references);
+        let subject = subject.replace('/', "%2F");
+        self.put(&format!("/subjects/{subject}/versions/1"), answer);
+    }
+
     /// The paths that were asked for.
     pub fn asked(&self) -> Vec<String> {
         self.asked
@@ -62,6 +81,32 @@ impl SchemaRegistry {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// A schema as it is answered. Of Avro the kind is left out.
+fn described(kind: &str, schema: &str, references: &[(&str, &str)]) -> String {
+    let mut escaped = String::new();
+    for character in schema.chars() {
+        match character {
+            '"' | '\\' => escaped.extend(['\\', character]),
+            '\n' => escaped.push_str("\\n"),
+            other => escaped.push(other),
+        }
+    }
+    let references: Vec<String> = references
+        .iter()
+        .map(|(name, subject)| {
+            format!("{{\"name\":\"{name}\",\"subject\":\"{subject}\",\"version\":1}}")
+        })
+        .collect();
+    let kind = match kind {
+        "AVRO" => String::new(),
+        other => format!("\"schemaType\":\"{other}\","),
+    };
+    format!(
+        "{{{kind}\"schema\":\"{escaped}\",\"references\":[{}]}}",
+        references.join(",")
+    )
 }
 
 async fn answer(

@@ -3,10 +3,8 @@
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{Decimal, Schema};
-use boathouse_tests::kafka::{Broker, Sent};
-use boathouse_tests::schema_registry::SchemaRegistry;
-use boathouse_tests::{Failure, Server, lake_folder, rows, value};
-use tokio_postgres::Client;
+use boathouse_tests::topic::Topic;
+use boathouse_tests::{Failure, rows, value};
 
 const ORDER: &str = r#"{"type":"record","name":"order","fields":[
     {"name":"id","type":"long"},
@@ -60,40 +58,6 @@ fn order(id: i64, unscaled: i16, state: u32) -> Value {
     ])
 }
 
-struct Fixture {
-    broker: Broker,
-    registry: SchemaRegistry,
-    topic: String,
-    _folder: tempfile::TempDir,
-    _server: Server,
-    client: Client,
-}
-
-async fn fixture() -> Result<Fixture, Failure> {
-    let broker = Broker::shared()?;
-    let registry = SchemaRegistry::start().await?;
-    let topic = format!("t{}", uuid::Uuid::new_v4().simple());
-    broker.create_topic(&topic, 1, &[]).await?;
-    let (folder, lake) = lake_folder()?;
-    let server = Server::start(&lake).await?;
-    let client = server.connect().await?;
-    let connection = format!(
-        "CREATE CONNECTION events TO KAFKA WITH (brokers = '{}', schema_registry = '{}', \
-         schema_registry_user = 'reader', schema_registry_password = 'secret')",
-        broker.address(),
-        registry.url()
-    );
-    rows(&client, &connection).await?;
-    Ok(Fixture {
-        broker,
-        registry,
-        topic,
-        _folder: folder,
-        _server: server,
-        client,
-    })
-}
-
 fn answer(schema: &str, references: &str) -> Result<String, Failure> {
     let schema = schema.replace('\n', " ").replace('"', "\\\"");
     Ok(format!(
@@ -103,16 +67,16 @@ fn answer(schema: &str, references: &str) -> Result<String, Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_have_the_types_of_their_schemas() -> Result<(), Failure> {
-    let fixture = fixture().await?;
-    let (topic, client) = (&fixture.topic, &fixture.client);
+    let topic = Topic::create().await?;
+    let client = &topic.client;
     let reference = r#"{"name":"shop.state","subject":"shop state","version":3}"#;
-    fixture
+    topic
         .registry
         .put("/schemas/ids/1", answer(ORDER, reference)?);
-    fixture
+    topic
         .registry
         .put("/subjects/shop+state/versions/3", answer(STATE, "")?);
-    fixture.registry.put("/schemas/ids/2", answer(LATER, "")?);
+    topic.registry.put("/schemas/ids/2", answer(LATER, "")?);
     let later = Value::Record(vec![
         ("id".into(), Value::Long(4)),
         (
@@ -128,13 +92,12 @@ async fn records_have_the_types_of_their_schemas() -> Result<(), Failure> {
         vec![0, 0, 0, 0, 1, 2],
         framed(2, LATER, &[], later)?,
     ];
-    fixture
-        .broker
-        .produce(topic, messages.iter().map(|message| Sent::new(message)))?;
+    topic.produce(&messages)?;
     rows(
         client,
         &format!(
-            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT AVRO INTO t SCHEDULE ON DEMAND"
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{}') FORMAT AVRO INTO t SCHEDULE ON DEMAND",
+            topic.name
         ),
     )
     .await?;
@@ -174,7 +137,7 @@ async fn records_have_the_types_of_their_schemas() -> Result<(), Failure> {
         "{aside:?}"
     );
     assert_eq!(aside.len(), 3);
-    let asked = fixture.registry.asked();
+    let asked = topic.registry.asked();
     let first = asked
         .iter()
         .filter(|path| *path == "/schemas/ids/1")
@@ -185,16 +148,14 @@ async fn records_have_the_types_of_their_schemas() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_debezium_may_be_of_avro() -> Result<(), Failure> {
-    let fixture = fixture().await?;
-    let (topic, client) = (&fixture.topic, &fixture.client);
+    let topic = Topic::create().await?;
+    let client = &topic.client;
     let envelope = r#"{"type":"record","name":"envelope","fields":[
         {"name":"before","type":["null",{"type":"record","name":"row","fields":[
             {"name":"id","type":"int"},{"name":"name","type":"string"}]}],"default":null},
         {"name":"after","type":["null","row"],"default":null},
         {"name":"op","type":"string"}]}"#;
-    fixture
-        .registry
-        .put("/schemas/ids/7", answer(envelope, "")?);
+    topic.registry.put("/schemas/ids/7", answer(envelope, "")?);
     let row = |id: i32, name: &str| {
         let row = Value::Record(vec![
             ("id".into(), Value::Int(id)),
@@ -217,14 +178,13 @@ async fn changes_of_debezium_may_be_of_avro() -> Result<(), Failure> {
         change(row(1, "a"), row(1, "a2"), "u")?,
         change(row(2, "b"), none(), "d")?,
     ];
-    fixture
-        .broker
-        .produce(topic, messages.iter().map(|message| Sent::new(message)))?;
+    topic.produce(&messages)?;
     rows(
         client,
         &format!(
-            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT DEBEZIUM (encoding = 'avro') \
-             INTO t KEY (id) SCHEDULE ON DEMAND"
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{}') FORMAT DEBEZIUM (encoding = 'avro') \
+             INTO t KEY (id) SCHEDULE ON DEMAND",
+            topic.name
         ),
     )
     .await?;

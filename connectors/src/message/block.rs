@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::value::column;
+
 /// Some messages of some partitions. Those of one partition are in the order of their offsets.
 #[derive(Debug, Default)]
 pub struct MessageBlock {
@@ -206,13 +208,8 @@ impl MessageBlockBuilder {
 
 /// Bytes as PostgreSQL prints them.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 + 2 * bytes.len());
-    text.push_str("\\x");
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
-    }
+    let mut text = String::new();
+    column::hexadecimal(&mut text, bytes);
     text
 }
 

@@ -1,19 +1,25 @@
 //! `JSON`: an object is a row, its keys are columns; or any document as it is, in one column. `UPSERT`, `DEBEZIUM`,
-//! `MAXWELL` and `CANAL`: objects that say which rows come and go. `AVRO`: records that become such objects.
+//! `MAXWELL` and `CANAL`: objects that say which rows come and go.
 //!
 //! Options `column_names`, `max_columns`, those of [`ValueFormat::take`], and of `JSON` `document` (`true`: the whole payload is
-//! the column `payload`, of type `jsonb`), of `UPSERT` and `DEBEZIUM` `encoding` (`json` or `avro`).
+//! the column `payload`, of type `jsonb`) and `header` (what stands before the object), of `UPSERT` and `DEBEZIUM` `encoding`
+//! (`json`, or a language of schemas whose records become such objects).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{StringBuilder, new_null_array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use boathouse_catalog::types::ColumnType;
 use serde::de::IgnoredAny;
 
-use super::avro::AvroDecoder;
+use super::avro::AvroLanguage;
 use super::envelope::{Envelope, Fault};
+use super::header::{self, Header};
 use super::plain::PAYLOAD;
+use super::protobuf::ProtobufLanguage;
+use super::schema::Schemas;
+use super::typed::SchemaColumns;
 use super::{
     DecodedMessages, Message, MessageBlock, MessageContext, MessageFormat, MessageKind, Metadata,
     RejectedMessage,
@@ -21,7 +27,7 @@ use super::{
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::csv::{take_columns_max, take_name_style};
 use crate::format::json::row::{Batch, Columns};
-use crate::format::{DecodeSchema, NameStyle, unique_names};
+use crate::format::{DecodeSchema, NameStyle};
 use crate::options::Options;
 use crate::value::ValueFormat;
 
@@ -38,10 +44,11 @@ impl MessageKind for Json {
         options: &mut Options,
         _: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
+        let header = Header::take(options, &["none", "confluent", "glue"])?;
         if options.take_bool("document")? == Some(true) {
-            return Ok(Arc::new(DocumentFormat));
+            return Ok(Arc::new(DocumentFormat { header }));
         }
-        JsonFormat::take(options, Envelope::Plain, None)
+        JsonFormat::take(options, Envelope::Plain, Encoding::Json(header))
     }
 }
 
@@ -96,7 +103,11 @@ impl MessageKind for Maxwell {
         options: &mut Options,
         context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Maxwell(context.key.to_vec()), None)
+        JsonFormat::take(
+            options,
+            Envelope::Maxwell(context.key.to_vec()),
+            Encoding::Json(Header::None),
+        )
     }
 }
 
@@ -113,153 +124,136 @@ impl MessageKind for Canal {
         options: &mut Options,
         context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Canal(context.key.to_vec()), None)
+        JsonFormat::take(
+            options,
+            Envelope::Canal(context.key.to_vec()),
+            Encoding::Json(Header::None),
+        )
     }
-}
-
-/// Records of Avro.
-pub struct Avro;
-
-impl MessageKind for Avro {
-    fn name(&self) -> &'static str {
-        "AVRO"
-    }
-
-    fn configure(
-        &self,
-        options: &mut Options,
-        context: &MessageContext<'_>,
-    ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        JsonFormat::take(options, Envelope::Plain, Some(avro(context)?))
-    }
-}
-
-/// A decoder of Avro, if there is a registry to have schemas from.
-fn avro(context: &MessageContext<'_>) -> Result<AvroDecoder, ConnectorError> {
-    let registry = context.registry.clone().ok_or_else(|| {
-        ConnectorError::option("messages of Avro need a schema registry")
-            .hint("ALTER CONNECTION name SET (schema_registry = 'https://...')")
-    })?;
-    Ok(AvroDecoder::new(registry))
 }
 
 struct JsonFormat {
     envelope: Envelope,
-    /// Messages are of Avro, and become JSON first.
-    avro: Option<AvroDecoder>,
+    encoding: Encoding,
     column_names: NameStyle,
     columns_max: usize,
     values: ValueFormat,
+}
+
+/// What messages are written in.
+enum Encoding {
+    Json(Header),
+    /// Records that become JSON first.
+    Schemas(Schemas),
 }
 
 impl JsonFormat {
     fn take(
         options: &mut Options,
         envelope: Envelope,
-        avro: Option<AvroDecoder>,
+        encoding: Encoding,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
         Ok(Arc::new(Self {
             envelope,
-            avro,
+            encoding,
             column_names: take_name_style(options)?,
             columns_max: take_columns_max(options)?,
             values: ValueFormat::take(options)?,
         }))
     }
-}
 
-impl JsonFormat {
-    /// With the option `encoding`: `json` or `avro`.
+    /// With the option `encoding`: `json`, `avro` or `protobuf`.
     fn take_encoded(
         options: &mut Options,
         envelope: Envelope,
         context: &MessageContext<'_>,
     ) -> Result<Arc<dyn MessageFormat>, ConnectorError> {
-        let decoder = match options.take_choice("encoding", &["json", "avro"])? {
-            Some("avro") => Some(avro(context)?),
-            _ => None,
+        let encoding = match options.take_choice("encoding", &["json", "avro", "protobuf"])? {
+            Some("avro") => Encoding::Schemas(Schemas::take(options, context, &AvroLanguage)?),
+            Some("protobuf") => {
+                Encoding::Schemas(Schemas::take(options, context, &ProtobufLanguage)?)
+            }
+            _ => Encoding::Json(Header::None),
         };
-        Self::take(options, envelope, decoder)
+        Self::take(options, envelope, encoding)
     }
 
-    /// The JSON of keys and payloads that are of Avro.
-    fn transcoded(&self, message: &Message<'_>) -> Result<Transcoded, FormatError> {
+    /// The JSON of keys and payloads that are not JSON as they are.
+    fn transcoded<'m>(&self, message: &Message<'m>) -> Result<Transcoded<'m>, FormatError> {
         let mut transcoded = Transcoded::default();
-        let Some(decoder) = &self.avro else {
-            return Ok(transcoded);
+        let schemas = match &self.encoding {
+            Encoding::Json(Header::None) => return Ok(transcoded),
+            Encoding::Json(header) => {
+                match message.payload.map(|payload| header.strip(payload)) {
+                    None => {}
+                    Some(Ok(payload)) => transcoded.payload = Some(payload),
+                    Some(Err(fault)) => transcoded.fault = Some(fault),
+                }
+                return Ok(transcoded);
+            }
+            Encoding::Schemas(schemas) => schemas,
         };
         if let Some(payload) = message.payload {
-            match decoder.json(payload)? {
-                Ok(json) => transcoded.payload = Some(json),
+            match json_of(schemas, payload)? {
+                Ok(json) => transcoded.payload = Some(Cow::Owned(json.into_bytes())),
                 Err(fault) => transcoded.fault = Some(fault),
             }
         }
         // A key of a simple type has no schema of its own.
         if let Some(key @ [0, _, _, _, _, ..]) = message.key
             && self.envelope.is_keyed()
-            && let Ok(json) = decoder.json(key)?
+            && schemas.are_told()
+            && let Ok(json) = json_of(schemas, key)?
         {
             transcoded.key = Some(json);
         }
         Ok(transcoded)
     }
-}
 
-impl JsonFormat {
-    /// The columns of the schemas that messages name, and of keys.
+    /// The columns of the schemas that messages are of, and of keys.
     fn infer_schemas(
         &self,
-        decoder: &AvroDecoder,
+        schemas: &Schemas,
         block: &MessageBlock,
     ) -> Result<Option<SchemaRef>, FormatError> {
         let within = (self.envelope == Envelope::Debezium).then_some("after");
-        let mut found: Vec<Arc<Field>> = Vec::new();
-        let mut heads: Vec<&[u8]> = Vec::new();
+        let mut columns = SchemaColumns::new(self.column_names, self.columns_max);
         for message in block.iter() {
-            let key = message.key.filter(|_| self.envelope.is_keyed());
-            let parts = [(message.payload, within), (key, None)];
-            for (part, within) in parts {
-                let Some(datum) = part else { continue };
-                // One of each schema will do.
-                let Some(head) = datum.get(..5).filter(|head| !heads.contains(head)) else {
-                    continue;
-                };
-                heads.push(head);
-                for field in decoder
-                    .columns(datum, within)?
-                    .iter()
-                    .flat_map(|schema| schema.fields())
-                {
-                    let name = unique_names(&[field.name().as_str()], self.column_names);
-                    let name = name
-                        .into_iter()
-                        .next()
-                        .unwrap_or_else(|| field.name().clone());
-                    if !found.iter().any(|known| *known.name() == name) {
-                        found.push(Arc::new(field.as_ref().clone().with_name(name)));
-                    }
-                }
+            if let Some(payload) = message.payload {
+                columns.add(schemas, payload, within)?;
+            }
+            if let Some(key) = message.key
+                && self.envelope.is_keyed()
+                && schemas.are_told()
+            {
+                columns.add(schemas, key, None)?;
             }
         }
-        Ok((!found.is_empty()).then(|| Arc::new(Schema::new(found))))
+        Ok(columns.finish())
     }
+}
+
+fn json_of(schemas: &Schemas, message: &[u8]) -> Result<Result<String, Fault>, FormatError> {
+    Ok(schemas.resolve(message)?.and_then(|resolved| {
+        let json = resolved.plan.json(&resolved.body);
+        json.map_err(|reason| resolved.fault(&reason))
+    }))
 }
 
 /// Parts of a message that became JSON.
 #[derive(Default)]
-struct Transcoded {
+struct Transcoded<'m> {
     key: Option<String>,
-    payload: Option<String>,
+    payload: Option<Cow<'m, [u8]>>,
     fault: Option<Fault>,
 }
 
-impl Transcoded {
+impl Transcoded<'_> {
     /// The message with these parts in the place of its own.
     fn of<'t>(&'t self, message: Message<'t>) -> Message<'t> {
-        let bytes = |text: &'t Option<String>| text.as_ref().map(|text| text.as_bytes());
         Message {
-            key: bytes(&self.key).or(message.key),
-            payload: bytes(&self.payload).or(message.payload),
+            key: self.key.as_deref().map(str::as_bytes).or(message.key),
+            payload: self.payload.as_deref().or(message.payload),
             ..message
         }
     }
@@ -271,12 +265,17 @@ impl MessageFormat for JsonFormat {
     }
 
     fn infer(&self, block: &MessageBlock) -> Result<Option<SchemaRef>, FormatError> {
-        if let Some(decoder) = &self.avro {
-            return self.infer_schemas(decoder, block);
+        if let Encoding::Schemas(schemas) = &self.encoding {
+            return self.infer_schemas(schemas, block);
         }
         let mut columns = Columns::new(self.column_names, self.columns_max).with_values_only();
         for message in block.iter() {
             // What cannot be read is rejected when it is decoded.
+            let transcoded = self.transcoded(&message)?;
+            if transcoded.fault.is_some() {
+                continue;
+            }
+            let message = transcoded.of(message);
             for (fields, goes) in self.envelope.rows(&message).unwrap_or_default() {
                 if !goes {
                     columns.sample(&fields, &self.values)?;
@@ -334,7 +333,7 @@ impl MessageFormat for JsonFormat {
 }
 
 /// What a few messages show to be whole numbers of one size may be of another in the next: they are taken as large.
-fn widened(schema: &Schema) -> Schema {
+pub(super) fn widened(schema: &Schema) -> Schema {
     let fields: Vec<_> = schema
         .fields()
         .iter()
@@ -349,7 +348,14 @@ fn widened(schema: &Schema) -> Schema {
     Schema::new(fields)
 }
 
-pub(super) fn text_of(payload: &[u8]) -> Result<&str, (&'static str, String)> {
+pub(super) fn text_of(payload: &[u8]) -> Result<&str, Fault> {
+    if header::is_glue(payload) {
+        return Err((
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "the message has the header of AWS Glue; give FORMAT JSON the option header = 'glue'"
+                .to_owned(),
+        ));
+    }
     std::str::from_utf8(payload).map_err(|error| {
         (
             sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
@@ -362,7 +368,9 @@ pub(super) fn text_of(payload: &[u8]) -> Result<&str, (&'static str, String)> {
 }
 
 /// Any JSON value, as it is.
-struct DocumentFormat;
+struct DocumentFormat {
+    header: Header,
+}
 
 impl MessageFormat for DocumentFormat {
     fn fixed_columns(&self) -> Option<SchemaRef> {
@@ -385,9 +393,10 @@ impl MessageFormat for DocumentFormat {
         for (number, message) in (0..).zip(block.iter()) {
             let document = match message.payload {
                 None => Ok(None),
-                Some(payload) => text_of(payload).and_then(|text| {
+                Some(payload) => self.header.strip(payload).and_then(|payload| {
+                    let text = text_of(&payload)?;
                     serde_json::from_str::<IgnoredAny>(text)
-                        .map(|_| Some(text))
+                        .map(|_| Some(text.to_owned()))
                         .map_err(|error| {
                             let reason = format!("the payload is not valid JSON: {error}");
                             (sqlstate::INVALID_TEXT, reason)

@@ -7,15 +7,25 @@
 //! How messages come is a transport's affair ([`crate::kafka`]); a format sees their bytes. Each message is one row or is
 //! rejected with a reason, by itself: nothing one message holds keeps another from being read. What does not fit the
 //! columns is in `_rescued`, as with files.
+//!
+//! - `json`, `csv`, `plain`: messages that tell their columns by what is in them
+//! - `typed`, with `avro` and `protobuf`: those that a `schema` describes, from a `schema_registry` or the statement
+//! - `header`: what stands before a message, to tell its schema
+//! - `envelope`: messages that say which rows come and go
 
 mod avro;
 mod block;
+mod csv;
 mod envelope;
+mod header;
 mod json;
 mod metadata;
 mod plain;
+mod protobuf;
 mod registry;
+mod schema;
 mod schema_registry;
+mod typed;
 
 use std::borrow::Cow;
 use std::sync::Arc;

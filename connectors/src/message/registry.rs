@@ -3,13 +3,15 @@
 use super::MessageKind;
 use crate::error::{ConnectorError, sqlstate};
 
-static KINDS: [&dyn MessageKind; 8] = [
-    &super::json::Avro,
+static KINDS: [&dyn MessageKind; 10] = [
+    &super::avro::Avro,
     &super::plain::Bytes,
     &super::json::Canal,
+    &super::csv::Csv,
     &super::json::Debezium,
     &super::json::Json,
     &super::json::Maxwell,
+    &super::protobuf::Protobuf,
     &super::plain::Text,
     &super::json::Upsert,
 ];

@@ -31,7 +31,15 @@ pub struct RegisteredSchema {
     pub kind: String,
     pub text: String,
     /// What it refers to, each after what it refers to itself.
-    pub references: Vec<String>,
+    pub references: Vec<ReferencedSchema>,
+}
+
+/// A schema that another one refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferencedSchema {
+    /// What it is called there: the name of a type, or of a file that is imported.
+    pub name: String,
+    pub text: String,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +53,8 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Reference {
+    #[serde(default)]
+    name: String,
     subject: String,
     version: i64,
 }
@@ -121,7 +131,7 @@ impl SchemaRegistry {
         let Some(answer) = self.get(&client, &format!("/schemas/ids/{id}")).await? else {
             return Ok(None);
         };
-        let mut references = Vec::new();
+        let mut references: Vec<ReferencedSchema> = Vec::new();
         // Those that are asked for last are referred to by the others.
         let mut asked = answer.references;
         for _ in 0..DEPTH_MAX {
@@ -131,10 +141,14 @@ impl SchemaRegistry {
                     url::form_urlencoded::byte_serialize(reference.subject.as_bytes()).collect();
                 let path = format!("/subjects/{subject}/versions/{}", reference.version);
                 if let Some(referred) = self.get(&client, &path).await? {
-                    if !references.contains(&referred.schema) {
-                        references.push(referred.schema);
+                    let found = ReferencedSchema {
+                        name: reference.name,
+                        text: referred.schema,
+                    };
+                    if !references.contains(&found) {
+                        references.push(found);
+                        next.extend(referred.references);
                     }
-                    next.extend(referred.references);
                 }
             }
             asked = next;

@@ -3,6 +3,8 @@
 //! A builder per Arrow type, each a plain vector of values and a lazily made null map. Column by
 //! column, [`append_column`] chooses the type once and then runs a loop without further choices.
 
+mod typed;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,6 +18,8 @@ use arrow::error::ArrowError;
 use boathouse_catalog::types::ColumnType;
 
 use super::{ValueFormat, datetime, number};
+
+pub use typed::{Typed, hexadecimal, write_json_text};
 
 /// Why a cell could not go into its column: null was appended and the raw text is to be rescued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,6 +55,10 @@ CREATE PIPELINE shop_cdc FROM MYSQL shop TABLES ('shop.%') EXCEPT ('shop.tmp_%')
   WITH (snapshot = 'initial', zero_date = 'null', target_lag = '5 s');
 CREATE PIPELINE order_events FROM KAFKA events TOPICS ('order-.*') FORMAT JSON INCLUDE (key, partition, offset, timestamp, headers)
   INTO bronze.order_events AS SELECT a FROM source ON ERROR DEAD LETTER;
+CREATE PIPELINE levels FROM KAFKA events TOPICS ('levels')
+  FORMAT PROTOBUF (schema = 'syntax = "proto3"; message Level { int64 id = 1; }', message = 'Level', header = 'glue') INTO bronze.levels SCHEDULE ON DEMAND;
+CREATE PIPELINE sales FROM KAFKA events TOPICS ('sales') FORMAT CSV (delimiter = ';', column_names = ('id', 'paid'), ragged = 'reject') COLUMNS (id integer, paid numeric(12,2))
+  INTO bronze.sales;
 CREATE PIPELINE dim_customer FROM TABLE bronze_shop.customer CHANGES
   INTO gold.dim_customer KEY (customer_id) SEQUENCE BY _commit_ts STORED AS SCD TYPE 2;
 CREATE PIPELINE daily_sales AS SELECT day, sum(amount) AS amount FROM sales GROUP BY day INTO gold.daily_sales SCHEDULE CRON '0 2 * * *' TIME ZONE 'Asia/Jakarta' AFTER shop_cdc;

@@ -288,17 +288,7 @@ impl Decoder {
         is_text: bool,
     ) -> Option<&'a str> {
         let cell = *table.cells.get(row * table.width + column)?;
-        let mut text = cell_text(table.text, &table.arena, cell);
-        if self.values.trim || !is_text {
-            text = trim(text);
-        }
-        if text.is_empty() && !(is_text && cell.is_quoted()) {
-            return None;
-        }
-        if !self.values.null_values.is_empty() && self.values.is_null_text(text) {
-            return None;
-        }
-        Some(text)
+        cell_value(&self.values, table.text, &table.arena, cell, is_text)
     }
 
     /// Records with bytes that are not UTF-8 are rejected; in the chunk their bytes are replaced
@@ -348,6 +338,28 @@ impl Decoder {
             raw,
         }
     }
+}
+
+/// The text of a cell; `None` when it is null, see [`Decoder::value`].
+#[inline]
+pub(super) fn cell_value<'a>(
+    values: &ValueFormat,
+    text: &'a str,
+    arena: &'a str,
+    cell: Cell,
+    is_text: bool,
+) -> Option<&'a str> {
+    let mut text = cell_text(text, arena, cell);
+    if values.trim || !is_text {
+        text = trim(text);
+    }
+    if text.is_empty() && !(is_text && cell.is_quoted()) {
+        return None;
+    }
+    if !values.null_values.is_empty() && values.is_null_text(text) {
+        return None;
+    }
+    Some(text)
 }
 
 #[inline]

@@ -12,6 +12,7 @@ mod cut;
 mod decode;
 mod detect;
 mod pipeline;
+pub(crate) mod record;
 pub(crate) mod scan;
 pub(super) mod source;
 
@@ -73,17 +74,7 @@ impl CsvFormat {
     /// `encoding`, `compression`, `ragged`, `skip_footer`, `footer`, `column_names`,
     /// `max_columns`, and those of [`ValueFormat::take`].
     pub fn take(options: &mut Options) -> Result<Self, ConnectorError> {
-        let quote = match options.take_text("quote")?.as_deref() {
-            None => None,
-            Some("") | Some("none") => Some(None),
-            Some(text) => match text.as_bytes() {
-                [quote] if quote.is_ascii() => Some(Some(*quote)),
-                _ => {
-                    let value = OptionValue::Text(text.to_owned());
-                    return Err(options.invalid("quote", &value, "one ASCII character, or ''"));
-                }
-            },
-        };
+        let quote = take_quote(options)?;
         let header = match options.take_choice("header", &["true", "false", "auto", "on", "off"])? {
             Some("true" | "on") => Some(true),
             Some("false" | "off") => Some(false),
@@ -335,6 +326,21 @@ impl FileFormat for CsvFormat {
         }
         Ok(statistics)
     }
+}
+
+/// Option `quote`: `Some(None)` when cells are never quoted.
+fn take_quote(options: &mut Options) -> Result<Option<Option<u8>>, ConnectorError> {
+    Ok(match options.take_text("quote")?.as_deref() {
+        None => None,
+        Some("") | Some("none") => Some(None),
+        Some(text) => match text.as_bytes() {
+            [quote] if quote.is_ascii() => Some(Some(*quote)),
+            _ => {
+                let value = OptionValue::Text(text.to_owned());
+                return Err(options.invalid("quote", &value, "one ASCII character, or ''"));
+            }
+        },
+    })
 }
 
 /// Option `column_names`.

@@ -274,7 +274,7 @@ fn append_value(builder: &mut ColumnBuilder, value: &Value<'_>, format: &ValueFo
     }
 }
 
-fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, FormatError> {
+pub(crate) fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, FormatError> {
     schema
         .columns
         .fields()

@@ -226,8 +226,9 @@ fn open_format(
 ) -> Result<Arc<dyn MessageFormat>, SqlError> {
     let Some(clause) = clause else {
         return Err(
-            SqlError::new(SqlState::SYNTAX_ERROR, "a pipeline FROM KAFKA needs FORMAT")
-                .hint("FORMAT JSON, AVRO, TEXT, BYTES, UPSERT, DEBEZIUM, MAXWELL or CANAL"),
+            SqlError::new(SqlState::SYNTAX_ERROR, "a pipeline FROM KAFKA needs FORMAT").hint(
+                "FORMAT JSON, AVRO, PROTOBUF, CSV, TEXT, BYTES, UPSERT, DEBEZIUM, MAXWELL or CANAL",
+            ),
         );
     };
     let kind = message_format(&clause.name)?;
