@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while messages < left {
         let message = consumer.poll(TIMEOUT).ok_or("no message came")??;
         messages += 1;
-        bytes += rdkafka::Message::payload_len(&message);
+        bytes += message.payload_len();
     }
     println!("{messages} {bytes} {}", start.elapsed().as_secs_f64());
     Ok(())

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::Message;
 use super::json::text_of;
 use crate::error::sqlstate;
-use crate::format::json::fields::{self, Value};
+use crate::format::json::fields::{self, Field, Value};
 
 /// The kind of envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) enum Envelope {
 }
 
 /// The fields of a row, and whether it goes.
-pub(super) type Row<'a> = (Vec<(String, Value<'a>)>, bool);
+pub(super) type Row<'a> = (Vec<Field<'a>>, bool);
 
 /// Why a message tells no rows.
 pub(super) type Fault = (&'static str, String);
@@ -94,7 +94,7 @@ impl Envelope {
     }
 }
 
-fn object(text: &str) -> Result<Vec<(String, Value<'_>)>, Fault> {
+fn object(text: &str) -> Result<Vec<Field<'_>>, Fault> {
     fields::parse(text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
 }
 
@@ -122,8 +122,7 @@ fn upsert<'a>(
     let text = text.filter(|text| text.trim() != "null");
     let mut row = text.map_or(Ok(Vec::new()), object)?;
     let key = key.map(text_of).transpose()?;
-    let missing =
-        |row: &Vec<(String, Value<'_>)>, name: &str| !row.iter().any(|(known, _)| known == name);
+    let missing = |row: &Vec<Field<'_>>, name: &str| !row.iter().any(|(known, _)| known == name);
     match (key, column) {
         (Some(key), _) if key.trim_start().starts_with('{') => {
             for (name, value) in object(key)? {
@@ -141,7 +140,7 @@ fn upsert<'a>(
                 }
                 _ => Value::Text(key.into()),
             };
-            row.push((column.to_owned(), value));
+            row.push((column.to_owned().into(), value));
         }
         _ => {}
     }
@@ -227,7 +226,10 @@ fn rows_of<'a>(
     let mut rows = Vec::with_capacity(1);
     if let Some(old) = old.filter(|old| !goes && !is_null(old)) {
         let before = object(old.get())?;
-        if before.iter().any(|(name, _)| key.contains(name)) {
+        if before
+            .iter()
+            .any(|(name, _)| key.iter().any(|column| column == name))
+        {
             let mut gone = row.clone();
             for (name, value) in before {
                 if let Some((_, known)) = gone.iter_mut().find(|(known, _)| *known == name) {

@@ -10,9 +10,9 @@ use crate::value::column::{ColumnBuilder, Native};
 use crate::value::infer::TypeSample;
 use crate::value::rescue::Rescued;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 
-use super::fields::Value;
+use super::fields::{Field, Value};
 
 /// Keys whose column is remembered. A file with more has data where keys belong.
 const KEYS_MAX: usize = 20_000;
@@ -51,14 +51,14 @@ impl Columns {
     /// Refuses more columns than there may be.
     pub fn sample(
         &mut self,
-        fields: &[(String, Value<'_>)],
+        fields: &[Field<'_>],
         format: &ValueFormat,
     ) -> Result<(), FormatError> {
         for (key, value) in fields {
             if self.skips_nulls && *value == Value::Null {
                 continue;
             }
-            let place = match self.places.get(key) {
+            let place = match self.places.get(key.as_ref()) {
                 Some(place) => *place,
                 None if self.keys.len() >= self.columns_max => {
                     return Err(FormatError::new(
@@ -71,9 +71,10 @@ impl Columns {
                     .hint("keys that are data do not make columns; declare COLUMNS, or raise max_columns"));
                 }
                 None => {
-                    self.keys.push(key.clone());
+                    self.keys.push(key.clone().into_owned());
                     self.types.push((TypeSample::default(), false));
-                    self.places.insert(key.clone(), self.keys.len() - 1);
+                    self.places
+                        .insert(key.clone().into_owned(), self.keys.len() - 1);
                     self.keys.len() - 1
                 }
             };
@@ -95,14 +96,14 @@ impl Columns {
             return None;
         }
         let names = unique_names(&self.keys, self.style);
-        let fields: Vec<Field> = names
+        let fields: Vec<Column> = names
             .iter()
             .zip(&self.types)
             .map(|(name, (sample, nested))| {
                 if *nested {
-                    Field::new(name, DataType::Utf8, true)
+                    Column::new(name, DataType::Utf8, true)
                 } else {
-                    Field::new(name, sample.data_type(), true)
+                    Column::new(name, sample.data_type(), true)
                 }
             })
             .collect();
@@ -118,6 +119,10 @@ pub struct Batch<'a> {
     builders: Vec<ColumnBuilder>,
     /// Where a key of the file goes; keys are met as they come.
     targets: HashMap<String, Option<usize>>,
+    /// The keys of the last record in order, and where they went: most records are like the one before.
+    order: Vec<(String, Option<usize>)>,
+    /// Which columns the present record has filled.
+    filled: Vec<bool>,
     rescued: Rescued,
     numbers: Vec<i64>,
     rows_max: usize,
@@ -136,6 +141,8 @@ impl<'a> Batch<'a> {
             style,
             builders: builders(schema)?,
             targets: HashMap::new(),
+            order: Vec::new(),
+            filled: Vec::new(),
             rescued: Rescued::default(),
             numbers: Vec::new(),
             rows_max: rows_max(schema.columns.fields().len()).min(BATCH_ROWS),
@@ -152,36 +159,31 @@ impl<'a> Batch<'a> {
         self.numbers.len() >= self.rows_max
     }
 
-    pub fn append(&mut self, fields: Vec<(String, Value<'_>)>, number: i64, format: &ValueFormat) {
+    pub fn append(&mut self, fields: Vec<Field<'_>>, number: i64, format: &ValueFormat) {
         let at = self.numbers.len();
-        let mut filled = vec![false; self.builders.len()];
-        for (key, value) in fields {
-            let target = match self.targets.get(&key) {
-                Some(target) => *target,
-                None => {
-                    let target = self.target(&key);
-                    if self.targets.len() < KEYS_MAX {
-                        self.targets.insert(key.clone(), target);
-                    }
-                    target
-                }
+        self.filled.clear();
+        self.filled.resize(self.builders.len(), false);
+        for (place, (key, value)) in fields.into_iter().enumerate() {
+            let target = match self.order.get(place) {
+                Some((known, target)) if *known == key => *target,
+                _ => self.meet(place, &key),
             };
             self.has_unknown |= target.is_none() && value != Value::Null;
-            let free = target.filter(|target| !filled[*target]);
+            let free = target.filter(|target| !self.filled[*target]);
             let Some(target) = free else {
                 if self.schema.keep_unknown {
-                    self.rescue(at, key, value);
+                    self.rescue(at, &key, value);
                 }
                 continue;
             };
-            filled[target] = true;
+            self.filled[target] = true;
             if !append_value(&mut self.builders[target], &value, format) {
                 // Under the column's name, by which it is looked for and corrected.
                 let name = self.schema.columns.field(target).name().clone();
-                self.rescue(at, name, value);
+                self.rescue(at, &name, value);
             }
         }
-        for (builder, filled) in self.builders.iter_mut().zip(filled) {
+        for (builder, filled) in self.builders.iter_mut().zip(&self.filled) {
             if !filled {
                 builder.append_null();
             }
@@ -189,7 +191,28 @@ impl<'a> Batch<'a> {
         self.numbers.push(number);
     }
 
-    fn rescue(&mut self, row: usize, key: String, value: Value<'_>) {
+    /// Where a key goes that the record before did not have in this place.
+    fn meet(&mut self, place: usize, key: &str) -> Option<usize> {
+        let target = match self.targets.get(key) {
+            Some(target) => *target,
+            None => {
+                let target = self.target(key);
+                if self.targets.len() < KEYS_MAX {
+                    self.targets.insert(key.to_owned(), target);
+                }
+                target
+            }
+        };
+        let met = (key.to_owned(), target);
+        if place < self.order.len() {
+            self.order[place] = met;
+        } else if place < KEYS_MAX {
+            self.order.push(met);
+        }
+        target
+    }
+
+    fn rescue(&mut self, row: usize, key: &str, value: Value<'_>) {
         let key = key.into();
         match value {
             Value::Null => {}
