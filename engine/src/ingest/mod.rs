@@ -27,6 +27,7 @@ mod lease;
 mod load;
 mod plan;
 mod preview;
+pub(crate) mod publish;
 mod quarantine;
 mod replay;
 mod row_plan;
