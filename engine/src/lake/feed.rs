@@ -99,6 +99,26 @@ impl LakeTable {
         from: i64,
         to: &Arc<TableSnapshot>,
     ) -> Result<ChangeFeed, LakeError> {
+        self.changes_until(from, to.version(), to).await
+    }
+
+    /// When a version was committed, in milliseconds since 1970; `None` where its log entry is gone or does not tell.
+    pub async fn committed_at(&self, version: i64) -> Result<Option<i64>, LakeError> {
+        let number = u64::try_from(version).unwrap_or_default();
+        let entry = self.log_store.read_commit_entry(number).await;
+        let entry =
+            entry.map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+        Ok(entry.and_then(|entry| Commit::parse(version, &entry).timestamp))
+    }
+
+    /// The changes that the versions `from` to `until` made, both included, with the columns of a version that may be
+    /// a later one.
+    pub async fn changes_until(
+        self: &Arc<Self>,
+        from: i64,
+        until: i64,
+        to: &Arc<TableSnapshot>,
+    ) -> Result<ChangeFeed, LakeError> {
         let missing = |version| LakeError::NoSuchVersion {
             location: self.location(),
             version,
@@ -123,7 +143,7 @@ impl LakeTable {
             }
         }
         let (mut plain, mut mixed, mut copied) = (Vec::new(), Vec::new(), Vec::new());
-        for version in from..=to.version() {
+        for version in from..=until {
             let number = u64::try_from(version).unwrap_or_default();
             let entry = self
                 .log_store
