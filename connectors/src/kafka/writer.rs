@@ -48,6 +48,9 @@ pub struct WriterOptions {
     pub compression: &'static str,
     /// How long the brokers may take to acknowledge a message.
     pub timeout: Duration,
+    /// Bytes of messages that go together at most, unless one alone has more. A topic refuses what is larger than it takes,
+    /// message by message or together.
+    pub batch_bytes: usize,
 }
 
 impl WriterOptions {
@@ -59,6 +62,7 @@ impl Default for WriterOptions {
         Self {
             compression: "lz4",
             timeout: Duration::from_secs(60),
+            batch_bytes: 256 << 10,
         }
     }
 }
@@ -170,6 +174,7 @@ impl KafkaCluster {
             // As Java's producer does it.
             .set("partitioner", "murmur2_random")
             .set("compression.type", options.compression)
+            .set("batch.size", options.batch_bytes.to_string())
             .set("linger.ms", LINGER.as_millis().to_string())
             .set(
                 "message.timeout.ms",
@@ -301,9 +306,9 @@ impl MessageWriter {
         match code {
             Code::MessageSizeTooLarge | Code::InvalidMessageSize => ConnectorError::new(
                 sqlstate::LIMIT_EXCEEDED,
-                format!("a message is larger than topic \"{topic}\" takes"),
+                format!("a message, or messages that went together, are larger than topic \"{topic}\" takes"),
             )
-            .hint("raise max.message.bytes of the topic, up to 16 MiB, or send fewer columns"),
+            .hint("raise max.message.bytes of the topic, up to 16 MiB, or lower the option \"batch_bytes\" below it"),
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
                 ConnectorError::new(
                     sqlstate::INSUFFICIENT_PRIVILEGE,

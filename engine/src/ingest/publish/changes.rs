@@ -60,6 +60,17 @@ impl Selection {
                 .hint("select, rename, cast and filter the columns of source; do the rest in a pipeline or view before it")
         };
         let select = plain_select(query).ok_or_else(not_by_row)?;
+        let mut source = table.fields().to_vec();
+        source.extend([
+            Arc::new(ColumnType::Text.to_field(KIND, true)),
+            Arc::new(ColumnType::BigInt.to_field(VERSION, true)),
+        ]);
+        let source: SchemaRef = Arc::new(Schema::new(source));
+        let with_empty = with_source(context, Arc::new(EmptyTable::new(source)));
+        let planned = query::plan_query(&with_empty, query, &[]).await?;
+        if !is_row_wise(&planned.plan) {
+            return Err(not_by_row());
+        }
         let takes_all = select.projection.iter().any(|item| {
             matches!(
                 item,
@@ -75,17 +86,7 @@ impl Selection {
                 select.projection.push(SelectItem::UnnamedExpr(column));
             }
         }
-        let mut source = table.fields().to_vec();
-        source.extend([
-            Arc::new(ColumnType::Text.to_field(KIND, true)),
-            Arc::new(ColumnType::BigInt.to_field(VERSION, true)),
-        ]);
-        let source: SchemaRef = Arc::new(Schema::new(source));
-        let with_empty = with_source(context, Arc::new(EmptyTable::new(source)));
         let planned = query::plan_query(&with_empty, &query, &[]).await?;
-        if !is_row_wise(&planned.plan) {
-            return Err(not_by_row());
-        }
         let fields = planned.fields.fields().iter();
         let fields = fields.filter(|field| ![KIND, VERSION].contains(&field.name().as_str()));
         let fields: Vec<Arc<Field>> = fields.cloned().collect();

@@ -20,6 +20,7 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::{NewPosition, Severity};
 use boathouse_connectors::kafka::{MessageWriter, OutgoingMessage};
 use futures::StreamExt;
+use object_store::path::Path;
 
 use super::super::capture::{CaptureStatus, Running, TableStatus, begin_run, is_current};
 use super::super::failpoint;
@@ -49,6 +50,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Attempts of a run that somebody waits for.
 const ATTEMPTS_MAX: u32 = 6;
+
+/// Why versions cannot be read.
+const FILES_GONE: &str = "data files of them were deleted";
 
 /// Why an attempt ended without an error.
 enum Ended {
@@ -271,16 +275,21 @@ impl<'r> Publication<'r> {
         let snapshot = self.plan.table.snapshot(Some(AsOf::Version(version))).await;
         let snapshot = snapshot.map_err(|error| self.lost(error, versions))?;
         let provider = self.plan.table.provider(&snapshot);
+        let files = self.plan.table.locations(&snapshot);
         let context = self.plan.context.clone();
         let mut batches = self
             .plan
             .selection
             .rows(&context, provider, version)
-            .await
-            .map_err(|error| self.missing(error, versions))?;
+            .await?;
         let mut group = Group::default();
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| self.missing(query::failure(error), versions))?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    return Err(self.missing(query::failure(error), versions, &files).await);
+                }
+            };
             let sent = self.send(&batch, &mut group).await?;
             self.rows += sent;
             self.count(open, &batch, sent).await;
@@ -306,21 +315,22 @@ impl<'r> Publication<'r> {
     ) -> Result<Result<(), Stopped>, SqlError> {
         let versions = (first, last);
         let feed = self.plan.table.changes_until(first, last, newest).await;
-        let feed = feed.map_err(|error| self.lost(error, versions))?;
+        let mut feed = feed.map_err(|error| self.lost(error, versions))?;
+        let files = std::mem::take(&mut feed.locations);
         let since = self.plan.table.committed_at(first).await?;
         let behind = since
             .map(|since| (chrono::Utc::now().timestamp_millis() - since).max(0) as f64 / 1000.0);
         self.tell("streaming", behind);
         let context = self.plan.context.clone();
-        let mut batches = self
-            .plan
-            .selection
-            .changes(&context, feed)
-            .await
-            .map_err(|error| self.missing(error, versions))?;
+        let mut batches = self.plan.selection.changes(&context, feed).await?;
         let mut group = Group::default();
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| self.missing(query::failure(error), versions))?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    return Err(self.missing(query::failure(error), versions, &files).await);
+                }
+            };
             let sent = self.send(&batch, &mut group).await?;
             self.changes += sent;
             self.count(open, &batch, sent).await;
@@ -490,25 +500,24 @@ impl<'r> Publication<'r> {
         });
     }
 
-    /// Versions whose log entries are gone.
+    /// Versions whose log entries are gone, or what these name.
     fn lost(&self, error: LakeError, versions: (i64, i64)) -> SqlError {
         match error {
             LakeError::NoSuchVersion { version, .. } => self.gap(
                 versions,
                 &format!("the log no longer has version {version}"),
             ),
-            other => self.missing(other.into(), versions),
+            error if error.is_missing_file() => self.gap(versions, FILES_GONE).caused_by(error),
+            other => other.into(),
         }
     }
 
-    /// Versions whose data files are gone.
-    fn missing(&self, error: SqlError, versions: (i64, i64)) -> SqlError {
-        if error.state == SqlState::UNDEFINED_FILE {
-            return self
-                .gap(versions, "data files of them were deleted")
-                .caused_by(error);
+    /// Versions whose data files are gone. What reading says of that has many words, so it is looked.
+    async fn missing(&self, error: SqlError, versions: (i64, i64), files: &[Path]) -> SqlError {
+        match self.plan.table.lacks_any(files).await {
+            Ok(true) => self.gap(versions, FILES_GONE).caused_by(error),
+            _ => error,
         }
-        error
     }
 
     fn gap(&self, (first, last): (i64, i64), why: &str) -> SqlError {

@@ -5,6 +5,7 @@
 //! | option | default | meaning |
 //! |---|---|---|
 //! | `compression` | `'lz4'` | of what goes over the network and is kept: `'none'`, `'gzip'`, `'snappy'`, `'lz4'`, `'zstd'` |
+//! | `batch_bytes` | 262144 | bytes of messages that go together at most |
 //! | `delivery_timeout` | `'60 s'` | how long the brokers may take to acknowledge a message |
 
 use std::collections::BTreeMap;
@@ -64,9 +65,13 @@ pub fn options_of(owner: &str, written: &[SqlOption]) -> Result<Options, SqlErro
 pub fn writer_options(options: &mut Options) -> Result<WriterOptions, SqlError> {
     let defaults = WriterOptions::default();
     let compression = options.take_choice("compression", &WriterOptions::COMPRESSIONS)?;
+    let batch_bytes = options.take_number("batch_bytes")?;
     let timeout = options.take_duration("delivery_timeout")?;
     Ok(WriterOptions {
         compression: compression.unwrap_or(defaults.compression),
+        batch_bytes: batch_bytes
+            .unwrap_or(defaults.batch_bytes)
+            .clamp(1, 16 << 20),
         timeout: timeout
             .unwrap_or(defaults.timeout)
             .clamp(Duration::from_secs(1), Duration::from_secs(3600)),
