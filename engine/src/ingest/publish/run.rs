@@ -273,7 +273,10 @@ impl<'r> Publication<'r> {
         let version = self.at.version;
         let versions = (version, version);
         let snapshot = self.plan.table.snapshot(Some(AsOf::Version(version))).await;
-        let snapshot = snapshot.map_err(|error| self.lost(error, versions))?;
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Err(self.lost(error, versions).await),
+        };
         let provider = self.plan.table.provider(&snapshot);
         let files = self.plan.table.locations(&snapshot);
         let context = self.plan.context.clone();
@@ -315,7 +318,10 @@ impl<'r> Publication<'r> {
     ) -> Result<Result<(), Stopped>, SqlError> {
         let versions = (first, last);
         let feed = self.plan.table.changes_until(first, last, newest).await;
-        let mut feed = feed.map_err(|error| self.lost(error, versions))?;
+        let mut feed = match feed {
+            Ok(feed) => feed,
+            Err(error) => return Err(self.lost(error, versions).await),
+        };
         let files = std::mem::take(&mut feed.locations);
         let since = self.plan.table.committed_at(first).await?;
         let behind = since
@@ -500,15 +506,21 @@ impl<'r> Publication<'r> {
         });
     }
 
-    /// Versions whose log entries are gone, or what these name.
-    fn lost(&self, error: LakeError, versions: (i64, i64)) -> SqlError {
-        match error {
-            LakeError::NoSuchVersion { version, .. } => self.gap(
-                versions,
-                &format!("the log no longer has version {version}"),
-            ),
-            error if error.is_missing_file() => self.gap(versions, FILES_GONE).caused_by(error),
-            other => other.into(),
+    /// Versions whose log entries are gone, or what these name. Reading tells it in many ways, so it is looked.
+    async fn lost(&self, error: LakeError, versions: (i64, i64)) -> SqlError {
+        let missing = self.plan.table.first_missing(versions.0, versions.1).await;
+        let missing = match (&error, missing) {
+            (_, Ok(Some(version))) => Some(version),
+            (LakeError::NoSuchVersion { version, .. }, _) => Some(*version),
+            _ => None,
+        };
+        if let Some(version) = missing {
+            let why = format!("the log no longer has version {version}");
+            return self.gap(versions, &why).caused_by(error);
+        }
+        match error.is_missing_file() {
+            true => self.gap(versions, FILES_GONE).caused_by(error),
+            false => error.into(),
         }
     }
 
