@@ -285,7 +285,7 @@ impl Drop for Broker {
     }
 }
 
-/// A message that was read. What is no UTF-8 is shown as far as it is.
+/// A message that was read. What is no UTF-8 is written `\x...`.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub partition: i32,
@@ -298,7 +298,13 @@ pub struct Received {
 
 impl Received {
     fn new(message: &BorrowedMessage<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("\\x{digits}")
+            }
+        };
         let headers = message.headers().into_iter().flat_map(|all| all.iter());
         Self {
             partition: message.partition(),

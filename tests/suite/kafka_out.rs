@@ -950,3 +950,137 @@ async fn brokers_that_are_away_are_waited_for() -> Result<(), Failure> {
     rows(&client, "RUN PIPELINE p").await?;
     hold_against(&fixture, &client, 1, &first).await
 }
+
+/// A message as it was, and what is told of it.
+fn letter(message: &Received) -> String {
+    let headers: Vec<String> = message
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{}={value}", name.trim_start_matches("boathouse-")))
+        .collect();
+    format!(
+        "{} | {} | {}",
+        message.key.as_deref().unwrap_or("-"),
+        message.payload.as_deref().unwrap_or("-"),
+        headers.join(" ")
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_set_aside_go_to_a_topic_too() -> Result<(), Failure> {
+    let mut fixture = Fixture::new().await?;
+    let topic = fixture.topic.clone();
+    let letters = format!("{topic}-letters");
+    fixture.broker.create_topic(&topic, 1, &[]).await?;
+    fixture.broker.create_topic(&letters, 1, &[]).await?;
+    let client = fixture.client().await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint, qty integer) INTO t \
+             EXPECT positive CHECK (qty > 0) ON VIOLATION QUARANTINE ON ERROR DEAD LETTER SCHEDULE ON DEMAND \
+             WITH (dead_letter_topic = '{letters}')"
+        ),
+    )
+    .await?;
+    let headers: &[(&str, &[u8])] = &[
+        ("trace", b"x y"),
+        ("raw", b"\xff\x00"),
+        ("raw", b"\\x41"),
+        ("empty", b""),
+    ];
+    let bad = Sent {
+        headers,
+        ..Sent::new(b"\xfe{").keyed(b"\xff")
+    };
+    fixture.broker.produce(
+        &topic,
+        [
+            Sent::new(br#"{"id":1,"qty":1}"#),
+            bad,
+            Sent::new(br#"{"id":2,"qty":-1}"#).keyed(b"k"),
+            Sent::new(br#"{"id":3,"qty":3}"#),
+        ],
+    )?;
+    let client = {
+        drop(client);
+        // What was sent is sent again when the commit did not take place.
+        let client = fixture.restart(Some("kafka_letters_sent")).await?;
+        assert!(client.simple_query("RUN PIPELINE p").await.is_err());
+        fixture.server.wait()?;
+        assert_eq!(fixture.broker.receive(&letters, 1)?.len(), 2);
+        fixture.start(None).await?
+    };
+    rows(&client, "RUN PIPELINE p").await?;
+    let found = rows(&client, "SELECT id, qty FROM t ORDER BY id").await?;
+    assert_eq!(found, ["1|1", "3|3"]);
+    let aside =
+        "SELECT message_offset, sqlstate, reason FROM system.quarantine ORDER BY message_offset";
+    let aside = rows(&client, aside).await?;
+    let reasons: Vec<&str> = aside
+        .iter()
+        .filter_map(|row| row.splitn(3, '|').nth(2))
+        .collect();
+    let found = fixture.broker.receive(&letters, 1)?;
+    let found: Vec<String> = found.iter().map(letter).collect();
+    assert_eq!(found[..2], found[2..]);
+    assert_eq!(
+        found[..2],
+        [
+            format!(
+                "\\xff | \\xfe7b | trace=x y raw=\\xff00 raw=\\x41 empty= pipeline=p topic={topic} partition=0 offset=1 \
+                 sqlstate=22021 error={}",
+                reasons[0]
+            ),
+            format!(
+                "k | {{\"id\":2,\"qty\":-1}} | pipeline=p topic={topic} partition=0 offset=2 sqlstate=23514 error={} \
+                 rule=positive",
+                reasons[1]
+            ),
+        ]
+    );
+    // Without anything bad nothing is sent.
+    fixture
+        .broker
+        .produce(&topic, [Sent::new(br#"{"id":4,"qty":4}"#)])?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(fixture.broker.receive(&letters, 1)?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_for_dead_letters_must_make_sense() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    let create = |on_error: &str, letters: &str| {
+        format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}.*') FORMAT JSON INTO t {on_error} SCHEDULE ON DEMAND \
+             WITH (dead_letter_topic = '{letters}')"
+        )
+    };
+    let found = failure(&client, &create("", &format!("{topic}-letters"))).await;
+    assert_eq!(
+        found.replace(topic, "TOPIC"),
+        "22023: the pipeline would read its own dead letters from topic \"TOPIC-letters\" / leave the topic out with \
+         EXCEPT, or name another one"
+    );
+    let found = failure(&client, &create("ON ERROR STOP", "other")).await;
+    assert!(
+        found.starts_with("22023: option \"dead_letter_topic\" needs"),
+        "{found}"
+    );
+    // One that is missing is told before anything is read.
+    rows(&client, &create("", &format!("not-{topic}"))).await?;
+    fixture.broker.produce(topic, [Sent::new(b"{")])?;
+    let found = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        found.starts_with(&format!("42704: topic \"not-{topic}\" does not exist")),
+        "{found}"
+    );
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM system.quarantine").await?,
+        "0"
+    );
+    Ok(())
+}

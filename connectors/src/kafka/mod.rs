@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use cluster::{KafkaCluster, KafkaSession, PartitionEnds};
 pub use reader::{MessageReader, ReaderOptions, ReaderStatus};
 pub use topics::TopicPatterns;
-pub use writer::{MessageWriter, OutgoingMessage, WriterOptions};
+pub use writer::{MessageWriter, OutgoingMessage, WriterOptions, check_topic_name};
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;

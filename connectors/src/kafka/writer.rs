@@ -158,7 +158,7 @@ impl KafkaCluster {
         topic: &str,
         options: &WriterOptions,
     ) -> Result<MessageWriter, ConnectorError> {
-        check_name(topic)?;
+        check_topic_name(topic)?;
         let named = TopicPatterns::parse(&[topic.to_owned()], &[])?;
         if self.session()?.topics(&named).await?.is_empty() {
             return Err(ConnectorError::new(
@@ -208,8 +208,8 @@ impl KafkaCluster {
     }
 }
 
-/// A text that no topic is called.
-pub(super) fn check_name(topic: &str) -> Result<(), ConnectorError> {
+/// Refuses a text that no topic is called.
+pub fn check_topic_name(topic: &str) -> Result<(), ConnectorError> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=249).contains(&topic.len()) && topic.bytes().all(is_name) {
         return Ok(());
@@ -360,9 +360,9 @@ mod tests {
 
     #[test]
     fn names_that_no_topic_has_are_refused() {
-        assert!(check_name("shop.orders_2-a").is_ok());
+        assert!(check_topic_name("shop.orders_2-a").is_ok());
         for name in ["", "a b", "order-.*", &"x".repeat(250)] {
-            let error = check_name(name).unwrap_err();
+            let error = check_topic_name(name).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("a topic cannot be called \"{name}\"")
