@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::{Broker, Received, Sent};
-use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, value};
+use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, service, value};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -665,10 +665,17 @@ async fn hold_against(
     partitions: i32,
     first: &str,
 ) -> Result<(), Failure> {
-    let found = fixture.received(partitions)?;
+    hold_messages_against(&fixture.received(partitions)?, client, first).await
+}
+
+async fn hold_messages_against(
+    found: &[Received],
+    client: &Client,
+    first: &str,
+) -> Result<(), Failure> {
     let mut last: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut told: BTreeSet<String> = BTreeSet::new();
-    for message in &found {
+    for message in found {
         let key = message.key.clone().ok_or("a message has no key")?;
         let version = message.header("boathouse-version");
         let payload = message.payload.as_deref().unwrap_or("-");
@@ -1083,4 +1090,93 @@ async fn a_topic_for_dead_letters_must_make_sense() -> Result<(), Failure> {
         "0"
     );
     Ok(())
+}
+
+fn signal(server: &Server, name: &str) -> Result<(), Failure> {
+    let sent = std::process::Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(server.process_id().to_string())
+        .status()?;
+    assert!(sent.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_wakes_up_late_sends_nothing_old() -> Result<(), Failure> {
+    let broker = Broker::shared()?;
+    let topic = format!("t{}", uuid::Uuid::new_v4().simple());
+    broker.create_topic(&topic, 1, &[]).await?;
+    let url = service::postgres()?;
+    let (postgres, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    let name = format!("publishers_{}", uuid::Uuid::new_v4().simple());
+    postgres
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await?;
+    let (base, _) = url.rsplit_once('/').ok_or("the URL has no database")?;
+    let (folder, lake) = lake_folder()?;
+    let key = folder.path().join("master.key");
+    let options = |log: &str| ServerOptions {
+        log: Some(folder.path().join(log)),
+        environment: vec![
+            ("BOATHOUSE_CATALOG".to_owned(), format!("{base}/{name}")),
+            (
+                "BOATHOUSE_MASTER_KEY_FILE".to_owned(),
+                key.display().to_string(),
+            ),
+        ],
+        ..ServerOptions::default()
+    };
+    let first = Server::start_with(&lake, options("first.log")).await?;
+    let client = first.connect().await?;
+    rows(&client, &broker.create_connection("events")).await?;
+    rows(
+        &client,
+        "CREATE TABLE t (id bigint PRIMARY KEY, n bigint); \
+         INSERT INTO t SELECT n, 0 FROM generate_series(1, 150000) AS n",
+    )
+    .await?;
+    rows(
+        &client,
+        &format!("CREATE PIPELINE p FROM TABLE t INTO KAFKA events TOPIC '{topic}' WITH (start = 'latest')"),
+    )
+    .await?;
+    wait_for(
+        &client,
+        "SELECT count(*) FROM system.pipeline_lag WHERE seconds_behind = 0",
+        "1",
+    )
+    .await?;
+    let begins = value(
+        &client,
+        "SELECT position::bigint + 1 FROM system.pipeline_lag",
+    )
+    .await?;
+    let second = Server::start_with(&lake, options("second.log")).await?;
+    let other = second.connect().await?;
+    rows(&other, "UPDATE t SET n = 1").await?;
+    let begun = Instant::now();
+    while broker.ends(&topic, 1)? == [(0, 0)] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal(&first, "STOP")?;
+    let stopped_at = broker.ends(&topic, 1)?[0].1;
+    assert!(stopped_at < 150_000, "everything was sent already");
+    rows(&other, "UPDATE t SET n = 2 WHERE id % 2 = 0").await?;
+    rows(&other, "DELETE FROM t WHERE id % 3 = 0").await?;
+    // The other takes over when the lease has ended, and publishes it all.
+    let begun = Instant::now();
+    while broker.ends(&topic, 1)?[0].1 < stopped_at + 275_000 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(150),
+            "{:?} of it came",
+            broker.ends(&topic, 1)?
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    signal(&first, "CONT")?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let found = broker.receive(&topic, 1)?;
+    hold_messages_against(&found, &other, &begins).await
 }

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `start` | `'snapshot'` | where the first run begins: `'snapshot'` with the rows there are, `'latest'` with the changes from then on |
 //! | `deletes` | `'tombstone'` with a key, else `'message'` | what tells that a row went: a message without a payload, or one with the row and `_op` |
+//! | `delivery_timeout` | `'20 s'` | at most that |
 //! | `target_lag` | `'1 s'` | how often the table is looked at for new versions |
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::super::PlannedPipeline;
 use super::super::context::query_context;
 use super::super::plan::statement_of;
 use super::changes::Selection;
+use super::hold::DELIVERY_MAX;
 use super::topic::{open_cluster, options_of, writer_options};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -162,13 +164,15 @@ pub(in crate::ingest) fn parse_options(
     let start = options.take_choice("start", &["snapshot", "latest"])?;
     let deletes = options.take_choice("deletes", &["tombstone", "message"])?;
     let target_lag = options.take_duration("target_lag")?;
+    let mut writer = writer_options(&mut options)?;
+    writer.timeout = writer.timeout.min(DELIVERY_MAX);
     let parsed = PublishOptions {
         snapshot: start != Some("latest"),
         tombstones: deletes.map(|choice| choice == "tombstone"),
         target_lag: target_lag
             .unwrap_or(Duration::from_secs(1))
             .clamp(Duration::from_millis(50), Duration::from_secs(3600)),
-        writer: writer_options(&mut options)?,
+        writer,
     };
     options.finish()?;
     Ok(parsed)

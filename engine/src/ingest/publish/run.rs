@@ -27,6 +27,7 @@ use super::super::failpoint;
 use super::super::load::message_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
+use super::hold::Hold;
 use super::plan::PublishPlan;
 use super::position::Published;
 use super::rows::RowFormat;
@@ -114,6 +115,7 @@ struct Publication<'r> {
     status: &'r Running,
     format: RowFormat,
     writer: MessageWriter,
+    hold: Hold,
     at: Published,
     /// Of the record of the position; 0 before there is one.
     sequence: i64,
@@ -186,6 +188,7 @@ impl<'r> Publication<'r> {
             pipeline,
             status,
             writer,
+            hold: Hold::new(engine, open.lease.clone()),
             at,
             sequence,
             committed_at: 0,
@@ -437,6 +440,7 @@ impl<'r> Publication<'r> {
         key: &[u8],
         payload: Option<&[u8]>,
     ) -> Result<(), SqlError> {
+        self.hold.check().await?;
         let version = version.to_string();
         let headers = [
             ("boathouse-pipeline", Some(self.plan.name.as_bytes())),
