@@ -560,6 +560,12 @@ async fn without_tombstones_messages_say_what_they_are() -> Result<(), Failure> 
         format!("CREATE PIPELINE {name} FROM TABLE t INTO KAFKA events TOPIC '{topic}' {rest}")
     };
     rows(&client, &create("p", "SCHEDULE ON DEMAND")).await?;
+    for statement in ["TEST PIPELINE", "REPLAY QUARANTINE"] {
+        assert_eq!(
+            failure(&client, &format!("{statement} p")).await,
+            format!("0A000: {statement} of a pipeline INTO KAFKA is not supported")
+        );
+    }
     rows(&client, "RUN PIPELINE p").await?;
     rows(&client, "UPDATE t SET a = 2").await?;
     rows(&client, "RUN PIPELINE p; DROP PIPELINE p").await?;

@@ -13,7 +13,7 @@ mod rows;
 mod run;
 mod topic;
 
-pub(super) use plan::{check, is_into_topic, parse_options};
+pub(super) use plan::{check, is_into_topic, parse_options, refuse_into_topic};
 pub use position::recorded_publication;
 pub use rows::RowFormat;
 pub(super) use run::run_publication;

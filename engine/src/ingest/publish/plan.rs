@@ -128,6 +128,19 @@ pub(in crate::ingest) fn is_into_topic(statement: &CreatePipeline) -> bool {
     )
 }
 
+/// Refuses what pipelines into a topic have not: rows to be looked at beforehand, or set aside.
+pub(in crate::ingest) fn refuse_into_topic(
+    pipeline: &PipelineDefinition,
+    statement: &str,
+) -> Result<(), SqlError> {
+    match is_into_topic(&statement_of(pipeline)?) {
+        true => Err(SqlError::unsupported(format!(
+            "{statement} of a pipeline INTO KAFKA"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Checks a `CREATE PIPELINE ... FROM TABLE ... INTO KAFKA` as far as can be told without the brokers.
 pub(in crate::ingest) async fn check(
     context: &QueryContext,

@@ -121,7 +121,9 @@ struct Publication<'r> {
     sequence: i64,
     /// When the version of the position was committed, in microseconds since 1970.
     committed_at: i64,
+    /// Rows at the beginning, sent so far and about how many there are.
     rows: u64,
+    rows_estimate: u64,
     changes: u64,
 }
 
@@ -193,6 +195,7 @@ impl<'r> Publication<'r> {
             sequence,
             committed_at: 0,
             rows: 0,
+            rows_estimate: 0,
             changes: 0,
         };
         if is_new {
@@ -282,6 +285,8 @@ impl<'r> Publication<'r> {
         };
         let provider = self.plan.table.provider(&snapshot);
         let files = self.plan.table.locations(&snapshot);
+        let rows = snapshot.files().iter();
+        self.rows_estimate = rows.filter_map(|file| file.rows_stored).sum();
         let context = self.plan.context.clone();
         let mut batches = self
             .plan
@@ -503,7 +508,7 @@ impl<'r> Publication<'r> {
                 target: self.plan.definition.id,
                 state,
                 snapshot_rows: self.rows,
-                snapshot_rows_estimate: 0,
+                snapshot_rows_estimate: self.rows_estimate,
                 changes: self.changes,
             }],
             partitions: Vec::new(),
