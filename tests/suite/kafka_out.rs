@@ -1194,3 +1194,84 @@ async fn a_server_that_wakes_up_late_sends_nothing_old() -> Result<(), Failure> 
     let found = broker.receive(&topic, 1)?;
     hold_messages_against(&found, &other, &begins).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_written_anew_tell_only_what_changed() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    // No primary key, and no deletion vectors: an update writes the file anew.
+    rows(
+        &client,
+        "CREATE TABLE t (id bigint, doc jsonb) WITH (\"delta.enableDeletionVectors\" = false); \
+         INSERT INTO t VALUES (1, '{\"a\": 1}'), (2, '{\"a\": 2}'), (3, NULL)",
+    )
+    .await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM TABLE t INTO KAFKA events TOPIC '{topic}' KEY (id) SCHEDULE ON DEMAND \
+             WITH (start = 'latest')"
+        ),
+    )
+    .await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    rows(&client, "UPDATE t SET doc = '{\"a\": 3}' WHERE id = 2").await?;
+    rows(&client, "DELETE FROM t WHERE id = 3").await?;
+    rows(&client, "INSERT INTO t VALUES (4, '[]')").await?;
+    rows(&client, "OPTIMIZE t").await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        told(&fixture.received(1)?),
+        [
+            "update 2 {\"id\":2,\"doc\":{\"a\": 3}}",
+            "delete 3 -",
+            "insert 4 {\"id\":4,\"doc\":[]}",
+        ]
+    );
+    // TRUNCATE is a delete of every row.
+    rows(&client, "TRUNCATE t").await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let mut found = told(&fixture.received(1)?).split_off(3);
+    found.sort();
+    assert_eq!(found, ["delete 1 -", "delete 2 -", "delete 4 -"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_topic_begins_anew_and_another_query_does_not() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    let other = format!("{topic}-other");
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.create_topic(&other, 1, &[]).await?;
+    rows(
+        &client,
+        "CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (1)",
+    )
+    .await?;
+    let create = |topic: &str, query: &str| {
+        format!(
+            "CREATE OR REPLACE PIPELINE p FROM TABLE t INTO KAFKA events TOPIC '{topic}' {query} SCHEDULE ON DEMAND"
+        )
+    };
+    rows(&client, &create(topic, "")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    rows(
+        &client,
+        &create(topic, "AS SELECT id, 'x' AS x FROM source"),
+    )
+    .await?;
+    rows(&client, "INSERT INTO t VALUES (2)").await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        told(&fixture.received(1)?),
+        ["snapshot 1 {\"id\":1}", "insert 2 {\"id\":2,\"x\":\"x\"}"]
+    );
+    rows(&client, &create(&other, "")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let mut found = told(&fixture.broker.receive(&other, 1)?);
+    found.sort();
+    assert_eq!(found, ["snapshot 1 {\"id\":1}", "snapshot 2 {\"id\":2}"]);
+    Ok(())
+}
