@@ -607,6 +607,24 @@ async fn without_tombstones_messages_say_what_they_are() -> Result<(), Failure> 
             "{refused}"
         );
     }
+    // What asks for the time zone only is the same each time.
+    let zoned = "KEY (a) AS SELECT a, date_trunc('day', '2024-05-17 08:00+00'::timestamptz)::text AS day FROM source";
+    rows(
+        &client,
+        &create("zoned", &format!("{zoned} SCHEDULE ON DEMAND")),
+    )
+    .await?;
+    for query in [
+        "SELECT a FROM source WHERE now() > '2024-01-01'",
+        "SELECT a, random() AS b FROM source",
+        "SELECT a, current_user AS b FROM source",
+    ] {
+        let refused = failure(&client, &create("r", &format!("AS {query}"))).await;
+        assert!(
+            refused.starts_with("0A000: a query that depends on more than the row"),
+            "{refused}"
+        );
+    }
     Ok(())
 }
 

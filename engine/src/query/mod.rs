@@ -56,7 +56,7 @@ use crate::error::SqlError;
 use crate::lake::{LakeError, LakeTable, TableSnapshot, Uncommitted};
 pub use changes::{came_and_went, relation_of};
 pub use failure::from_datafusion as failure;
-pub use plan::{assigned, condition};
+pub use plan::{assigned, condition, is_of_the_moment};
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state, state_of};
 pub use session::SessionInfo;

@@ -71,6 +71,13 @@ impl Selection {
         if !is_row_wise(&planned.plan) {
             return Err(not_by_row());
         }
+        // A row that went would be looked for under another key than the one it came with, or pass WHERE no more.
+        if planned.holds_time || query::is_of_the_moment(&planned.plan) {
+            return Err(SqlError::unsupported(
+                "a query that depends on more than the row, of a pipeline INTO KAFKA",
+            )
+            .hint("leave out now(), random() and the like: what a row becomes must be the same when it comes and when it goes"));
+        }
         let takes_all = select.projection.iter().any(|item| {
             matches!(
                 item,
