@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod secret;
 mod source;
 pub mod statement;
+pub mod topic;
 
 pub use display::{expression_text, query_text};
 pub use error::ParseError;

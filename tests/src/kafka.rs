@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
@@ -231,6 +231,18 @@ impl Broker {
 
     /// All messages that a consumer of its own reads, `partition:offset payload`, in order.
     pub fn consume(&self, topic: &str, partitions: i32) -> Result<Vec<String>, Failure> {
+        let messages = self.receive(topic, partitions)?;
+        Ok(messages
+            .into_iter()
+            .map(|message| {
+                let payload = message.payload.unwrap_or_default();
+                format!("{}:{} {payload}", message.partition, message.offset)
+            })
+            .collect())
+    }
+
+    /// All messages that a consumer of its own reads, by partition and offset.
+    pub fn receive(&self, topic: &str, partitions: i32) -> Result<Vec<Received>, Failure> {
         let consumer: BaseConsumer = client(&self.address())
             .set("group.id", uuid::Uuid::new_v4().to_string())
             .set("enable.auto.commit", "false")
@@ -247,21 +259,14 @@ impl Broker {
         let mut messages = Vec::new();
         while ended < partitions {
             match consumer.poll(TIMEOUT) {
-                Some(Ok(message)) => {
-                    let payload = message.payload().map(String::from_utf8_lossy);
-                    let at = (message.partition(), message.offset());
-                    messages.push((at, payload.unwrap_or_default().into_owned()));
-                }
+                Some(Ok(message)) => messages.push(Received::new(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err("the consumer heard nothing".into()),
             }
         }
-        messages.sort();
-        Ok(messages
-            .into_iter()
-            .map(|((partition, offset), payload)| format!("{partition}:{offset} {payload}"))
-            .collect())
+        messages.sort_by_key(|message| (message.partition, message.offset));
+        Ok(messages)
     }
 }
 
@@ -277,6 +282,48 @@ impl Drop for Broker {
         if let Ok(folder) = data_folder(&own.name) {
             let _ = std::fs::remove_dir_all(folder);
         }
+    }
+}
+
+/// A message that was read. What is no UTF-8 is written `\x...`.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    pub payload: Option<String>,
+    /// In their order; a header without a value has an empty one.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Received {
+    fn new(message: &BorrowedMessage<'_>) -> Self {
+        let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("\\x{digits}")
+            }
+        };
+        let headers = message.headers().into_iter().flat_map(|all| all.iter());
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(text),
+            payload: message.payload().map(text),
+            headers: headers
+                .map(|header| {
+                    let value = header.value.map(text);
+                    (header.key.to_owned(), value.unwrap_or_default())
+                })
+                .collect(),
+        }
+    }
+
+    /// The value of a header; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map_or("", |(_, value)| value)
     }
 }
 

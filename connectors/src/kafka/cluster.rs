@@ -132,15 +132,7 @@ impl KafkaCluster {
     where
         T: FromClientConfigAndContext<Context>,
     {
-        T::from_config_and_context(config, self.context()).map_err(|error| {
-            // What it says may quote a value, though never a password's.
-            let reason = match &error {
-                KafkaError::ClientConfig(_, reason, name, _) => format!("{name}: {reason}"),
-                KafkaError::ClientCreation(reason) => reason.clone(),
-                other => other.to_string(),
-            };
-            ConnectorError::option(format!("the connection cannot be used: {reason}"))
-        })
+        T::from_config_and_context(config, self.context()).map_err(|error| unusable(&error))
     }
 
     /// Where the schemas of its messages are.
@@ -301,6 +293,17 @@ impl KafkaSession {
             None => unreachable_cluster(&self.brokers, &error.to_string()),
         }
     }
+}
+
+/// Why no client can be made of a configuration.
+pub(super) fn unusable(error: &KafkaError) -> ConnectorError {
+    // What it says may quote a value, though never a password's.
+    let reason = match error {
+        KafkaError::ClientConfig(_, reason, name, _) => format!("{name}: {reason}"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        other => other.to_string(),
+    };
+    ConnectorError::option(format!("the connection cannot be used: {reason}"))
 }
 
 /// What a code of the library means to somebody who can do something about it.

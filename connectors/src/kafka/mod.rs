@@ -3,6 +3,7 @@
 //! ```text
 //! cluster.rs   options -> client; topics, ends, offsets of a time
 //! reader.rs    a thread of its own: partitions from given offsets -> blocks of messages, in a bounded queue
+//! writer.rs    messages -> a topic, acknowledged by its brokers
 //! ```
 //!
 //! Partitions are assigned by hand and offsets are whoever reads' own affair: nothing is ever asked of a consumer
@@ -19,6 +20,7 @@ mod cluster;
 mod context;
 mod reader;
 mod topics;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use std::time::Duration;
 pub use cluster::{KafkaCluster, KafkaSession, PartitionEnds};
 pub use reader::{MessageReader, ReaderOptions, ReaderStatus};
 pub use topics::TopicPatterns;
+pub use writer::{MessageWriter, OutgoingMessage, WriterOptions, check_topic_name};
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;

@@ -4,6 +4,7 @@
 //! FROM STDIN | FROM 'file'   bytes -> CopyDecoder -> TableWrite -> the session's transaction
 //! TO STDOUT                  query -> rows, encoded by the caller
 //! TO 'file'                  query -> DataFusion's file sinks
+//! TO KAFKA                   query -> messages, see [`copy_to_topic`]
 //! ```
 //!
 //! Files of the server are for members of pg_read_server_files and pg_write_server_files.
@@ -24,7 +25,7 @@ use super::copy_decode::CopyDecoder;
 use super::insert::target_columns;
 use super::resolve::Found;
 use super::write::TableWrite;
-use super::{done, planning};
+use super::{copy_to_topic, done, planning};
 use crate::error::{SqlError, SqlState};
 use crate::outcome::{CopyIn, CopyOut, CopyReceiver, Outcome};
 use crate::query;
@@ -39,12 +40,16 @@ pub(super) async fn execute(session: &mut Session, copy: &Copy) -> Result<Outcom
         (CopyDirection::From, CopyEndpoint::File(path)) => from_file(session, copy, path).await,
         (CopyDirection::To, CopyEndpoint::Stdout) => to_client(session, copy).await,
         (CopyDirection::To, CopyEndpoint::File(path)) => to_file(session, copy, path).await,
-        (CopyDirection::From, CopyEndpoint::Stdout) | (CopyDirection::To, CopyEndpoint::Stdin) => {
-            Err(SqlError::new(
-                SqlState::SYNTAX_ERROR,
-                "COPY goes FROM STDIN and TO STDOUT",
-            ))
+        (CopyDirection::To, CopyEndpoint::Topic { target, options }) => {
+            let source = source(session, copy)?;
+            let rows = copy_to_topic::write(session, &source, target, options).await?;
+            done(format!("COPY {rows}"))
         }
+        (CopyDirection::From, CopyEndpoint::Stdout | CopyEndpoint::Topic { .. })
+        | (CopyDirection::To, CopyEndpoint::Stdin) => Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            "COPY goes FROM STDIN and TO STDOUT",
+        )),
     }
 }
 

@@ -18,6 +18,7 @@ mod conflict;
 mod connection;
 mod copy;
 pub mod copy_decode;
+mod copy_to_topic;
 mod csv_sink;
 mod cursor;
 mod delete;

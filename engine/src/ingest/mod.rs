@@ -28,6 +28,7 @@ mod load;
 mod lookup;
 mod plan;
 mod preview;
+pub(crate) mod publish;
 mod quarantine;
 mod replay;
 mod row_plan;

@@ -157,6 +157,9 @@ pub async fn plan_pipeline(
             return Ok(PlannedPipeline { columns: None });
         }
         PipelineSource::Kafka { .. } => return super::kafka::check(context, statement).await,
+        PipelineSource::Table { .. } if super::publish::is_into_topic(statement) => {
+            return super::publish::check(context, statement).await;
+        }
         _ => {}
     }
     let plan = PipelinePlan::resolve(context.clone(), statement).await?;
@@ -182,6 +185,9 @@ pub fn check_options(statement: &CreatePipeline) -> Result<(), SqlError> {
             return super::capture::parse_options(statement).map(drop);
         }
         PipelineSource::Kafka { .. } => return super::kafka::parse_options(statement).map(drop),
+        PipelineSource::Table { .. } if super::publish::is_into_topic(statement) => {
+            return super::publish::parse_options(statement).map(drop);
+        }
         _ => {}
     }
     let options = parse_options(&statement.options)?;
@@ -268,7 +274,9 @@ fn unsupported_source(source: &PipelineSource) -> SqlError {
         PipelineSource::Table { .. } => "a pipeline FROM TABLE",
         PipelineSource::Query | PipelineSource::Files { .. } => "a pipeline without FROM",
     })
-    .hint("this version runs pipelines FROM FILES, FROM MYSQL and FROM KAFKA")
+    .hint(
+        "this version runs pipelines FROM FILES, FROM MYSQL, FROM KAFKA, and FROM TABLE INTO KAFKA",
+    )
 }
 
 /// The format named, or the one all patterns' extensions agree on.

@@ -15,6 +15,7 @@ use super::decode::Decoding;
 use super::discover;
 use super::kafka::{is_from_topics, preview_topics};
 use super::plan::{PipelinePlan, infer_source};
+use super::publish::refuse_into_topic;
 use super::rows::{as_source, without_unfit};
 use super::transform::Transform;
 use super::whole::{format_failure, preview};
@@ -25,6 +26,7 @@ async fn plan(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
 ) -> Result<(PipelinePlan, Transform), SqlError> {
+    refuse_into_topic(pipeline, "TEST PIPELINE")?;
     let plan = PipelinePlan::open(engine, pipeline).await?;
     let source = match &plan.declared {
         Some(declared) => declared.clone(),

@@ -515,22 +515,7 @@ pub async fn quarantined_rows(
     let mut rows = Vec::new();
     for record in ledger.files(pipeline).await? {
         let path = Path::from(record.file.path.as_str());
-        let store = engine.lake.store();
-        let bytes = match store.get(&path).await {
-            Ok(found) => found.bytes().await,
-            Err(error) => Err(error),
-        }
-        .map_err(|error| failed("read", &path, error))?;
-        let decoded = tokio::task::spawn_blocking(move || {
-            ParquetRecordBatchReaderBuilder::try_new(bytes)?
-                .build()?
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(parquet::errors::ParquetError::from)
-        })
-        .await
-        .map_err(|error| failed("read", &path, error))?
-        .map_err(|error| failed("read", &path, error))?;
-        for batch in decoded {
+        for batch in read_file(&engine.lake, &path).await? {
             append_rows(
                 &batch,
                 record.pipeline,
@@ -542,6 +527,39 @@ pub async fn quarantined_rows(
         }
     }
     Ok(rows)
+}
+
+/// The rows of a file that was just written, some at a time; each part is made out when it is come to.
+pub(super) async fn rejected_in(
+    lake: &Lake,
+    file: &QuarantineFile,
+) -> Result<impl Iterator<Item = Result<Vec<QuarantinedRow>, SqlError>> + Send + use<>, SqlError> {
+    let path = Path::from(file.path.as_str());
+    let batches = read_file(lake, &path).await?;
+    Ok(batches.into_iter().map(move |batch| {
+        let mut rows = Vec::with_capacity(batch.num_rows());
+        // Nothing is known of them yet but what the file says.
+        append_rows(&batch, ObjectId::default(), 0, &HashMap::new(), &mut rows)
+            .ok_or_else(|| failed("read", &path, "it is not a file of rejected rows"))?;
+        Ok(rows)
+    }))
+}
+
+async fn read_file(lake: &Lake, path: &Path) -> Result<Vec<RecordBatch>, SqlError> {
+    let bytes = match lake.store().get(path).await {
+        Ok(found) => found.bytes().await,
+        Err(error) => Err(error),
+    }
+    .map_err(|error| failed("read", path, error))?;
+    tokio::task::spawn_blocking(move || {
+        ParquetRecordBatchReaderBuilder::try_new(bytes)?
+            .build()?
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(parquet::errors::ParquetError::from)
+    })
+    .await
+    .map_err(|error| failed("read", path, error))?
+    .map_err(|error| failed("read", path, error))
 }
 
 fn append_rows(

@@ -29,6 +29,7 @@ use super::discover;
 use super::kafka::{is_from_topics, replay_messages};
 use super::load::{Batch, PIPELINE_TAG, SOURCE_TAG};
 use super::plan::PipelinePlan;
+use super::publish::refuse_into_topic;
 use super::quarantine::{QuarantinedRow, RawCells, quarantined_rows};
 use super::row_plan::RowPlan;
 use super::rows::{Ready, Rows, conform, count};
@@ -52,6 +53,7 @@ pub async fn replay_quarantine(
     if is_from_topics(pipeline)? {
         return replay_messages(engine, pipeline, statement).await;
     }
+    refuse_into_topic(pipeline, "REPLAY QUARANTINE")?;
     let mut open = OpenRun::begin(engine, pipeline, Trigger::Replay).await?;
     match replay(&mut open, engine, pipeline, statement).await {
         Ok(()) => open.succeed().await,

@@ -69,6 +69,11 @@ impl RowPlan {
                     Metadata::OfMessage(_) => "INTO SCHEMA of a pipeline FROM KAFKA",
                 }));
             }
+            Target::Topic(_) => {
+                return Err(SqlError::unsupported(
+                    "INTO KAFKA of a pipeline that is not FROM TABLE",
+                ));
+            }
             Target::Redshift { .. } => return Err(SqlError::unsupported("INTO REDSHIFT")),
         };
         if context.snapshot.schema(&target_schema).is_none() {

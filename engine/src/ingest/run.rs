@@ -27,6 +27,7 @@ use super::kafka::run_topics;
 use super::lease::{self, LEASE_TTL};
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
 use super::plan::{PipelinePlan, infer_source, statement_of};
+use super::publish::{is_into_topic, run_publication};
 use super::quarantine::quarantined_rows;
 use super::row_plan::RowPlan;
 use super::schema::SourceSchema;
@@ -52,9 +53,13 @@ pub async fn run_pipeline(
     pipeline: &PipelineDefinition,
     trigger: Trigger,
 ) -> Result<RunSummary, SqlError> {
-    match statement_of(pipeline)?.source {
+    let statement = statement_of(pipeline)?;
+    match statement.source {
         PipelineSource::MySql { .. } => return run_capture(engine, pipeline, trigger, &[]).await,
         PipelineSource::Kafka { .. } => return run_topics(engine, pipeline, trigger).await,
+        PipelineSource::Table { .. } if is_into_topic(&statement) => {
+            return run_publication(engine, pipeline, trigger).await;
+        }
         _ => {}
     }
     let mut open = OpenRun::begin(engine, pipeline, trigger).await?;
@@ -163,6 +168,10 @@ impl OpenRun {
             renewing,
             finished: false,
         })
+    }
+
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
     }
 
     pub async fn add_messages(&mut self, messages: Vec<RunMessage>) -> Result<(), SqlError> {

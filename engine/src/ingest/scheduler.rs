@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use croner::Cron;
 
 use super::plan::statement_of;
+use super::publish::is_into_topic;
 use super::{Trigger, run_pipeline};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -158,11 +159,11 @@ async fn due(
     now: DateTime<Utc>,
 ) -> Result<Option<Trigger>, SqlError> {
     let statement = statement_of(pipeline)?;
-    let Some(schedule) = statement.schedule else {
+    let Some(schedule) = statement.schedule.clone() else {
         let goes_on = matches!(
             statement.source,
             PipelineSource::MySql { .. } | PipelineSource::Kafka { .. }
-        );
+        ) || is_into_topic(&statement);
         if !goes_on || engine.captures.is_wanted(pipeline.id) {
             return Ok(None);
         }

@@ -184,6 +184,18 @@ impl From<LakeError> for SqlError {
     }
 }
 
+impl LakeError {
+    /// Whether it comes of a file that is not there.
+    pub fn is_missing_file(&self) -> bool {
+        any_cause(self, |cause| {
+            matches!(
+                cause.downcast_ref::<object_store::Error>(),
+                Some(object_store::Error::NotFound { .. })
+            )
+        })
+    }
+}
+
 /// Looks for "no space left" down the chain of causes: the object store wraps it several times.
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     any_cause(error, |cause| {

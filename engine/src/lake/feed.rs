@@ -10,7 +10,7 @@
 //! Each file of each commit becomes one entry of a Parquet scan: its rows by position, and the commit as
 //! constant columns.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -25,8 +25,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use deltalake_core::kernel::{Action, Add, DeletionVectorDescriptor, Remove};
 use futures::StreamExt;
-use object_store::ObjectMeta;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
@@ -59,6 +59,8 @@ pub struct ChangeFeed {
     pub schema: SchemaRef,
     /// What the files call them.
     pub names: FileNames,
+    /// The data files it reads.
+    pub locations: Vec<Path>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,48 @@ impl LakeTable {
         from: i64,
         to: &Arc<TableSnapshot>,
     ) -> Result<ChangeFeed, LakeError> {
+        self.changes_until(from, to.version(), to).await
+    }
+
+    /// When a version was committed, in milliseconds since 1970; `None` where its log entry is gone or does not tell.
+    pub async fn committed_at(&self, version: i64) -> Result<Option<i64>, LakeError> {
+        let number = u64::try_from(version).unwrap_or_default();
+        let entry = self.log_store.read_commit_entry(number).await;
+        let entry =
+            entry.map_err(|error| LakeError::storage("read the log", self.location(), error))?;
+        Ok(entry.and_then(|entry| Commit::parse(version, &entry).timestamp))
+    }
+
+    /// Whether one of these data files is gone.
+    pub async fn lacks_any(&self, locations: &[Path]) -> Result<bool, LakeError> {
+        for location in locations {
+            match self.place.root.head(location).await {
+                Ok(_) => {}
+                Err(object_store::Error::NotFound { .. }) => return Ok(true),
+                Err(error) => {
+                    return Err(LakeError::storage("find a file", self.location(), error));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where the data files of a version are.
+    pub fn locations(&self, snapshot: &TableSnapshot) -> Vec<Path> {
+        let files = snapshot.files().iter();
+        files
+            .map(|file| super::snapshot::path_below(&self.place.path, &file.path))
+            .collect()
+    }
+
+    /// The changes that the versions `from` to `until` made, both included, with the columns of a version that may be
+    /// a later one.
+    pub async fn changes_until(
+        self: &Arc<Self>,
+        from: i64,
+        until: i64,
+        to: &Arc<TableSnapshot>,
+    ) -> Result<ChangeFeed, LakeError> {
         let missing = |version| LakeError::NoSuchVersion {
             location: self.location(),
             version,
@@ -123,7 +167,7 @@ impl LakeTable {
             }
         }
         let (mut plain, mut mixed, mut copied) = (Vec::new(), Vec::new(), Vec::new());
-        for version in from..=to.version() {
+        for version in from..=until {
             let number = u64::try_from(version).unwrap_or_default();
             let entry = self
                 .log_store
@@ -142,7 +186,10 @@ impl LakeTable {
                 (false, _) => plain.extend(files),
             }
         }
+        let files = [&plain, &mixed, &copied].into_iter().flatten();
+        let locations: BTreeSet<Path> = files.map(|file| file.location.clone()).collect();
         Ok(ChangeFeed {
+            locations: locations.into_iter().collect(),
             plain: self.feed(plain, to),
             mixed: self.feed(mixed, to),
             copied: self.feed(copied, to),

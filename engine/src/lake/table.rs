@@ -367,6 +367,12 @@ impl LakeTable {
         Ok(versions)
     }
 
+    /// The first of these versions whose log entry does not exist.
+    pub async fn first_missing(&self, first: i64, last: i64) -> Result<Option<i64>, LakeError> {
+        let versions: BTreeSet<i64> = self.log_versions().await?.into_iter().collect();
+        Ok((first..=last).find(|version| !versions.contains(version)))
+    }
+
     /// The versions of the table whose log entries still exist, newest first.
     pub async fn history(&self, limit: Option<usize>) -> Result<Vec<HistoryEntry>, LakeError> {
         let newest = self.refresh().await?.version();

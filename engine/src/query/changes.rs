@@ -130,14 +130,56 @@ async fn plan(
     Ok(Arc::new(ViewTable::new(bound.plan, None)))
 }
 
-/// The query that tells updates from rows that came and went, and leaves out what did not change.
-fn text(definition: &TableDefinition, feed: &ChangeFeed) -> String {
-    let columns: Vec<String> = feed
-        .schema
-        .fields()
-        .iter()
-        .map(|field| quote_identifier(field.name()))
-        .collect();
+/// The rows that came and those that went, an update as one of each: the columns of the table, then those that say what
+/// happened and in which version, by the given names.
+pub async fn came_and_went(
+    context: &QueryContext,
+    feed: ChangeFeed,
+    (kind, version): (&str, &str),
+) -> Result<Arc<dyn TableProvider>, SqlError> {
+    let text = format!(
+        "SELECT {}, {CHANGE_TYPE_COLUMN} AS {}, {COMMIT_VERSION_COLUMN} AS {} FROM ({}) AS c",
+        columns_of(&feed).join(", "),
+        quote_identifier(kind),
+        quote_identifier(version),
+        unpaired(&feed)
+    );
+    let relations = [
+        (PLAIN.to_owned(), feed.plain),
+        (MIXED.to_owned(), feed.mixed),
+        (COPIED.to_owned(), feed.copied),
+    ];
+    relation_of(context, &text, relations.into()).await
+}
+
+/// What a query over relations of its own gives, as a relation.
+pub async fn relation_of(
+    context: &QueryContext,
+    text: &str,
+    relations: Vec<(String, Arc<dyn TableProvider>)>,
+) -> Result<Arc<dyn TableProvider>, SqlError> {
+    let mut query = boathouse_sql::parse_query(text)?;
+    let mut context = context.clone();
+    context.extra_relations.extend(relations);
+    let rights = Rights::of_session(&context);
+    let bound = Box::pin(super::plan::bind(&context, &rights, &mut query, &[])).await?;
+    Ok(Arc::new(ViewTable::new(bound.plan, None)))
+}
+
+fn columns_of(feed: &ChangeFeed) -> Vec<String> {
+    let fields = feed.schema.fields().iter();
+    fields.map(|field| quote_identifier(field.name())).collect()
+}
+
+/// The query of rows that came and went, without those that did not change.
+fn unpaired(feed: &ChangeFeed) -> String {
+    let (all, both) = parts(feed);
+    format!("SELECT {all} FROM \"{PLAIN}\" UNION ALL {both}")
+}
+
+/// All columns, and the query of the changes of versions in which rows came and went.
+fn parts(feed: &ChangeFeed) -> (String, String) {
+    let columns = columns_of(feed);
     let facts = [
         CHANGE_TYPE_COLUMN,
         COMMIT_VERSION_COLUMN,
@@ -165,6 +207,13 @@ fn text(definition: &TableDefinition, feed: &ChangeFeed) -> String {
          FROM \"{COPIED}\") AS c WHERE \"#nth\" > \"#others\""
     );
     let both = format!("SELECT {all} FROM \"{MIXED}\" UNION ALL {changed}");
+    (all, both)
+}
+
+/// The query that tells updates from rows that came and went, and leaves out what did not change.
+fn text(definition: &TableDefinition, feed: &ChangeFeed) -> String {
+    let columns = columns_of(feed);
+    let (all, both) = parts(feed);
     // By the names of the last version told, which may have been given up since.
     let key = definition.primary_key.as_ref().and_then(|key| {
         let columns = key.columns.iter().map(|name| {

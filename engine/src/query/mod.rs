@@ -41,9 +41,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use boathouse_catalog::Snapshot;
-use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::definitions::{ObjectId, TableDefinition};
 use boathouse_catalog::types::ColumnType;
 use boathouse_sql::ast;
+use boathouse_sql::name::QualifiedName;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -53,8 +54,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::lake::{LakeError, LakeTable, TableSnapshot, Uncommitted};
+pub use changes::{came_and_went, relation_of};
 pub use failure::from_datafusion as failure;
-pub use plan::{assigned, condition};
+pub use plan::{assigned, condition, is_of_the_moment};
 pub use rewrite::AGGREGATES;
 pub use run::{optimize, session_state, state_of};
 pub use session::SessionInfo;
@@ -62,6 +64,16 @@ pub use session::SessionInfo;
 /// A scalar function of DataFusion's.
 pub fn built_in(name: &str) -> Option<Arc<datafusion::logical_expr::ScalarUDF>> {
     context::BUILT_IN.scalars.get(name).cloned()
+}
+
+/// The table of a name, when the role may read all of it.
+pub fn readable_table(
+    context: &QueryContext,
+    name: &QualifiedName,
+) -> Result<Arc<TableDefinition>, SqlError> {
+    let parts = [&name.catalog, &name.schema].into_iter().flatten().cloned();
+    let parts: Vec<String> = parts.chain([name.name.clone()]).collect();
+    resolve::readable_table(context, &resolve::Rights::of_session(context), &parts)
 }
 
 /// What a statement is planned against: the shared engine, one catalog snapshot, one session.

@@ -349,6 +349,34 @@ pub fn is_session_bound(plan: &LogicalPlan) -> bool {
     bound
 }
 
+/// Whether a plan asks for the time, for who runs it, or for chance: whether another run in a session with the same settings
+/// may give something else of the same rows.
+pub fn is_of_the_moment(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(function) = expr {
+                    let volatility = match as_pg(function) {
+                        Some(ours) => ours.overload.volatility,
+                        None => function.func.signature().volatility,
+                    };
+                    // What is stable and takes arguments asks for settings, such as the time zone.
+                    let asks = function.args.is_empty()
+                        || (function.name() == "age" && function.args.len() == 1);
+                    found |= match volatility {
+                        Volatility::Immutable => false,
+                        Volatility::Stable => asks,
+                        Volatility::Volatile => true,
+                    };
+                }
+                Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    found
+}
+
 fn is_bound_function(function: &datafusion::logical_expr::expr::ScalarFunction) -> bool {
     let Some(function) = as_pg(function) else {
         return function.func.signature().volatility != Volatility::Immutable;

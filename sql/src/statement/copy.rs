@@ -1,5 +1,5 @@
 //! `COPY {table | (query)} {FROM | TO} {STDIN | STDOUT | 'file'} [(option, ...)]`, in PostgreSQL's
-//! present and past spellings.
+//! present and past spellings, and `COPY ... TO KAFKA connection TOPIC 'name' ... [WITH (option, ...)]`.
 
 use std::fmt;
 
@@ -7,11 +7,12 @@ use sqlparser::tokenizer::Token;
 
 use super::explain::flag;
 use crate::ast;
-use crate::display::{clause, displayed, identifiers, optional_identifiers, text};
+use crate::display::{clause, displayed, identifiers, optional_identifiers, text, with_options};
 use crate::error::ParseError;
 use crate::input::Input;
 use crate::name::{QualifiedName, quote_literal};
-use crate::option::{OptionValue, SqlOption, is_with_options, parse_options};
+use crate::option::{OptionValue, SqlOption, is_with_options, parse_options, parse_with_options};
+use crate::topic::TopicTarget;
 
 /// Moves rows between a table or query and the client or a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +48,11 @@ pub enum CopyEndpoint {
     Stdout,
     /// A path or a URL as it was written.
     File(String),
+    /// Only `TO`. Its options are its own; those of the statement are the defaults of json.
+    Topic {
+        target: TopicTarget,
+        options: Vec<SqlOption>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +160,18 @@ impl Copy {
             "FROM" => CopyDirection::From,
             _ => CopyDirection::To,
         };
+        if direction == CopyDirection::To && TopicTarget::is_next(input) {
+            return Ok(Self {
+                subject,
+                direction,
+                endpoint: CopyEndpoint::Topic {
+                    target: TopicTarget::parse(input)?,
+                    options: parse_with_options(input)?,
+                },
+                options: CopyOptions::new(CopyFormat::Json),
+                filter: None,
+            });
+        }
         let position = input.position();
         let endpoint = if input.peek_string() {
             CopyEndpoint::File(input.string()?)
@@ -309,7 +327,7 @@ impl CopyOptions {
         }
         let file = match endpoint {
             CopyEndpoint::File(path) => Some(path.as_str()),
-            CopyEndpoint::Stdin | CopyEndpoint::Stdout => None,
+            CopyEndpoint::Stdin | CopyEndpoint::Stdout | CopyEndpoint::Topic { .. } => None,
         };
         let format = match written.iter().find(|option| option.name == "format") {
             Some(option) => {
@@ -555,6 +573,9 @@ impl fmt::Display for Copy {
             CopyEndpoint::Stdin => formatter.write_str("STDIN")?,
             CopyEndpoint::Stdout => formatter.write_str("STDOUT")?,
             CopyEndpoint::File(path) => formatter.write_str(&quote_literal(path))?,
+            CopyEndpoint::Topic { target, options } => {
+                return write!(formatter, "{target}{}", with_options(options));
+            }
         }
         write!(
             formatter,

@@ -21,6 +21,7 @@ use crate::name::{QualifiedName, quote_identifier, quote_literal};
 use crate::option::{SqlOption, is_with_options, parse_options, parse_with_options};
 use crate::schedule::Schedule;
 use crate::source::is_word;
+use crate::topic::TopicTarget;
 
 /// Makes a pipeline. Its `Display` is the canonical text the catalog keeps.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +118,8 @@ pub enum Into {
         connection: String,
         schema: Option<String>,
     },
+    /// `KAFKA connection TOPIC 'name' [KEY (...)] [FORMAT ...]`
+    Topic(TopicTarget),
 }
 
 /// `STORED AS SCD TYPE 1 | 2`.
@@ -403,7 +406,7 @@ impl fmt::Display for FormatClause {
 
 impl FormatClause {
     /// `FORMAT name [(...)]` if it comes next.
-    fn parse(input: &mut Input) -> Result<Option<Self>, ParseError> {
+    pub(crate) fn parse(input: &mut Input) -> Result<Option<Self>, ParseError> {
         if !input.keyword("FORMAT") {
             return Ok(None);
         }
@@ -447,6 +450,9 @@ impl Into {
         let name_follows = matches!(input.peek_nth(1).token, Token::Word(_));
         if name_follows && input.keyword("SCHEMA") {
             return Ok(Self::Schema(input.identifier()?));
+        }
+        if TopicTarget::is_next(input) {
+            return TopicTarget::parse(input).map(Self::Topic);
         }
         if name_follows && input.keyword("REDSHIFT") {
             let connection = input.identifier()?;
@@ -749,6 +755,7 @@ impl fmt::Display for Into {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Schema(name) => write!(formatter, "SCHEMA {}", quote_identifier(name)),
+            Self::Topic(topic) => write!(formatter, "{topic}"),
             Self::Redshift { connection, schema } => {
                 write!(formatter, "REDSHIFT {}", quote_identifier(connection))?;
                 match schema {

@@ -59,6 +59,7 @@ pub mod vacuum;
 mod verify_pipeline;
 
 pub use crate::schedule::Schedule;
+pub use crate::topic::TopicTarget;
 pub use alter_connection::{AlterConnection, AlterConnectionAction};
 pub use alter_pipeline::{AlterPipeline, AlterPipelineAction};
 pub use alter_role::{AlterRole, AlterRoleAction};

@@ -64,6 +64,12 @@ CREATE PIPELINE dim_customer FROM TABLE bronze_shop.customer CHANGES
 CREATE PIPELINE daily_sales AS SELECT day, sum(amount) AS amount FROM sales GROUP BY day INTO gold.daily_sales SCHEDULE CRON '0 2 * * *' TIME ZONE 'Asia/Jakarta' AFTER shop_cdc;
 CREATE PIPELINE sales_to_redshift FROM MART sales INTO REDSHIFT warehouse SCHEMA marts SCHEDULE AFTER daily_sales;
 CREATE PIPELINE p FROM TABLE a.b INTO c KEY (id) STORED AS SCD TYPE 1;
+CREATE PIPELINE out FROM TABLE gold.orders CHANGES INTO KAFKA events TOPIC 'orders.changes' KEY (shop, id) FORMAT JSON
+  AS SELECT shop, id, total FROM source WHERE total > 0 SCHEDULE EVERY INTERVAL '1 minute' WITH (start = 'latest', deletes = 'message');
+CREATE PIPELINE out FROM TABLE orders INTO KAFKA "Events" TOPIC 'o';
+CREATE PIPELINE p FROM FILES inbox '*' FORMAT PARQUET INTO kafka KEY (id) SCHEDULE ON DEMAND;
+COPY (SELECT id, total FROM orders ORDER BY id) TO KAFKA events TOPIC 'orders' KEY (id, total) FORMAT JSON WITH (compression = 'zstd');
+COPY orders (id) TO KAFKA events TOPIC 'orders';
 ALTER PIPELINE p PAUSE;
 ALTER PIPELINE p RESUME;
 ALTER PIPELINE p SET (batch_rows = 5);

@@ -217,6 +217,7 @@ fn check_clauses(
             (schema, Some(name.name.clone()))
         }
         Target::Table { .. } => return refused("KEY, SEQUENCE BY and STORED AS"),
+        Target::Topic(_) => return refused("INTO KAFKA"),
         Target::Redshift { .. } => return refused("INTO REDSHIFT"),
     };
     let name = &name;

@@ -14,11 +14,15 @@
 //! Before anything is read the marks are held against what the brokers still have: offsets that are gone, or that do
 //! not exist yet, are a gap that stops the pipeline and is named, unless the statement says to go on after it.
 //!
+//! Messages that are set aside are sent to a topic as well where the statement names one ([`dead_letter`]), before the commit
+//! that sets them aside.
+//!
 //! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands.
 //!
 //! One loop per run ([`pump`]) reads, decodes ahead, writes and commits; how runs begin and end is in [`run`], where
 //! reading begins in [`offsets`].
 
+mod dead_letter;
 mod decode;
 mod keyed;
 mod offsets;

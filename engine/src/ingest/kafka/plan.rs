@@ -11,6 +11,7 @@
 //! | `batch_bytes` | 268435456 | bytes of messages committed together at most |
 //! | `lost_offsets` | `'stop'` | what to do when messages are gone that were not read: `'stop'`, or `'skip'` and say so |
 //! | `rejected_max` | | messages of one commit that may be set aside; the pipeline stops when there are more |
+//! | `dead_letter_topic` | | a topic that messages which are set aside are sent to as well |
 //! | `discover` | `'10 s'` | how often topics and partitions are looked for that are new |
 //! | `group` | `'boathouse-<name>'` | the consumer group that offsets are reported to, for other tools |
 //! | `key` | `'text'` | what keys are read as: `'text'` or `'bytes'` |
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use arrow::datatypes::Field;
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns};
+use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
     KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
 };
@@ -63,6 +64,7 @@ pub(in crate::ingest) struct TopicOptions {
     pub batch_bytes: usize,
     pub skips_lost: bool,
     pub rejected_max: Option<i64>,
+    pub dead_letter_topic: Option<String>,
     pub discover: Duration,
     pub group: String,
     pub keys: KeyFormat,
@@ -303,6 +305,7 @@ pub(in crate::ingest) fn parse_options(
             .max(1),
         skips_lost: options.take_choice("lost_offsets", &["stop", "skip"])? == Some("skip"),
         rejected_max: options.take_number("rejected_max")?,
+        dead_letter_topic: options.take_text("dead_letter_topic")?,
         discover: options
             .take_duration("discover")?
             .unwrap_or(Duration::from_secs(10))
@@ -311,7 +314,33 @@ pub(in crate::ingest) fn parse_options(
         keys,
     };
     options.finish()?;
+    refuse_letters(statement, &parsed)?;
     Ok(parsed)
+}
+
+/// Dead letters need somewhere to go, and must not come back.
+fn refuse_letters(statement: &CreatePipeline, options: &TopicOptions) -> Result<(), SqlError> {
+    let (Some(topic), PipelineSource::Kafka { topics, except, .. }) =
+        (&options.dead_letter_topic, &statement.source)
+    else {
+        return Ok(());
+    };
+    check_topic_name(topic)?;
+    if statement.on_error == Some(OnError::Stop) {
+        return Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            "option \"dead_letter_topic\" needs messages that are set aside, and ON ERROR STOP sets none aside",
+        )
+        .hint("ON ERROR DEAD LETTER sets them aside and goes on"));
+    }
+    if TopicPatterns::parse(topics, except)?.matches(topic) {
+        return Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("the pipeline would read its own dead letters from topic \"{topic}\""),
+        )
+        .hint("leave the topic out with EXCEPT, or name another one"));
+    }
+    Ok(())
 }
 
 fn parse_start(text: &str) -> Result<Start, SqlError> {

@@ -23,6 +23,7 @@ use super::super::rows::Rows;
 use super::super::run::{CommitBatch, OpenRun, Settled, commit_batch, position_of, settle};
 use super::super::schema::SourceSchema;
 use super::super::target::Target;
+use super::dead_letter::DeadLetters;
 use super::decode::{Decoded, Decoding};
 use super::keyed::changes_of;
 use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
@@ -78,6 +79,7 @@ pub(super) struct Pump<'a> {
     session: KafkaSession,
     reader: MessageReader,
     rows: Rows<'a>,
+    letters: Option<DeadLetters>,
     decoding: Decoding,
     decodes: Decodes,
     /// Blocks that did not tell the columns.
@@ -209,6 +211,7 @@ impl<'a> Pump<'a> {
             session,
             reader,
             rows,
+            letters: DeadLetters::open(plan).await?,
             decoding,
             decodes: FuturesOrdered::new(),
             untold: VecDeque::new(),
@@ -677,6 +680,10 @@ impl<'a> Pump<'a> {
         if let Some(quarantine) = self.batch.quarantine.take()
             && let Some(file) = quarantine.finish().await?
         {
+            if let Some(letters) = &self.letters {
+                letters.send(&self.engine.lake, &file).await?;
+                failpoint::hit("kafka_letters_sent");
+            }
             self.batch.batch.quarantine.push(file);
         }
         let pipeline = self.rows.pipeline;

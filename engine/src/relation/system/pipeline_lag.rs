@@ -1,11 +1,12 @@
-//! `system.pipeline_lag`: the tables that pipelines capture from databases and the partitions they read from Kafka, and
-//! how far each is.
+//! `system.pipeline_lag`: the tables that pipelines capture from databases, the partitions they read from Kafka and the
+//! tables they publish there, and how far each is.
 //!
 //! A pipeline that runs in this process tells what it is at. Of one that runs elsewhere, or stands, what is on
 //! record is shown, and how far it is behind is not known.
 
 use crate::error::SqlError;
 use crate::function::value::Value;
+use crate::ingest::publish::recorded_publication;
 use crate::ingest::{recorded_partitions, recorded_status};
 use crate::query::QueryContext;
 use crate::relation::{Relation, Row, Rows};
@@ -36,7 +37,10 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
             None => {
                 let mut status = recorded_status(engine, pipeline.id).await?;
                 status.partitions = recorded_partitions(engine, pipeline.id).await?;
-                status
+                match recorded_publication(engine, pipeline.id).await? {
+                    Some(publication) => publication,
+                    None => status,
+                }
             }
         };
         let position = (!status.position.is_empty()).then_some(status.position);
