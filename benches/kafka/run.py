@@ -146,7 +146,7 @@ def backlog(arguments, broker: Broker, name: str, partitions: int) -> None:
     lake = Lake(arguments, broker)
     try:
         columns = messages.columns(size, "text", "double precision")
-        lake.run(f"CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS ({columns}) INTO t SCHEDULE ON DEMAND")
+        lake.run(f"CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS ({columns}) INTO t SCHEDULE ON DEMAND{arguments.with_options}")
         processes = [lake.server.process.pid, broker.process.pid]
         before = [processor_seconds(pid) for pid in processes]
         begin = time.perf_counter()
@@ -256,8 +256,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20_000, help="messages a second of the lag's load")
     parser.add_argument("--seconds", type=int, default=120, help="how long that load lasts")
     parser.add_argument("--only", choices=["large", "small", "many", "lag"], action="append", help="`many`: 64 partitions, for the memory")
+    parser.add_argument("--options", help="what the pipeline is created WITH")
     parser.add_argument("--alone", action="store_true", help="without Flink")
     arguments = parser.parse_args()
+    arguments.with_options = f" WITH ({arguments.options})" if arguments.options else ""
     in_environment()
     wanted = arguments.only or ["large", "small", "many", "lag"]
     broker = Broker()

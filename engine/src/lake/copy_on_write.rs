@@ -107,6 +107,8 @@ impl LakeTable {
         let failed = |error| LakeError::Plan(Box::new(from_datafusion(error)));
         // One stream keeps the rows in their order.
         let config = state.config().clone().with_target_partitions(1);
+        let batch_rows = rows_of_a_batch(&files).min(config.batch_size());
+        let config = config.with_batch_size(batch_rows);
         let state = SessionStateBuilder::new_from_existing(state.clone())
             .with_config(config)
             .build();
@@ -148,4 +150,14 @@ impl LakeTable {
         }
         Ok(written)
     }
+}
+
+/// Rows of a batch that is copied: fewer where they are long, since several batches are under way at a time.
+fn rows_of_a_batch(files: &[Arc<DataFile>]) -> usize {
+    // As they are in files; in memory they have several times that.
+    const BATCH_BYTES: u64 = 1 << 20;
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let rows: u64 = files.iter().filter_map(|file| file.rows_stored).sum();
+    let row_bytes = bytes.checked_div(rows).unwrap_or_default().max(1);
+    usize::try_from(BATCH_BYTES / row_bytes).map_or(1024, |rows| rows.max(1024))
 }

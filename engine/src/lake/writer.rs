@@ -55,7 +55,7 @@ impl Default for WriterOptions {
         Self {
             file_bytes: 128 << 20,
             row_group_rows: 1 << 20,
-            open_bytes: 64 << 20,
+            open_bytes: 32 << 20,
             open_files: 64,
             lanes: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4)),
         }

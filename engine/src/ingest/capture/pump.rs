@@ -1467,7 +1467,7 @@ async fn caught_up(
 
 /// Rows of a chunk: fewer where rows are long, so that a chunk has some tens of megabytes.
 fn chunk_rows(source: &SourceTable, rows_max: usize) -> usize {
-    const CHUNK_BYTES: u64 = 64 << 20;
+    const CHUNK_BYTES: u64 = 32 << 20;
     // Nothing is known of how long the rows of a new table are.
     if source.rows_estimate == 0 {
         return rows_max.min(10_000);
