@@ -737,6 +737,7 @@ impl<'a> Pump<'a> {
         open: &mut OpenRun,
         status: &Running,
     ) -> Result<Option<Ended>, SqlError> {
+        open.require_lease()?;
         let at = self.reader.status();
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
