@@ -1032,3 +1032,70 @@ async fn columns_and_offsets_outlast_a_restart_and_a_pause() -> Result<(), Failu
     wait_for(&client, "SELECT count(*) FROM t", "6").await?;
     Ok(())
 }
+
+/// The next start of a run would use the new brokers anyway: the one that is running must.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_altered_reaches_the_running_pipeline() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..10)))?;
+    let sql = format!("CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t");
+    rows(&client, &sql).await?;
+    wait_for(&client, "SELECT count(*) FROM t", "10").await?;
+    // Nobody listens there.
+    let nowhere = boathouse_tests::free_port()?;
+    let altered = format!("ALTER CONNECTION events SET (brokers = '127.0.0.1:{nowhere}')");
+    rows(&client, &altered).await?;
+    let warned = "SELECT count(*) > 0 FROM system.pipeline_errors WHERE severity = 'warning'";
+    wait_for(&client, warned, "t").await?;
+    fixture.broker.produce(topic, sent(&json(10..20)))?;
+    let brokers = fixture.broker.address();
+    let altered = format!("ALTER CONNECTION events SET (brokers = '{brokers}')");
+    rows(&client, &altered).await?;
+    wait_for(
+        &client,
+        "SELECT count(*), count(DISTINCT id) FROM t",
+        "20|20",
+    )
+    .await?;
+    // All by the one run.
+    let runs = "SELECT count(*), min(state) FROM system.pipeline_runs";
+    assert_eq!(rows(&client, runs).await?, ["1|running"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_read_no_faster_than_the_rate_allows() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..2_000)))?;
+    let payloads: usize = json(0..2_000).iter().map(String::len).sum();
+    // The last block has no pause behind it, so less than four seconds may pass, and more than two must.
+    for (table, limit) in [
+        ("by_rows", "rate_rows = 500".to_owned()),
+        (
+            "by_bytes",
+            format!("batch_rows = 500, rate_bytes = {}", payloads / 4),
+        ),
+    ] {
+        let sql = format!(
+            "CREATE PIPELINE {table} FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO {table} \
+             SCHEDULE ON DEMAND WITH ({limit})"
+        );
+        rows(&client, &sql).await?;
+        let begun = Instant::now();
+        rows(&client, &format!("RUN PIPELINE {table}")).await?;
+        let took = begun.elapsed();
+        let found = format!("SELECT count(*), count(DISTINCT id) FROM {table}");
+        assert_eq!(rows(&client, &found).await?, ["2000|2000"]);
+        assert!(took > Duration::from_secs(2), "{limit}: {took:?}");
+    }
+    let refused = format!(
+        "CREATE PIPELINE none FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO none WITH (rate_rows = 0)"
+    );
+    let refused = failure(&client, &refused).await;
+    assert!(refused.contains("\"rate_rows\""), "{refused}");
+    Ok(())
+}
