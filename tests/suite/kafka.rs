@@ -1,6 +1,8 @@
 //! `CREATE PIPELINE ... FROM KAFKA` against a real broker: whatever comes in messages and whoever is killed, every
 //! committed message is exactly once in its table or in quarantine.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -1171,5 +1173,182 @@ async fn columns_and_offsets_outlast_a_restart_and_a_pause() -> Result<(), Failu
     );
     rows(&client, "DROP TABLE t").await?;
     wait_for(&client, "SELECT count(*) FROM t", "6").await?;
+    Ok(())
+}
+
+/// The next start of a run would use the new brokers anyway: the one that is running must.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_altered_reaches_the_running_pipeline() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..10)))?;
+    let sql = format!("CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t");
+    rows(&client, &sql).await?;
+    wait_for(&client, "SELECT count(*) FROM t", "10").await?;
+    // Nobody listens there.
+    let nowhere = boathouse_tests::free_port()?;
+    let altered = format!("ALTER CONNECTION events SET (brokers = '127.0.0.1:{nowhere}')");
+    rows(&client, &altered).await?;
+    let warned = "SELECT count(*) > 0 FROM system.pipeline_errors WHERE severity = 'warning'";
+    wait_for(&client, warned, "t").await?;
+    fixture.broker.produce(topic, sent(&json(10..20)))?;
+    let brokers = fixture.broker.address();
+    let altered = format!("ALTER CONNECTION events SET (brokers = '{brokers}')");
+    rows(&client, &altered).await?;
+    wait_for(
+        &client,
+        "SELECT count(*), count(DISTINCT id) FROM t",
+        "20|20",
+    )
+    .await?;
+    // All by the one run.
+    let runs = "SELECT count(*), min(state) FROM system.pipeline_runs";
+    assert_eq!(rows(&client, runs).await?, ["1|running"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_read_no_faster_than_the_rate_allows() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    fixture.broker.produce(topic, sent(&json(0..2_000)))?;
+    let payloads: usize = json(0..2_000).iter().map(String::len).sum();
+    // The last block has no pause behind it, so less than four seconds may pass, and more than two must.
+    for (table, limit) in [
+        ("by_rows", "rate_rows = 500".to_owned()),
+        (
+            "by_bytes",
+            format!("batch_rows = 500, rate_bytes = {}", payloads / 4),
+        ),
+    ] {
+        let sql = format!(
+            "CREATE PIPELINE {table} FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO {table} \
+             SCHEDULE ON DEMAND WITH ({limit})"
+        );
+        rows(&client, &sql).await?;
+        let begun = Instant::now();
+        rows(&client, &format!("RUN PIPELINE {table}")).await?;
+        let took = begun.elapsed();
+        let found = format!("SELECT count(*), count(DISTINCT id) FROM {table}");
+        assert_eq!(rows(&client, &found).await?, ["2000|2000"]);
+        assert!(took > Duration::from_secs(2), "{limit}: {took:?}");
+    }
+    let refused = format!(
+        "CREATE PIPELINE none FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO none WITH (rate_rows = 0)"
+    );
+    let refused = failure(&client, &refused).await;
+    assert!(refused.contains("\"rate_rows\""), "{refused}");
+    Ok(())
+}
+
+/// What a producer's clock says is a value as any other: nothing is ordered, kept or awaited by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_of_producers_that_are_wrong_harm_nothing() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    // A broker refuses what is an hour ahead of it, unless told otherwise.
+    let any_time = [
+        ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ("message.timestamp.before.max.ms", "9223372036854775807"),
+    ];
+    fixture.broker.create_topic(topic, 1, &any_time).await?;
+    let payloads = json(0..4);
+    // The beginning of 1970, the year 2200, the year 9999, and 2024.
+    let times = [1, 7_258_118_400_000, 253_402_300_799_000, 1_704_067_200_000];
+    let messages = payloads.iter().zip(times).map(|(payload, time)| Sent {
+        timestamp: Some(time),
+        ..Sent::new(payload.as_bytes())
+    });
+    fixture.broker.produce(topic, messages)?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INCLUDE (offset, timestamp) INTO t"
+    );
+    rows(&client, &sql).await?;
+    wait_for(&client, "SELECT count(*) FROM t", "4").await?;
+    let found = rows(
+        &client,
+        "SELECT id, _offset, _timestamp FROM t ORDER BY _offset",
+    )
+    .await?;
+    assert_eq!(
+        found,
+        [
+            "0|0|1970-01-01 00:00:00.001+00",
+            "1|1|2200-01-01 00:00:00+00",
+            "2|2|9999-12-31 23:59:59+00",
+            "3|3|2024-01-01 00:00:00+00",
+        ]
+    );
+    // Nor does it move what comes next.
+    fixture.broker.produce(topic, sent(&json(4..6)))?;
+    wait_for(&client, "SELECT count(*), count(DISTINCT id) FROM t", "6|6").await
+}
+
+/// The figure of a partition in `/metrics`, once it is there and so.
+async fn figure(
+    server: &Server,
+    name: &str,
+    labels: &str,
+    is_so: impl Fn(f64) -> bool,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let line = format!("boathouse_kafka_{name}{{{labels}}} ");
+    loop {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.http_port))?;
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let found = page.lines().find_map(|text| text.strip_prefix(&line));
+        if let Some(found) = found
+            && is_so(found.parse()?)
+        {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(30) {
+            return Err(format!("{line}is {found:?} in\n{page}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_tell_how_far_each_partition_is() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    let payloads = json(0..40);
+    // Written in 2023.
+    let messages = payloads.iter().map(|payload| Sent {
+        timestamp: Some(1_700_000_000_000),
+        ..Sent::new(payload.as_bytes()).to(1)
+    });
+    fixture.broker.produce(topic, messages)?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO t \
+         WITH (rate_rows = 1, target_lag = '100 ms')"
+    );
+    rows(&client, &sql).await?;
+    let of = |partition: i32| format!("pipeline=\"p\",topic=\"{topic}\",partition=\"{partition}\"");
+    let server = &fixture.server;
+    let is_between = |found| 0.0 < found && found < 40.0;
+    figure(server, "messages_behind", &of(1), is_between).await?;
+    figure(server, "committed_offset", &of(1), is_between).await?;
+    let is_old = |found| found > 80_000_000.0;
+    figure(server, "seconds_behind", &of(1), is_old).await?;
+    rows(&client, "ALTER PIPELINE p SET (rate_rows = 100000)").await?;
+    figure(server, "committed_offset", &of(1), |found| found == 40.0).await?;
+    figure(server, "committed_offset", &of(0), |found| found == 0.0).await?;
+    for partition in [0, 1] {
+        figure(server, "messages_behind", &of(partition), |found| {
+            found == 0.0
+        })
+        .await?;
+        figure(server, "seconds_behind", &of(partition), |found| {
+            found == 0.0
+        })
+        .await?;
+    }
     Ok(())
 }

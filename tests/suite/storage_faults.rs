@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use boathouse_tests::fault_proxy::{Fault, FaultProxy};
+use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service};
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -278,6 +279,56 @@ async fn an_s3_that_stores_and_never_answers_loses_and_doubles_nothing() -> Resu
     rows(&fixture.client, "RUN PIPELINE load").await?;
     assert_eq!(fixture.proxy.met(), 1);
     fixture.check("loaded", fixture.given, "silence").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_stored_once_on_an_s3_that_fails() -> Result<(), Failure> {
+    let fixture = Fixture::start().await?;
+    let client = &fixture.client;
+    let broker = Broker::shared()?;
+    let topic = format!("t{}", uuid::Uuid::new_v4().simple());
+    broker.create_topic(&topic, 2, &[]).await?;
+    rows(client, &broker.create_connection("cluster")).await?;
+    let pipeline = format!(
+        "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint)
+         INTO events SCHEDULE ON DEMAND"
+    );
+    rows(client, &pipeline).await?;
+    let mut given = 0;
+    for (method, path, fault, times) in [
+        // The first makes the table.
+        ("NONE", "", Fault::Cut, 0),
+        ("PUT", "_delta_log/", Fault::StoredThenError, 1),
+        ("PUT", "_delta_log/", Fault::StoredThenCut, 1),
+        ("PUT", "_delta_log/", Fault::StoredThenSilence, 1),
+        ("PUT", "_delta_log/", Fault::Cut, 2),
+        ("PUT", "_delta_log/", Fault::SlowDown, 3),
+        ("PUT", ".parquet", Fault::StoredThenError, 1),
+        ("PUT", ".parquet", Fault::Cut, 1),
+        ("HEAD", "_delta_log/", Fault::Cut, 2),
+    ] {
+        let what = format!("{fault:?} on {method} {path}");
+        let payloads: Vec<String> = (given..given + 5)
+            .map(|id| format!("{{\"id\":{id}}}"))
+            .collect();
+        given += 5;
+        let messages = payloads.iter().zip(0..);
+        broker.produce(
+            &topic,
+            messages.map(|(payload, number)| Sent::new(payload.as_bytes()).to(number % 2)),
+        )?;
+        fixture.proxy.inject(method, path, fault, times);
+        let ran = rows(client, "RUN PIPELINE p").await;
+        let broken = fixture.proxy.met();
+        fixture.proxy.inject("NONE", "", Fault::Cut, 0);
+        // A run that gave up is made good by the next.
+        if ran.is_err() {
+            rows(client, "RUN PIPELINE p").await?;
+        }
+        fixture.check("events", given, &what).await?;
+        assert!(broken > 0 || times == 0, "{what}: nothing was broken");
+    }
+    Ok(())
 }
 
 /// A file system of a few megabytes, unmounted when dropped.

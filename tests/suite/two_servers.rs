@@ -1,11 +1,16 @@
 //! Two servers on one PostgreSQL catalog and one lake load each file once, also when one of them is
-//! stopped in the middle and wakes up after the other took over.
+//! stopped in the middle and wakes up after the other took over. Of several servers any may die while messages come: another
+//! goes on within ten seconds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service};
+use boathouse_tests::kafka::{Broker, Sent};
+use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service, value};
 use tokio_postgres::Client;
 
 const FILES: i64 = 30;
@@ -253,4 +258,160 @@ async fn two_servers_change_one_table() -> Result<(), Failure> {
         assert_eq!(found, [format!("2|{made}")]);
     }
     Ok(())
+}
+
+/// How long a pipeline may stand still after its server died.
+const TAKEOVER_MAX: Duration = Duration::from_secs(10);
+
+/// Writes messages until told to stop, and gives how many there are.
+fn produce_until(
+    topic: String,
+    stops: Arc<AtomicBool>,
+    written: Arc<AtomicUsize>,
+) -> std::thread::JoinHandle<Result<(), Failure>> {
+    std::thread::spawn(move || {
+        let broker = Broker::shared()?;
+        while !stops.load(Ordering::Relaxed) {
+            let from = written.load(Ordering::Relaxed);
+            let payloads: Vec<String> = (from..from + 50)
+                .map(|id| format!("{{\"id\":{id}}}"))
+                .collect();
+            let messages = payloads
+                .iter()
+                .zip(0..)
+                .map(|(payload, number)| Sent::new(payload.as_bytes()).to(number % PARTITIONS));
+            broker.produce(&topic, messages)?;
+            written.store(from + payloads.len(), Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    })
+}
+
+const PARTITIONS: i32 = 3;
+
+/// Waits until a message is in the table that was written after this was called; gives how long that took.
+async fn takeover(client: &Client, written: &AtomicUsize) -> Result<Duration, Failure> {
+    let begin = Instant::now();
+    // What is being written now may be read before.
+    let later = written.load(Ordering::Relaxed) + 100;
+    loop {
+        let newest = rows(client, "SELECT max(id) FROM events").await?;
+        let newest: usize = newest.first().ok_or("no row")?.parse()?;
+        if newest >= later {
+            return Ok(begin.elapsed());
+        }
+        if begin.elapsed() > Duration::from_secs(60) {
+            return Err("nobody took the pipeline over".into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Of three servers the one that reads falls silent, as if its machine were gone; of the others the one that took over
+/// is killed; the silent one wakes up. Each time another goes on within ten seconds, and every message is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_read_on_by_another_server_within_ten_seconds() -> Result<(), Failure> {
+    let broker = Broker::shared()?;
+    let topic = format!("t{}", uuid::Uuid::new_v4().simple());
+    broker.create_topic(&topic, PARTITIONS, &[]).await?;
+    let catalog = catalog().await?;
+    let (folder, lake) = lake_folder()?;
+    let key = folder.path().join("master.key");
+    let mut servers = BTreeMap::new();
+    for name in ["one", "two", "three"] {
+        let options = ServerOptions {
+            log: Some(folder.path().join(name)),
+            environment: vec![
+                ("BOATHOUSE_CATALOG".to_owned(), catalog.clone()),
+                ("BOATHOUSE_SERVER_NAME".to_owned(), name.to_owned()),
+                (
+                    "BOATHOUSE_MASTER_KEY_FILE".to_owned(),
+                    key.display().to_string(),
+                ),
+            ],
+            ..ServerOptions::default()
+        };
+        servers.insert(name.to_owned(), Server::start_with(&lake, options).await?);
+    }
+    let client = servers["one"].connect().await?;
+    rows(&client, &broker.create_connection("cluster")).await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint) \
+             INCLUDE (partition, offset) INTO events"
+        ),
+    )
+    .await?;
+    let (stops, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let producing = produce_until(topic.clone(), Arc::clone(&stops), Arc::clone(&written));
+    let reading = "SELECT server FROM system.pipeline_runs WHERE state = 'running'";
+    wait_until(&client, "SELECT count(*) > 0 FROM events").await?;
+
+    let silent = value(&client, reading).await?;
+    let watching = servers.iter().find(|(name, _)| **name != silent);
+    let client = watching.ok_or("no other server")?.1.connect().await?;
+    signal(&servers[&silent], "STOP")?;
+    let took = takeover(&client, &written).await?;
+    assert!(
+        took <= TAKEOVER_MAX,
+        "a silent server stood in the way for {took:?}"
+    );
+
+    let killed = value(&client, reading).await?;
+    assert_ne!(killed, silent);
+    let watching = servers
+        .keys()
+        .find(|name| **name != silent && **name != killed);
+    let watching = watching.ok_or("no third server")?.clone();
+    let client = servers[&watching].connect().await?;
+    signal(&servers[&killed], "KILL")?;
+    let took = takeover(&client, &written).await?;
+    assert!(
+        took <= TAKEOVER_MAX,
+        "a killed server stood in the way for {took:?}"
+    );
+    assert_eq!(value(&client, reading).await?, watching);
+
+    signal(&servers[&silent], "CONT")?;
+    takeover(&client, &written).await?;
+    // The one that woke up has noticed, and is not at it any more.
+    let begin = Instant::now();
+    while !servers[&silent]
+        .log()
+        .contains("was taken over by another server")
+    {
+        assert!(begin.elapsed() < TAKEOVER_MAX, "{}", servers[&silent].log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stops.store(true, Ordering::Relaxed);
+    producing.join().map_err(|_| "the producer died")??;
+    let count = written.load(Ordering::Relaxed);
+    wait_until(&client, &format!("SELECT count(*) >= {count} FROM events")).await?;
+    let mut found = rows(
+        &client,
+        "SELECT _partition || ':' || _offset || ' {\"id\":' || id || '}' FROM events",
+    )
+    .await?;
+    let mut expected = broker.consume(&topic, PARTITIONS)?;
+    assert_eq!(expected.len(), count);
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+async fn wait_until(client: &Client, sql: &str) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        let found = rows(client, sql).await;
+        if found.as_ref().is_ok_and(|found| found == &["t"]) {
+            return Ok(());
+        }
+        if begin.elapsed() > Duration::from_secs(60) {
+            return Err(format!("{sql} gives {found:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

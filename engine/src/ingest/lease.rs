@@ -8,13 +8,21 @@
 use std::time::Duration;
 
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{Lease, RunError, RunFilter, RunState};
+use boathouse_catalog::state::{Lease, Leases, RunError, RunFilter, RunState};
 use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 
-pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
+/// How long a silent holder is believed to live. Another server asks once a second and needs a moment to begin, and both
+/// together are to be less than ten seconds.
+pub(super) const LEASE_TTL: Duration = Duration::from_secs(6);
+
+/// Three renewals may fail in a row before the lease is anybody's.
+const RENEW_EVERY: Duration = Duration::from_millis(1500);
+
+/// How long a renewal may wait for the catalog before the next is tried.
+const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
 /// Takes the lease of a pipeline, and closes the runs that an earlier holder left open.
 pub(super) async fn acquire(
@@ -41,6 +49,33 @@ pub(super) async fn acquire(
     })?;
     close_dead_runs(engine, pipeline).await?;
     Ok(lease)
+}
+
+/// Keeps a lease alive for as long as the task lives. The task ends by itself only when somebody else took the lease.
+pub(super) fn keep(leases: Leases, lease: Lease) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut clock = tokio::time::interval(RENEW_EVERY);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            match tokio::time::timeout(RENEWAL_MAX, leases.renew(&lease, LEASE_TTL)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => {
+                    tracing::warn!(lease = lease.name, "lost the lease of a running pipeline");
+                    return;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = lease.name, %error, "could not renew a lease, trying again");
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        lease = lease.name,
+                        "could not renew a lease in time, trying again"
+                    );
+                }
+            }
+        }
+    })
 }
 
 /// Runs on record as running although nobody holds the lease any more.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::{
     FileState, Lease, LedgerFile, NewPosition, NewRun, ReplayMark, RunCounters, RunError, RunId,
@@ -24,7 +25,7 @@ use uuid::Uuid;
 use super::capture::run_capture;
 use super::discover::{self, Reason, ledger_file};
 use super::kafka::run_topics;
-use super::lease::{self, LEASE_TTL};
+use super::lease;
 use super::load::{Batch, Failure, Loader, PIPELINE_TAG, SOURCE_TAG, message_of};
 use super::plan::{PipelinePlan, infer_source, statement_of};
 use super::publish::{is_into_topic, run_publication};
@@ -146,19 +147,7 @@ impl OpenRun {
                 return Err(error.into());
             }
         };
-        let renewing = tokio::spawn({
-            let lease = lease.clone();
-            async move {
-                loop {
-                    tokio::time::sleep(LEASE_TTL / 3).await;
-                    // A lost lease is noticed where it matters, when the next position is prepared.
-                    if let Ok(false) = leases.renew(&lease, LEASE_TTL).await {
-                        tracing::warn!(lease = lease.name, "lost the lease of a running pipeline");
-                        return;
-                    }
-                }
-            }
-        });
+        let renewing = lease::keep(leases, lease.clone());
         Ok(Self {
             engine: Arc::clone(engine),
             run,
@@ -172,6 +161,15 @@ impl OpenRun {
 
     pub fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.engine)
+    }
+
+    /// Fails when another server has taken the pipeline over. A commit finds that out for itself; this is for runs that
+    /// have nothing to commit.
+    pub fn require_lease(&self) -> Result<(), SqlError> {
+        match self.renewing.is_finished() {
+            true => Err(CatalogError::LeaseLost(self.lease.name.clone()).into()),
+            false => Ok(()),
+        }
     }
 
     pub async fn add_messages(&mut self, messages: Vec<RunMessage>) -> Result<(), SqlError> {

@@ -673,6 +673,7 @@ impl Pump {
         loop {
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
+                open.require_lease()?;
                 self.report(open).await?;
                 status.tell(self.status());
                 let is_as_told = is_current(&engine, pipeline) && self.plan.is_connected_as_told();

@@ -29,6 +29,7 @@ mod offsets;
 mod plan;
 mod preview;
 mod pump;
+mod rate;
 mod replay;
 mod run;
 mod status;

@@ -9,6 +9,8 @@
 //! | `target_lag` | `'1 s'` | how long messages may wait to be committed together |
 //! | `batch_rows` | 1000000 | messages committed together at most |
 //! | `batch_bytes` | 268435456 | bytes of messages committed together at most |
+//! | `rate_rows` | | messages read in a second at most, on average |
+//! | `rate_bytes` | | bytes of messages read in a second at most, on average |
 //! | `lost_offsets` | `'stop'` | what to do when messages are gone that were not read: `'stop'`, or `'skip'` and say so |
 //! | `rejected_max` | | messages of one commit that may be set aside; the pipeline stops when there are more |
 //! | `dead_letter_topic` | | a topic that messages which are set aside are sent to as well |
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Field;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{ConnectionDefinition, PipelineDefinition};
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
     KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
@@ -38,6 +40,7 @@ use super::super::plan::{connector_option, statement_of};
 use super::super::row_plan::{Metadata, RowPlan};
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
+use super::rate::Rate;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::query::QueryContext;
@@ -45,6 +48,8 @@ use crate::query::QueryContext;
 /// A pipeline from Kafka, ready to run.
 pub(super) struct TopicPlan {
     pub rows: RowPlan,
+    /// What the connection was when the cluster was resolved.
+    connection: Option<Arc<ConnectionDefinition>>,
     pub cluster: Arc<KafkaCluster>,
     pub topics: TopicPatterns,
     pub format: Arc<dyn MessageFormat>,
@@ -62,6 +67,7 @@ pub(in crate::ingest) struct TopicOptions {
     pub target_lag: Duration,
     pub batch_rows: usize,
     pub batch_bytes: usize,
+    pub(super) rate: Rate,
     pub skips_lost: bool,
     pub rejected_max: Option<i64>,
     pub dead_letter_topic: Option<String>,
@@ -135,6 +141,7 @@ impl TopicPlan {
                 included.push(Included::Key);
             }
         }
+        let told = context.snapshot.connection(connection).cloned();
         let cluster = open_connection(&context, connection).await?.kafka()?;
         let needs = MessageContext {
             key: &key,
@@ -170,12 +177,22 @@ impl TopicPlan {
         }
         Ok(Self {
             rows,
+            connection: told,
             cluster,
             topics,
             format,
             included,
             stops_at_errors: statement.on_error == Some(OnError::Stop),
             options,
+        })
+    }
+
+    /// Whether the connection still is what it was.
+    pub fn is_connected_as_told(&self) -> bool {
+        let snapshot = self.rows.engine().catalog.snapshot();
+        self.connection.as_ref().is_some_and(|was| {
+            let mut now = snapshot.connections();
+            now.any(|now| now.id == was.id && now.options == was.options)
         })
     }
 }
@@ -303,6 +320,10 @@ pub(in crate::ingest) fn parse_options(
             .take_number("batch_bytes")?
             .unwrap_or(256 << 20)
             .max(1),
+        rate: Rate {
+            rows: options.take_number("rate_rows")?,
+            bytes: options.take_number("rate_bytes")?,
+        },
         skips_lost: options.take_choice("lost_offsets", &["stop", "skip"])? == Some("skip"),
         rejected_max: options.take_number("rejected_max")?,
         dead_letter_topic: options.take_text("dead_letter_topic")?,

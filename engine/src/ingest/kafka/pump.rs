@@ -62,7 +62,7 @@ const POSITIONS_KEPT: i64 = 1000;
 pub(super) enum Ended {
     /// Everything up to where the partitions ended is in the table, or somebody asked it to stop.
     Done,
-    /// There are partitions that are not read yet.
+    /// There are partitions that are not read yet, or the connection is another now.
     Anew,
 }
 
@@ -103,6 +103,8 @@ pub(super) struct Pump<'a> {
     reported: Instant,
     advanced: Instant,
     came: Instant,
+    /// When the next block may be taken.
+    takes_at: Instant,
     away_since: Option<Instant>,
 }
 
@@ -194,7 +196,14 @@ impl<'a> Pump<'a> {
             .collect();
         let options = ReaderOptions {
             group: plan.options.group.clone(),
-            block_messages_max: plan.options.batch_rows,
+            block_messages_max: plan
+                .options
+                .rate
+                .rows
+                .map_or(plan.options.batch_rows, |rate| {
+                    let a_second = usize::try_from(rate.get()).unwrap_or(usize::MAX);
+                    a_second.min(plan.options.batch_rows)
+                }),
         };
         let reader = plan.cluster.read(&from, &options)?;
         let rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
@@ -230,6 +239,7 @@ impl<'a> Pump<'a> {
             reported: now,
             advanced: now,
             came: now,
+            takes_at: now,
             away_since: None,
         };
         pump.pin(open).await?;
@@ -328,7 +338,7 @@ impl<'a> Pump<'a> {
                     self.write(open, decoded).await?;
                     self.reach(&ends);
                 }
-                block = self.reader.next(), if self.decodes.len() < DECODED_AHEAD_MAX => {
+                block = take_at(&mut self.reader, self.takes_at), if self.decodes.len() < DECODED_AHEAD_MAX => {
                     let block = block?.ok_or_else(|| {
                         SqlError::new(SqlState::CONNECTION_FAILURE, "the reader of messages ended")
                             .retryable()
@@ -345,6 +355,10 @@ impl<'a> Pump<'a> {
                     if let Some(ended) = ended {
                         self.commit(open).await?;
                         return Ok(ended);
+                    }
+                    if !self.plan.is_connected_as_told() {
+                        self.commit(open).await?;
+                        return Ok(Ended::Anew);
                     }
                     if self.is_dropped() {
                         // What is held is read again for the table that is made in its place.
@@ -379,7 +393,11 @@ impl<'a> Pump<'a> {
     /// Takes a block from the reader, and begins to decode it.
     async fn take(&mut self, open: &mut OpenRun, block: MessageBlock) -> Result<(), SqlError> {
         if !block.is_empty() {
-            self.came = Instant::now();
+            let now = Instant::now();
+            let rate = &self.plan.options.rate;
+            self.takes_at = rate.resume_at(now, block.len(), block.bytes());
+            // A pause of our own making is no silence.
+            self.came = self.takes_at;
             failpoint::hit("kafka_read");
         }
         let mut made_again = None;
@@ -745,6 +763,7 @@ impl<'a> Pump<'a> {
         open: &mut OpenRun,
         status: &Running,
     ) -> Result<Option<Ended>, SqlError> {
+        open.require_lease()?;
         let at = self.reader.status();
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
@@ -891,6 +910,15 @@ fn named(topics: BTreeMap<String, i32>) -> Vec<TopicPartition> {
         }
     }
     partitions
+}
+
+/// The next block, not before its time. Dropping the future loses none.
+async fn take_at(
+    reader: &mut MessageReader,
+    time: Instant,
+) -> Result<Option<MessageBlock>, ConnectorError> {
+    tokio::time::sleep_until(tokio::time::Instant::from_std(time)).await;
+    reader.next().await
 }
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {

@@ -15,12 +15,12 @@ use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 
 /// How long what was heard of the lease is believed.
-const BELIEVED: Duration = Duration::from_secs(8);
+const BELIEVED: Duration = Duration::from_millis(1500);
 
 /// How long the brokers may take at most: a message that was sent at the last moment is given up while the lease lasts.
 pub(super) const DELIVERY_MAX: Duration = LEASE_TTL
     .saturating_sub(BELIEVED)
-    .saturating_sub(Duration::from_secs(2));
+    .saturating_sub(Duration::from_millis(500));
 
 /// The lease of a run.
 pub(super) struct Hold {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `start` | `'snapshot'` | where the first run begins: `'snapshot'` with the rows there are, `'latest'` with the changes from then on |
 //! | `deletes` | `'tombstone'` with a key, else `'message'` | what tells that a row went: a message without a payload, or one with the row and `_op` |
-//! | `delivery_timeout` | `'20 s'` | at most that |
+//! | `delivery_timeout` | `'4 s'` | at most that |
 //! | `target_lag` | `'1 s'` | how often the table is looked at for new versions |
 
 use std::sync::Arc;
