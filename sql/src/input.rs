@@ -369,7 +369,7 @@ impl<'a> Input<'a> {
     /// Refuses what sqlparser took for a query, and is none.
     pub(crate) fn check(&self, query: &Query) -> Result<(), ParseError> {
         crate::statement::query::check(query).map_err(|refused| match refused {
-            Refused::Unsupported(error) => error,
+            Refused::Error(error) => error,
             Refused::ReservedWord(column) => self
                 .token_at(column)
                 .map_or_else(|| self.unexpected(), |token| self.error_near(token)),

@@ -32,6 +32,25 @@ fn check(statements: &[&str], expected: Expect) {
 }
 
 #[test]
+fn a_text_is_no_name() {
+    check(
+        &[
+            "SELECT 1 AS 'one'",
+            "SELECT 1 FROM t AS 'two'",
+            "SELECT (SELECT 2 'x')",
+        ],
+        expect![[r#"
+            SELECT 1 AS 'one'
+              42601 at -: syntax error at or near "'one'" (a name stands in double quotes, or in none)
+            SELECT 1 FROM t AS 'two'
+              42601 at -: syntax error at or near "'two'" (a name stands in double quotes, or in none)
+            SELECT (SELECT 2 'x')
+              42601 at -: syntax error at or near "'x'" (a name stands in double quotes, or in none)
+        "#]],
+    );
+}
+
+#[test]
 fn syntax_errors_name_the_word_and_its_place() {
     check(
         &[

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Visit, Visitor, With,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor,
+    Visit, Visitor, With,
 };
 use sqlparser::parser::Parser;
 
@@ -37,7 +38,7 @@ pub(crate) fn parse_with(input: &mut Input) -> Result<With, ParseError> {
 
 /// Why a query is not taken.
 pub(crate) enum Refused {
-    Unsupported(ParseError),
+    Error(ParseError),
     /// At this character, from 1.
     ReservedWord(u64),
 }
@@ -49,7 +50,7 @@ impl Visitor for Check {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
         let unsupported =
-            |what: &str| ControlFlow::Break(Refused::Unsupported(ParseError::unsupported(what)));
+            |what: &str| ControlFlow::Break(Refused::Error(ParseError::unsupported(what)));
         match query.body.as_ref() {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 return unsupported("INSERT, UPDATE, DELETE or MERGE within a query");
@@ -57,7 +58,7 @@ impl Visitor for Check {
             SetExpr::Select(select) if select.into.is_some() => {
                 let error = ParseError::unsupported("SELECT INTO");
                 let error = error.hint("write CREATE TABLE name AS SELECT ...");
-                return ControlFlow::Break(Refused::Unsupported(error));
+                return ControlFlow::Break(Refused::Error(error));
             }
             SetExpr::Select(select) if !select.lateral_views.is_empty() => {
                 return unsupported("LATERAL VIEW");
@@ -74,6 +75,33 @@ impl Visitor for Check {
             return unsupported("this clause of a query");
         }
         ControlFlow::Continue(())
+    }
+
+    /// sqlparser lets a text in single quotes be the name of a column.
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refused> {
+        let quoted = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => is_text(alias),
+            _ => None,
+        });
+        match quoted {
+            Some(refused) => ControlFlow::Break(refused),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// And of a table.
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refused> {
+        let alias = match factor {
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
+            _ => None,
+        };
+        match alias.and_then(|alias| is_text(&alias.name)) {
+            Some(refused) => ControlFlow::Break(refused),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     /// sqlparser lets a reserved word be the name of a table.
@@ -115,6 +143,15 @@ const STANDS_ALONE: &[&str] = &[
     "session_user",
     "system_user",
 ];
+
+fn is_text(name: &Ident) -> Option<Refused> {
+    (name.quote_style == Some('\'')).then(|| {
+        // sqlparser does not keep where it was.
+        let message = format!("syntax error at or near \"'{}'\"", name.value);
+        let error = ParseError::new("42601", message);
+        Refused::Error(error.hint("a name stands in double quotes, or in none"))
+    })
+}
 
 fn refuse_reserved(name: &Ident) -> ControlFlow<Refused> {
     let upper = name.value.to_ascii_uppercase();
