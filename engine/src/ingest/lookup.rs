@@ -10,13 +10,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, sort_to_indices, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use boathouse_catalog::Snapshot;
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_sql::ast::{self, Expr as SqlExpr, Ident, SelectItem, SetExpr};
-use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -25,7 +24,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 
 use super::transform::{
-    Applied, FailedRow, columns_read, conform_all, internal, plain, with_source,
+    Applied, FailedRow, batch_of, columns_read, conform_all, internal, plain, with_source,
 };
 use crate::error::SqlError;
 use crate::query::{self, QueryContext};
@@ -376,19 +375,6 @@ impl Lookup {
             rows: places.as_primitive::<UInt32Type>().clone(),
         })
     }
-}
-
-fn batch_of(
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch, DataFusionError> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
 }
 
 /// Whether values are to blame, and not the tables or the storage.

@@ -527,7 +527,7 @@ fn conform(column: &ArrayRef, field: &Field) -> Result<ArrayRef, DataFusionError
     Ok(cast(column, field.data_type())?)
 }
 
-fn batch_of(
+pub(super) fn batch_of(
     schema: &SchemaRef,
     columns: Vec<ArrayRef>,
     rows: usize,
