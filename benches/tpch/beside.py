@@ -81,6 +81,10 @@ class Server:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
+    def forget_peak(self) -> None:
+        """From now on the peak is that of what follows (proc(5), clear_refs)."""
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()

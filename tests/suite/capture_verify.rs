@@ -7,6 +7,7 @@ use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
 use tokio_postgres::Client;
 
+use crate::workload::Workload;
 use crate::{Fixture, Schedule, seed};
 
 /// Rows of each table.
@@ -137,6 +138,120 @@ pub async fn one_table_is_read_anew(flavor: Flavor) -> Result<(), Failure> {
     rows(&lake, "RUN PIPELINE p FULL REFRESH").await?;
     fixture.follow("everything is read anew").await?;
     Ok(())
+}
+
+/// A range of keys is read anew: rows that somebody changed, took out or put in here, in it and not beside it, while the
+/// source goes on.
+pub async fn a_range_is_read_anew(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute(
+            "CREATE TABLE one (id INT, part VARCHAR(10), v INT, PRIMARY KEY (id, part)); \
+             CREATE TABLE days (day DATE PRIMARY KEY, v INT); CREATE TABLE texts (t VARCHAR(10) PRIMARY KEY, v INT); \
+             CREATE TABLE no_key (v INT); INSERT INTO no_key VALUES (1); INSERT INTO texts VALUES ('a', 1); \
+             INSERT INTO days VALUES ('2026-01-01', 1), ('2026-01-02', 2), ('2026-02-01', 3)",
+        )
+        .await?;
+    let values: Vec<String> = (-20..80)
+        .map(|id| {
+            format!(
+                "({}, '{}', {id})",
+                id / 2,
+                if id % 2 == 0 { "a" } else { "B" }
+            )
+        })
+        .collect();
+    session
+        .execute(&format!(
+            "INSERT IGNORE INTO one VALUES {}; ANALYZE TABLE one",
+            values.join(", ")
+        ))
+        .await?;
+    fixture
+        .create_pipeline(
+            Schedule::Continuous,
+            "chunk_rows = 3, target_lag = '100 ms'",
+        )
+        .await?;
+    let lake = fixture.follow("the snapshot").await?;
+    let break_all = "UPDATE bronze.one SET v = -1 WHERE id IN (4, 5, 10, 11, 30); DELETE FROM bronze.one WHERE id IN (6, 31);
+         INSERT INTO bronze.one VALUES (7, 'none', 0), (-5, 'none', 0), (32, 'none', 0);
+         UPDATE bronze.days SET v = 0; INSERT INTO bronze.days VALUES ('2026-01-15', 1), ('2026-03-01', 1)";
+    for sql in break_all.split(';') {
+        rows(&lake, sql).await?;
+    }
+    let address = fixture.source.address();
+    let moving = Workload::start(&address, &fixture.database, 1, 1, |draw| {
+        vec![format!(
+            "UPDATE one SET v = v + 1 WHERE id = {}",
+            draw.random_range(0..11)
+        )]
+    });
+    let one = format!("('{}.one')", fixture.database);
+    let refresh = format!("RUN PIPELINE p FULL REFRESH TABLES {one} BETWEEN -7 AND '10'");
+    rows(&lake, &refresh).await?;
+    let refresh = format!(
+        "RUN PIPELINE p FULL REFRESH TABLES ('{}.days') BETWEEN '2026-01-02' AND '2026-01-31'",
+        fixture.database
+    );
+    rows(&lake, &refresh).await?;
+    moving.stop().await?;
+    rows(&lake, "RUN PIPELINE p").await?;
+    let verdicts = rows(&lake, "VERIFY PIPELINE p").await?;
+    let told: Vec<&str> = verdicts
+        .iter()
+        .filter(|verdict| !verdict.contains("|equal|"))
+        .filter_map(|verdict| verdict.split_once("bronze.").map(|(_, told)| told))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "days|different|2026-01-01|v",
+            "days|different|2026-02-01|v",
+            "days|extra|2026-03-01|∅",
+            "one|different|11, B|v",
+            "one|different|11, a|v",
+            "one|different|30, B|v",
+            "one|different|30, a|v",
+            "one|missing|31, B|∅",
+            "one|missing|31, a|∅",
+            "one|extra|32, none|∅",
+        ]
+    );
+    for (table, between, state) in [
+        ("one", "'x' AND 5", "22P02"),
+        ("days", "1 AND 2", "22P02"),
+        ("texts", "'a' AND 'b'", "0A000"),
+        ("no_key", "1 AND 2", "0A000"),
+        ("nothing", "1 AND 2", "42P01"),
+    ] {
+        let refresh = format!(
+            "RUN PIPELINE p FULL REFRESH TABLES ('{}.{table}') BETWEEN {between}",
+            fixture.database
+        );
+        let refused = rows(&lake, &refresh)
+            .await
+            .err()
+            .map(|error| error.to_string());
+        let refused = refused.unwrap_or_default();
+        assert!(refused.contains(state), "{table}: {refused}");
+    }
+    rows(
+        &lake,
+        &format!("RUN PIPELINE p FULL REFRESH TABLES {one} BETWEEN 11 AND 100"),
+    )
+    .await?;
+    rows(
+        &lake,
+        &format!(
+            "RUN PIPELINE p FULL REFRESH TABLES ('{}.days')",
+            fixture.database
+        ),
+    )
+    .await?;
+    fixture.follow("the rest").await?;
+    fixture.finish().await
 }
 
 /// How many rows a statement says are not as at the source.

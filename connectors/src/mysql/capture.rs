@@ -1,6 +1,6 @@
 //! The changes of the tables that are wanted, transaction by transaction.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use mysql_async::binlog::events::Event as RawEvent;
@@ -177,6 +177,8 @@ pub struct ChangeStream {
     ignored: Option<TableName>,
     /// Tables whose rows are passed over up to a place.
     passed_over: HashMap<TableName, (u64, u64)>,
+    /// Tables whose rows may not be given the defaults that are known of them.
+    doubted: HashSet<TableName>,
     /// From where on a place stands for all that was read. Before it, a server that was asked by GTID passes over
     /// what was read before, and whoever asks it for a place there is given that again.
     placed_from: (u64, u64),
@@ -348,7 +350,7 @@ impl MySqlServer {
         wanted: impl Fn(&TableName) -> bool,
     ) -> Result<Vec<SourceTable>, ConnectorError> {
         let mut session = self.connect().await?;
-        let asking = self.tables(&mut session.connection, wanted);
+        let asking = self.tables(&mut session, wanted);
         let tables = self.answered(SEARCHES, asking).await;
         let _ = session.connection.disconnect().await;
         tables
@@ -393,6 +395,7 @@ impl MySqlServer {
             held: None,
             ignored: None,
             passed_over: HashMap::new(),
+            doubted: HashSet::new(),
             placed_from: by_gtid.unwrap_or_default(),
             bytes_read: 0,
         };
@@ -465,6 +468,15 @@ impl ChangeStream {
     /// Passes over the rows of a table up to a place: they are read otherwise.
     pub fn pass_over(&mut self, table: TableName, place: (u64, u64)) {
         self.passed_over.insert(table, place);
+    }
+
+    /// Trusts the defaults that a table is described with, or not: a statement may have changed them that is not
+    /// carried out yet.
+    pub fn trust_defaults(&mut self, table: &TableName, trusted: bool) {
+        match trusted {
+            true => self.doubted.remove(table),
+            false => self.doubted.insert(table.clone()),
+        };
     }
 
     pub fn captured(&self, table: &TableName) -> Option<&Arc<SourceTable>> {
@@ -858,6 +870,7 @@ impl ChangeStream {
         let Some(decoder) = self.decoders.get_mut(&name) else {
             return Ok(None);
         };
+        decoder.trusts_defaults = !self.doubted.contains(&name);
         if let Some(open) = &mut self.transaction {
             let commit = open.commit.get_or_insert_with(|| {
                 let id = &open.id;

@@ -74,6 +74,9 @@ pub struct ChangedRows {
     pub keys_before: Option<Vec<ArrayRef>>,
     /// With [`RowDetail::origins`].
     pub origins: Option<RowOrigins>,
+    /// The numbers of rows whose other columns may have changed as well, without the binlog saying so: the
+    /// source has to be asked for these rows.
+    pub uncertain: Vec<usize>,
 }
 
 /// Collects the changes of one table.
@@ -83,6 +86,8 @@ pub(crate) struct ChangeDecoder {
     pub map: Arc<TableMap>,
     policies: ValuePolicies,
     detail: RowDetail,
+    /// Whether rows may be given the defaults that the table is described with.
+    pub trusts_defaults: bool,
     /// Of the rows that are decoded now.
     commit: Arc<RowCommit>,
     ordinal: i64,
@@ -108,6 +113,7 @@ struct Part {
     key_changed: bool,
     changes: Vec<RowChange>,
     origins: RowOrigins,
+    uncertain: Vec<usize>,
 }
 
 /// Rows of one part at most, so that the columns stay of a handy size.
@@ -135,6 +141,7 @@ impl ChangeDecoder {
             map,
             policies,
             detail,
+            trusts_defaults: true,
             commit: Arc::default(),
             ordinal: 0,
             operation: RowOperation::Insert,
@@ -189,8 +196,8 @@ impl ChangeDecoder {
                 .collect(),
             _ => Vec::new(),
         };
-        if event.kind != RowsKind::Delete && after.len() < event.width {
-            self.check_partial(event.kind)?;
+        if event.kind == RowsKind::Update && after.len() < event.width && !keyed {
+            self.check_tells_both(before.len() == event.width)?;
         }
         if event.kind != RowsKind::Insert && before.len() < event.width {
             self.check_whole()?;
@@ -233,12 +240,22 @@ impl ChangeDecoder {
                 }
                 RowsKind::Update if keyed => self.updated(&before, &after, &mut images)?,
                 RowsKind::Update => {
+                    let old = images;
                     self.operation = RowOperation::Delete;
                     self.part(&before, false)?;
                     self.whole(&before, &mut images, RowChange::Delete)?;
                     self.operation = RowOperation::Update;
-                    self.part(&after, false)?;
-                    self.whole(&after, &mut images, RowChange::Upsert)?;
+                    match after.len() < event.width {
+                        false => {
+                            self.part(&after, false)?;
+                            self.whole(&after, &mut images, RowChange::Upsert)?;
+                        }
+                        true => {
+                            let old = old.get(..old.len() - images.len()).unwrap_or_default();
+                            self.part(&all, false)?;
+                            self.merged((&before, old), &after, &mut images)?;
+                        }
+                    }
                 }
             }
             count += 1;
@@ -307,6 +324,7 @@ impl ChangeDecoder {
             key_changed: false,
             changes: Vec::new(),
             origins: RowOrigins::default(),
+            uncertain: Vec::new(),
         });
         Ok(())
     }
@@ -404,21 +422,38 @@ impl ChangeDecoder {
         self.ordinal += 1;
     }
 
-    /// Whether rows may be told by some of their columns. What MariaDB leaves out of an image may have changed
-    /// all the same: of REPLACE it logs an update of the columns that were named.
-    fn check_partial(&self, kind: RowsKind) -> Result<(), ConnectorError> {
-        let keyless = self.table.key.is_empty() && kind == RowsKind::Update;
-        if self.flavor == Flavor::MySql && !keyless {
+    /// Whether an update of a table without a key may name changed columns only: MySQL tells all that the row was.
+    /// What MariaDB leaves out may have changed all the same, and without a key the source cannot be asked.
+    fn check_tells_both(&self, old_is_whole: bool) -> Result<(), ConnectorError> {
+        if self.flavor == Flavor::MySql && old_is_whole {
             return Ok(());
         }
         Err(ConnectorError::new(
             sqlstate::FEATURE_NOT_SUPPORTED,
             format!(
-                "the binlog has rows of {} with some of their columns only, which do not tell what became of the others",
+                "the binlog has rows of {}, which has no key, with some of their columns only, which do not tell what became of the others",
                 self.table.name
             ),
         )
         .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"))
+    }
+
+    /// Whether the columns that an update of a row does not name are as they were. MariaDB logs REPLACE as an update
+    /// of the columns that were named, and gives the others their defaults. A REPLACE names the key; or it leaves a
+    /// part of it out, and then meets a row only where that part is its default.
+    fn leaves_others(&self, after: &[usize], old_key: &[Option<&[u8]>]) -> bool {
+        if self.flavor == Flavor::MySql || after.len() == self.map.columns.len() {
+            return true;
+        }
+        let mut places = self.key_places.iter().zip(&self.table.columns).enumerate();
+        places.any(|(index, (place, column))| {
+            let old = place.and_then(|place| old_key.get(place).copied().flatten());
+            old.is_some_and(|old| {
+                after.binary_search(&index).is_err()
+                    && column.default == DefaultValue::Missing
+                    && has_no_implicit_default(&column.source_type, old)
+            })
+        })
     }
 
     /// Whether rows need not tell what they were.
@@ -436,11 +471,14 @@ impl ChangeDecoder {
         .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"))
     }
 
-    /// Gives the row taken last the defaults of columns that its image does not name.
+    /// Gives the row taken last the defaults of columns that its image does not name. Where a default cannot be
+    /// told, the source is to be asked for the row.
     fn fill(&mut self, missing: &[usize]) -> Result<(), ConnectorError> {
+        let can_be_asked = !self.table.key.is_empty() && !self.detail.whole_deletes;
         let Some(part) = &mut self.open else {
             return Ok(());
         };
+        let row = part.changes.len().saturating_sub(1);
         for index in missing {
             let (Some(Some(builder)), Some(column)) = (
                 part.builders.get_mut(*index),
@@ -449,19 +487,29 @@ impl ChangeDecoder {
                 return Err(malformed(&self.table));
             };
             let value = match &column.default {
+                _ if !self.trusts_defaults => None,
                 DefaultValue::Null => Some(Value::NULL),
                 DefaultValue::Literal(text) => default_value(&column.source_type, text),
-                DefaultValue::Computed => None,
+                DefaultValue::Computed | DefaultValue::Missing => None,
             };
-            let Some(value) = value else {
-                return Err(ConnectorError::new(
-                    sqlstate::FEATURE_NOT_SUPPORTED,
-                    format!(
-                        "the binlog has new rows of {} without column \"{}\", whose default cannot be told",
-                        self.table.name, column.name
-                    ),
-                )
-                .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"));
+            let value = match value {
+                Some(value) => value,
+                None if can_be_asked => {
+                    if part.uncertain.last() != Some(&row) {
+                        part.uncertain.push(row);
+                    }
+                    Value::NULL
+                }
+                None => {
+                    return Err(ConnectorError::new(
+                        sqlstate::FEATURE_NOT_SUPPORTED,
+                        format!(
+                            "the binlog has new rows of {} without column \"{}\", whose default cannot be told",
+                            self.table.name, column.name
+                        ),
+                    )
+                    .hint("SET GLOBAL binlog_row_image = FULL, in sessions too; then RUN PIPELINE ... FULL REFRESH"));
+                }
             };
             builder
                 .append_value(value)
@@ -596,6 +644,53 @@ impl ChangeDecoder {
                     .map_err(|error| wrong(&self.table, &self.map, index, &error))?;
             }
         }
+        let is_uncertain = !self.leaves_others(after, &old);
+        if let Some(part) = &mut self.open {
+            if is_uncertain {
+                part.uncertain.push(part.changes.len());
+            }
+            part.changes.push(RowChange::Upsert);
+        }
+        self.note_origin();
+        Ok(())
+    }
+
+    /// A row that names what changed of it, with the other values that it had.
+    fn merged<'a>(
+        &mut self,
+        (before, mut old): (&[usize], &'a [u8]),
+        after: &[usize],
+        images: &mut &'a [u8],
+    ) -> Result<(), ConnectorError> {
+        let mut values: Vec<Option<&[u8]>> = vec![None; self.map.columns.len()];
+        for (columns, image) in [(before, &mut old), (after, images)] {
+            let nulls = take_nulls(columns.len(), image).map_err(|()| self.malformed())?;
+            for (position, index) in columns.iter().enumerate() {
+                let mut value = None;
+                if !bit(nulls, position) {
+                    let wire = self.wires.get(*index).ok_or_else(|| self.malformed())?;
+                    let start = *image;
+                    skip_binlog(wire, image)
+                        .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+                    value = start.get(..start.len() - image.len());
+                }
+                if let Some(place) = values.get_mut(*index) {
+                    *place = value;
+                }
+            }
+        }
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        for (index, (builder, value)) in part.builders.iter_mut().zip(values).enumerate() {
+            match (builder, value) {
+                (Some(builder), Some(mut value)) => builder
+                    .append_binlog(&mut value)
+                    .map_err(|error| wrong(&self.table, &self.map, index, &error))?,
+                (Some(builder), None) => builder.append_null(),
+                (None, _) => return Err(malformed(&self.table)),
+            }
+        }
         part.changes.push(RowChange::Upsert);
         self.note_origin();
         Ok(())
@@ -629,6 +724,7 @@ impl ChangeDecoder {
             changes: part.changes,
             keys_before,
             origins: self.detail.origins.then_some(part.origins),
+            uncertain: part.uncertain,
         });
         Ok(())
     }
@@ -665,6 +761,21 @@ fn default_value(source_type: &SourceType, text: &str) -> Option<Value> {
         }
         _ => return None,
     })
+}
+
+/// Whether a stored value is none that a server would make up for a column without a default.
+fn has_no_implicit_default(source_type: &SourceType, stored: &[u8]) -> bool {
+    let is_known = matches!(
+        source_type,
+        SourceType::TinyInt { .. }
+            | SourceType::SmallInt { .. }
+            | SourceType::MediumInt { .. }
+            | SourceType::Int { .. }
+            | SourceType::BigInt { .. }
+            | SourceType::Text { .. }
+            | SourceType::Uuid
+    );
+    is_known && stored.iter().any(|byte| *byte != 0)
 }
 
 fn take_nulls<'a>(columns: usize, images: &mut &'a [u8]) -> Result<&'a [u8], ()> {

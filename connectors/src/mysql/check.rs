@@ -209,20 +209,22 @@ impl Variables {
             "ROW",
             "statements do not say which rows they changed",
         ));
-        checks.push(match self.get("binlog_row_image") {
-            Some(value)
-                if value.eq_ignore_ascii_case("minimal") && self.flavor == Flavor::MySql =>
-            {
-                Check::passed(
+        checks.push(match self.get("binlog_row_image").map(str::to_uppercase) {
+            Some(image) if matches!(image.as_str(), "MINIMAL" | "NOBLOB") => Check::passed(
                 "row image",
-                "binlog_row_image = MINIMAL: changes name the changed columns only, and the rest is read from the lake",
-                )
-            }
+                match self.flavor {
+                    Flavor::MySql => format!("binlog_row_image = {image}: changes name the changed columns, and the rest is read from the lake"),
+                    Flavor::MariaDb => format!(
+                        "binlog_row_image = {image}: changes name the changed columns, and the rest is read from the lake; \
+                         rows of REPLACE and of INSERT ... ON DUPLICATE KEY are read from the source once more"
+                    ),
+                },
+            ),
             _ => self.must_be(
                 "row image",
                 "binlog_row_image",
                 "FULL",
-                "rows without their large columns cannot be told from rows where these are NULL",
+                "changes are to tell what the rows are by now",
             ),
         });
         checks.push(match self.get("binlog_row_metadata") {

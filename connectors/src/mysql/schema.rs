@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use mysql_async::Row;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 use serde::{Deserialize, Serialize};
 
 use super::binlog::TableMap;
 use super::types::SourceType;
 use crate::error::{ConnectorError, sqlstate};
-use crate::mysql::server::MySqlServer;
+use crate::mysql::server::{Flavor, MySqlServer, Session};
 
 /// Names of databases that belong to the server itself.
 const SYSTEM_DATABASES: [&str; 4] = ["mysql", "information_schema", "performance_schema", "sys"];
@@ -90,6 +90,42 @@ pub enum DefaultValue {
     /// Computed by the server, or not known.
     #[default]
     Computed,
+    /// There is none: rows have to name it.
+    Missing,
+}
+
+impl DefaultValue {
+    /// As MariaDB lists it: in its own language. A literal is quoted or a number, all else is computed.
+    fn of_sql(text: &str) -> Self {
+        if text.eq_ignore_ascii_case("NULL") {
+            return Self::Null;
+        }
+        let quoted = text
+            .strip_prefix('\'')
+            .and_then(|rest| rest.strip_suffix('\''));
+        let Some(quoted) = quoted else {
+            return match text.parse::<f64>() {
+                Ok(_) => Self::Literal(text.to_owned()),
+                Err(_) => Self::Computed,
+            };
+        };
+        let mut literal = String::with_capacity(quoted.len());
+        let mut characters = quoted.chars();
+        while let Some(character) = characters.next() {
+            literal.push(match character {
+                '\'' => characters.next().unwrap_or('\''),
+                '\\' => match characters.next() {
+                    Some('0') => '\0',
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('t') => '\t',
+                    other => other.unwrap_or('\\'),
+                },
+                other => other,
+            });
+        }
+        Self::Literal(literal)
+    }
 }
 
 impl SourceTable {
@@ -153,11 +189,12 @@ impl MySqlServer {
     /// The tables that are wanted, with their columns and keys.
     pub(crate) async fn tables(
         &self,
-        connection: &mut Conn,
+        session: &mut Session,
         wanted: impl Fn(&TableName) -> bool,
     ) -> Result<Vec<SourceTable>, ConnectorError> {
         let ask = |error| self.failed("ask the tables of", error);
-        let rows: Vec<Row> = connection
+        let rows: Vec<Row> = session
+            .connection
             .query(
                 "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_COMMENT, TABLE_ROWS, DATA_LENGTH \
                  FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'",
@@ -190,7 +227,7 @@ impl MySqlServer {
         let databases: std::collections::BTreeSet<String> =
             tables.keys().map(|name| name.database.clone()).collect();
         for database in databases {
-            self.describe(connection, &database, &mut tables).await?;
+            self.describe(session, &database, &mut tables).await?;
         }
         Ok(tables
             .into_values()
@@ -200,12 +237,13 @@ impl MySqlServer {
 
     async fn describe(
         &self,
-        connection: &mut Conn,
+        session: &mut Session,
         database: &str,
         tables: &mut BTreeMap<TableName, SourceTable>,
     ) -> Result<(), ConnectorError> {
         let ask = |error| self.failed("ask the tables of", error);
-        let rows: Vec<Row> = connection
+        let rows: Vec<Row> = session
+            .connection
             .exec(
                 "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, \
                  COLUMN_COMMENT, EXTRA, COLUMN_DEFAULT, IS_NULLABLE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? \
@@ -237,12 +275,18 @@ impl MySqlServer {
                     },
                 )?;
             let extra = extra.unwrap_or_default().to_ascii_uppercase();
+            let is_generated = ["VIRTUAL", "STORED", "PERSISTENT"]
+                .iter()
+                .any(|word| extra.contains(word));
             let default = match default {
+                _ if is_generated => DefaultValue::Computed,
                 None if nullable == "YES" => DefaultValue::Null,
-                None => DefaultValue::Computed,
+                None => DefaultValue::Missing,
                 Some(_) if extra.contains("DEFAULT_GENERATED") => DefaultValue::Computed,
-                // MariaDB writes literals as it reads them, which MySQL's servers do not.
-                Some(text) => DefaultValue::Literal(text),
+                Some(text) => match session.flavor {
+                    Flavor::MySql => DefaultValue::Literal(text),
+                    Flavor::MariaDb => DefaultValue::of_sql(&text),
+                },
             };
             table.columns.push(SourceColumn {
                 name,
@@ -252,7 +296,8 @@ impl MySqlServer {
                 is_virtual: extra.contains("VIRTUAL"),
             });
         }
-        let rows: Vec<Row> = connection
+        let rows: Vec<Row> = session
+            .connection
             .exec(
                 "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, NULLABLE FROM \
                  information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND NON_UNIQUE = 0 \
@@ -299,4 +344,31 @@ struct UniqueKey {
     index: String,
     columns: Vec<String>,
     usable: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DefaultValue;
+
+    #[test]
+    fn defaults_are_told_from_what_computes_them() {
+        let literal = |text: &str| DefaultValue::Literal(text.to_owned());
+        let cases = [
+            ("NULL", DefaultValue::Null),
+            ("'NULL'", literal("NULL")),
+            ("''", literal("")),
+            ("'it''s'", literal("it's")),
+            (r"'it\'s'", literal("it's")),
+            (r"'a\\b\n'", literal("a\\b\n")),
+            ("-7", literal("-7")),
+            ("1.50", literal("1.50")),
+            ("current_timestamp()", DefaultValue::Computed),
+            ("uuid()", DefaultValue::Computed),
+            ("b'101'", DefaultValue::Computed),
+            ("'", DefaultValue::Computed),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(DefaultValue::of_sql(text), expected, "{text}");
+        }
+    }
 }

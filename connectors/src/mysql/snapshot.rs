@@ -44,6 +44,8 @@ pub struct ChunkRequest {
     pub after: Option<Vec<String>>,
     /// The rows with these keys alone, each given as literals.
     pub keys: Option<Vec<Vec<String>>>,
+    /// The rows alone whose key begins with a value from the first to the second, given as literals.
+    pub between: Option<(String, String)>,
     /// Rows at most; 0 for all.
     pub rows: usize,
     /// What has been read of the binlog: the chunk has all of it.
@@ -91,6 +93,7 @@ impl WholeSnapshot {
             table: Arc::clone(table),
             after: None,
             keys: None,
+            between: None,
             rows: 0,
             seen: Position::default(),
             policies,
@@ -480,6 +483,10 @@ fn select(request: &ChunkRequest, limited: bool) -> String {
         .collect();
     let mut sql = format!("SELECT {} FROM {}", columns.join(", "), table.name.quoted());
     let keys: Vec<String> = table.key.iter().map(|name| quoted(name)).collect();
+    let mut conditions = Vec::new();
+    if let (Some((low, high)), Some(first_key)) = (&request.between, keys.first()) {
+        conditions.push(format!("{first_key} BETWEEN {low} AND {high}"));
+    }
     if let Some(after) = &request.after
         && let (Some(first_key), Some(first)) = (keys.first(), after.first())
     {
@@ -491,21 +498,18 @@ fn select(request: &ChunkRequest, limited: bool) -> String {
             let terms: Vec<String> = equal.chain([greater]).collect();
             alternatives.push(format!("({})", terms.join(" AND ")));
         }
-        sql.push_str(&format!(
-            " WHERE {first_key} >= {first} AND ({})",
-            alternatives.join(" OR ")
-        ));
+        conditions.push(format!("{first_key} >= {first}"));
+        conditions.push(format!("({})", alternatives.join(" OR ")));
     }
     if let Some(asked) = &request.keys {
         let asked: Vec<String> = asked
             .iter()
             .map(|key| format!("({})", key.join(", ")))
             .collect();
-        sql.push_str(&format!(
-            " WHERE ({}) IN ({})",
-            keys.join(", "),
-            asked.join(", ")
-        ));
+        conditions.push(format!("({}) IN ({})", keys.join(", "), asked.join(", ")));
+    }
+    if !conditions.is_empty() {
+        sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
     }
     if limited {
         sql.push_str(&format!(

@@ -253,7 +253,10 @@ pub(super) async fn run(session: &mut Session, run: &RunPipeline) -> Result<Outc
     };
     let result = match run.tables.is_empty() {
         true => ingest::run_pipeline(&session.engine, &pipeline, trigger).await?,
-        false => ingest::refresh_tables(&session.engine, &pipeline, &run.tables).await?,
+        false => {
+            let between = run.between.as_ref();
+            ingest::refresh_tables(&session.engine, &pipeline, &run.tables, between).await?
+        }
     };
     summary(&result, "RUN PIPELINE")
 }

@@ -22,7 +22,7 @@ use futures::StreamExt;
 use serde_json::{Map, json};
 use uuid::Uuid;
 
-use super::capture::run_capture;
+use super::capture::{refresh_range, run_capture};
 use super::discover::{self, Reason, ledger_file};
 use super::kafka::run_topics;
 use super::lease;
@@ -91,18 +91,23 @@ pub async fn run_pipeline(
     }
 }
 
-/// Runs a pipeline from a database once; the tables of the source that match the patterns are read anew.
+/// Runs a pipeline from a database once; the tables of the source that match the patterns are read anew, or the
+/// rows of them whose key begins with a value `between` two.
 pub async fn refresh_tables(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
     tables: &[String],
+    between: Option<&(String, String)>,
 ) -> Result<RunSummary, SqlError> {
     if !is_capture(pipeline)? {
         return Err(SqlError::unsupported(
             "FULL REFRESH TABLES of a pipeline that is not FROM MYSQL",
         ));
     }
-    run_capture(engine, pipeline, Trigger::FullRefresh, tables).await
+    match between {
+        Some(between) => refresh_range(engine, pipeline, tables, between).await,
+        None => run_capture(engine, pipeline, Trigger::FullRefresh, tables).await,
+    }
 }
 
 /// Whether a pipeline's source is a database.

@@ -1,4 +1,4 @@
-//! `RUN PIPELINE name [FULL REFRESH [TABLES ('pattern', ...)]]`.
+//! `RUN PIPELINE name [FULL REFRESH [TABLES ('pattern', ...) [BETWEEN value AND value]]]`.
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ pub struct RunPipeline {
     pub full_refresh: bool,
     /// The tables of the source that are loaded again, by patterns; all when there are none.
     pub tables: Vec<String>,
+    /// Of these tables only the rows whose key begins with a value from the first to the second, as texts.
+    pub between: Option<(String, String)>,
 }
 
 impl RunPipeline {
@@ -26,11 +28,28 @@ impl RunPipeline {
             true => input.parenthesized(|input| input.list(Input::string))?,
             false => Vec::new(),
         };
+        let between = match !tables.is_empty() && input.keyword("BETWEEN") {
+            true => {
+                let low = Self::bound(input)?;
+                input.expect_keyword("AND")?;
+                Some((low, Self::bound(input)?))
+            }
+            false => None,
+        };
         Ok(Self {
             name,
             full_refresh,
             tables,
+            between,
         })
+    }
+
+    /// A number or a text.
+    fn bound(input: &mut Input) -> Result<String, ParseError> {
+        match input.peek_number() {
+            true => input.number(),
+            false => input.string(),
+        }
     }
 }
 
@@ -46,6 +65,11 @@ impl fmt::Display for RunPipeline {
             return Ok(());
         }
         let tables = separated(&self.tables, |text| quote_literal(text));
-        write!(formatter, " TABLES ({tables})")
+        write!(formatter, " TABLES ({tables})")?;
+        let Some((low, high)) = &self.between else {
+            return Ok(());
+        };
+        let (low, high) = (quote_literal(low), quote_literal(high));
+        write!(formatter, " BETWEEN {low} AND {high}")
     }
 }

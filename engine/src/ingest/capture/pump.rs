@@ -30,7 +30,7 @@ use super::plan::CapturePlan;
 use super::run::{Refresh, is_current};
 use super::shape::{Deletes, Shape};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
-use super::verify::{self, AskedKey};
+use super::verify::{self, AskedKeys};
 use super::{schema, sql, target};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -47,6 +47,16 @@ const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often the source is asked where it stands.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Rows of a table to be read anew one by one. With more the table is read anew.
+const UNCERTAIN_MAX: usize = 50_000;
+
+/// The same while the table is read for the first time, or anew.
+const PARTIALS_MAX: usize = 200_000;
+
+/// How often the end of a run reads rows anew that go on changing. What is left then is read with the whole table
+/// by the next run.
+const ASKED_AGAIN_MAX: usize = 20;
 
 /// Records of positions kept of a pipeline.
 const POSITIONS_KEPT: i64 = 1000;
@@ -529,7 +539,9 @@ impl Pump {
                 changes: 0,
                 is_healing: false,
                 reloads_again: false,
-                partials: Vec::new(),
+                lacks_defaults: false,
+                partials: AskedKeys::new(),
+                uncertain: AskedKeys::new(),
                 staged: Vec::new(),
                 staged_rows: 0,
                 staged_after: None,
@@ -618,6 +630,7 @@ impl Pump {
     ) {
         if let Some(captured) = self.tables.get_mut(name) {
             captured.hints.get_or_insert_default().push(changes);
+            self.stream.trust_defaults(name, false);
         }
         self.proposal = None;
         self.discard_chunk(name);
@@ -670,6 +683,7 @@ impl Pump {
         let engine = Arc::clone(self.plan.engine());
         let mut looked = Instant::now();
         let mut ending = false;
+        let mut asked_again = 0;
         loop {
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
@@ -694,6 +708,12 @@ impl Pump {
                 if (ending || (reached && self.is_settled())) && self.redo.is_none() {
                     self.flush().await?;
                     self.wait_committed().await?;
+                    // What was held may have told too little of some rows.
+                    if self.is_uncertain() && asked_again < ASKED_AGAIN_MAX {
+                        asked_again += 1;
+                        self.ask_uncertain().await?;
+                        continue;
+                    }
                     self.pin().await?;
                     return self.report(open).await;
                 }
@@ -762,6 +782,15 @@ impl Pump {
             })
     }
 
+    /// Whether the binlog has told too little of some rows, which are to be read anew.
+    fn is_uncertain(&self) -> bool {
+        self.tables.values().any(|captured| {
+            !captured.uncertain.is_empty()
+                && captured.state.snapshot.is_done()
+                && !captured.state.dropped
+        })
+    }
+
     fn next_wake(&self, looked: Instant) -> Instant {
         // Whoever wants the run to stop is not kept waiting.
         let look = looked.max(Instant::now() - LOOK_EVERY / 2) + LOOK_EVERY / 2;
@@ -827,6 +856,7 @@ impl Pump {
             self.source = Some(source);
         }
         schema::align(self).await?;
+        self.ask_uncertain().await?;
         if self.pinned.elapsed() >= PIN_EVERY && !self.holds_changes() {
             self.wait_committed().await?;
             self.pin().await?;
@@ -898,6 +928,8 @@ impl Pump {
     /// Takes the changes that are held, on disk or not.
     async fn take(&mut self) -> Result<Vec<TableChanges>, SqlError> {
         let held = self.take_held()?;
+        self.note_uncertain().await?;
+        self.ask_defaults();
         let mut changed: BTreeMap<TableName, Vec<ChangedRows>> = held.into_iter().collect();
         let mut spilled = BTreeMap::new();
         for (name, spill) in std::mem::take(&mut self.spills) {
@@ -939,13 +971,19 @@ impl Pump {
             let Some(captured) = self.tables.get_mut(name) else {
                 continue;
             };
+            if captured.state.snapshot.is_done() {
+                uncertain_keys(&captured.source, changes, &mut captured.uncertain);
+            }
             if (captured.is_healing || !captured.state.snapshot.is_done())
                 && let Some(keys) = self.keys.get(name)
             {
                 keys.touch(&mut captured.touched, changes)?;
-                captured
-                    .partials
-                    .extend(partial_keys(&captured.source, changes));
+                partial_keys(&captured.source, changes, &mut captured.partials);
+                uncertain_keys(&captured.source, changes, &mut captured.partials);
+                if captured.partials.len() > PARTIALS_MAX {
+                    captured.partials.clear();
+                    captured.reloads_again = true;
+                }
                 if captured.touched.len() > TOUCHED_MAX && !captured.reloads() {
                     captured.touched_is_whole = false;
                 }
@@ -955,6 +993,66 @@ impl Pump {
             }
         }
         Ok(taken)
+    }
+
+    /// Puts on record of which tables rows are to be read anew, before anything of these rows is committed.
+    async fn note_uncertain(&mut self) -> Result<(), SqlError> {
+        let noted = |captured: &&mut Captured| {
+            !captured.uncertain.is_empty() && !captured.state.has_partials
+        };
+        let mut states = Vec::new();
+        for captured in self.tables.values_mut().filter(noted) {
+            captured.state.has_partials = true;
+            states.push(captured.state.clone());
+        }
+        for state in states {
+            self.put(&state).await?;
+        }
+        Ok(())
+    }
+
+    /// Has tables described anew of which rows have come that do not name all columns.
+    fn ask_defaults(&mut self) {
+        let lacking: Vec<TableName> = self
+            .tables
+            .iter()
+            .filter(|(_, captured)| {
+                captured.lacks_defaults
+                    && captured.hints.is_none()
+                    && !captured.uncertain.is_empty()
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in lacking {
+            self.hint(&name, Vec::new());
+        }
+    }
+
+    /// Reads rows anew, of which the binlog told too little.
+    async fn ask_uncertain(&mut self) -> Result<(), SqlError> {
+        let uncertain = self.tables.iter().find(|(_, captured)| {
+            !captured.uncertain.is_empty()
+                && captured.state.snapshot.is_done()
+                && captured.hints.is_none()
+                && !captured.state.dropped
+        });
+        let Some((name, captured)) = uncertain else {
+            return Ok(());
+        };
+        let (name, source) = (name.clone(), Arc::clone(&captured.source));
+        if captured.uncertain.len() > UNCERTAIN_MAX {
+            let name = BTreeSet::from([name]);
+            return schema::unproved(self, name).await;
+        }
+        verify::ask_again(self, &name, &source).await?;
+        let is_certain = |captured: &Captured| captured.uncertain.is_empty();
+        match self.tables.get(&name).is_some_and(is_certain) {
+            true => {
+                self.change_state(&name, |state| state.has_partials = false)
+                    .await
+            }
+            false => Ok(()),
+        }
     }
 
     /// Moves what is held to disk: a transaction may be larger than memory.
@@ -1143,6 +1241,7 @@ impl Pump {
             table: Arc::clone(&captured.source),
             after,
             keys: None,
+            between: None,
             rows: chunk_rows(&captured.source, options.chunk_rows),
             seen,
             policies: options.policies,
@@ -1277,6 +1376,7 @@ impl Pump {
             table: Arc::clone(&captured.source),
             after: None,
             keys: None,
+            between: None,
             rows: 0,
             seen: self.stream.position().clone(),
             policies: self.plan.options.policies,
@@ -1407,27 +1507,41 @@ async fn add_to(
     Ok(added?)
 }
 
-/// The keys of changed rows of which some columns only are told.
-fn partial_keys(source: &SourceTable, changes: &[ChangedRows]) -> Vec<AskedKey> {
-    let mut keys = Vec::new();
+/// Adds the keys of changed rows of which some columns only are told.
+fn partial_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedKeys) {
     for part in changes {
-        if part.rows.num_columns() == source.columns.len() {
-            continue;
-        }
-        let columns: Option<Vec<ArrayRef>> = source
-            .key
-            .iter()
-            .map(|name| part.rows.column_by_name(name).cloned())
-            .collect();
-        let Some(columns) = columns else { continue };
-        for row in 0..part.rows.num_rows() {
-            if let Some(literals) = key_literals(source, &columns, row) {
-                let values = columns.iter().map(|column| column.slice(row, 1));
-                keys.push((values.collect(), literals));
-            }
+        if part.rows.num_columns() < source.columns.len() {
+            keys.extend(keys_of(source, part, 0..part.rows.num_rows()));
         }
     }
-    keys
+}
+
+/// Adds the keys of changed rows whose other columns may have changed as well.
+fn uncertain_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedKeys) {
+    for part in changes {
+        keys.extend(keys_of(source, part, part.uncertain.iter().copied()));
+    }
+}
+
+fn keys_of(
+    source: &SourceTable,
+    part: &ChangedRows,
+    rows: impl Iterator<Item = usize>,
+) -> AskedKeys {
+    let columns: Option<Vec<ArrayRef>> = source
+        .key
+        .iter()
+        .map(|name| part.rows.column_by_name(name).cloned())
+        .collect();
+    let Some(columns) = columns else {
+        return AskedKeys::new();
+    };
+    let keys = rows.filter_map(|row| {
+        let literals = key_literals(source, &columns, row)?;
+        let values = columns.iter().map(|column| column.slice(row, 1));
+        Some((literals, values.collect()))
+    });
+    keys.collect()
 }
 
 fn table_status(captured: &Captured) -> TableStatus {
@@ -1467,7 +1581,7 @@ async fn caught_up(
 }
 
 /// Rows of a chunk: fewer where rows are long, so that a chunk has some tens of megabytes.
-fn chunk_rows(source: &SourceTable, rows_max: usize) -> usize {
+pub(super) fn chunk_rows(source: &SourceTable, rows_max: usize) -> usize {
     const CHUNK_BYTES: u64 = 32 << 20;
     // Nothing is known of how long the rows of a new table are.
     if source.rows_estimate == 0 {

@@ -16,7 +16,7 @@ use boathouse_catalog::definitions::TableDefinition;
 use boathouse_catalog::types::ColumnType;
 use boathouse_connectors::mysql::types::SourceType;
 use boathouse_connectors::mysql::{
-    AddedValue, ColumnChange, SchemaChange, SourceColumn, SourceTable, TableName,
+    AddedValue, ColumnChange, DefaultValue, SchemaChange, SourceColumn, SourceTable, TableName,
 };
 use boathouse_sql::name::{quote_identifier, quote_literal};
 
@@ -271,8 +271,10 @@ pub(super) async fn reload(pump: &mut Pump, name: &TableName) -> Result<(), SqlE
     pump.discard_chunk(name);
     if let Some(captured) = pump.tables.get_mut(name) {
         captured.forget_reading();
+        captured.uncertain.clear();
     }
     pump.change_state(name, |state| {
+        state.has_partials = false;
         state.snapshot = SnapshotState::Reading {
             after: None,
             rows: 0,
@@ -347,10 +349,16 @@ pub(super) async fn differs(
     }
     let mut source = captured.state.table.clone();
     source.columns = columns;
+    // The statement that changed the columns may have changed their defaults, too.
+    source.columns = without_defaults(&source);
     if !key.is_empty() && !captured.source.key.is_empty() {
         source.key = key;
     }
-    follow(pump, &name, source).await
+    follow(pump, &name, source).await?;
+    if let Some(captured) = pump.tables.get_mut(&name) {
+        captured.lacks_defaults = true;
+    }
+    Ok(())
 }
 
 /// Brings tables into line of which statements said something and no rows have come since.
@@ -496,6 +504,7 @@ async fn follow(
             .get_or_insert_with(|| "a column is of another type".to_owned());
     }
     let changed = source != *known;
+    let has_other_columns = without_defaults(&source) != without_defaults(known);
     let Some((definition, _)) = target::reopen(&pump.plan, state.target).await? else {
         return Ok(());
     };
@@ -534,17 +543,30 @@ async fn follow(
         })
         .await?;
     }
+    pump.stream.trust_defaults(name, true);
+    if let Some(captured) = pump.tables.get_mut(name) {
+        captured.lacks_defaults = false;
+    }
     let reads = !state.snapshot.is_done();
     if let Some(reason) = todo.reload {
         if rows != Some(0) {
             pump.warn(format!("{name} is read anew: {reason}"));
             reload(pump, name).await?;
         }
-    } else if reads && changed {
+    } else if reads && has_other_columns {
         // Chunks that were read have not what was added since; the simplest is to begin again.
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// The columns apart from what rows have that do not name them.
+fn without_defaults(table: &SourceTable) -> Vec<SourceColumn> {
+    let mut columns = table.columns.clone();
+    for column in &mut columns {
+        column.default = DefaultValue::Computed;
+    }
+    columns
 }
 
 /// The same for one of several tables that land in one: a column is there as long as one of them ever had it,

@@ -505,6 +505,7 @@ impl Shape {
             mut changes,
             mut keys_before,
             origins,
+            uncertain,
         } = changed;
         let included = |included: &Included| match &origins {
             Some(origins) => included.of(origins),
@@ -559,6 +560,7 @@ impl Shape {
             changes,
             keys_before,
             origins: None,
+            uncertain,
         })
     }
 

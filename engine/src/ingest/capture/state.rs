@@ -10,7 +10,7 @@ use boathouse_connectors::mysql::{ChangedRows, ColumnChange, SourceTable, TableN
 use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
-use super::verify::AskedKey;
+use super::verify::AskedKeys;
 use crate::error::SqlError;
 use crate::lake::{LakeTable, WrittenFile};
 
@@ -109,9 +109,13 @@ pub(super) struct Captured {
     pub is_healing: bool,
     /// It has to be read anew once more, after it is read now.
     pub reloads_again: bool,
+    /// What rows have that do not name all columns has to be asked of the source, should such rows come.
+    pub lacks_defaults: bool,
     /// Keys of rows that changed while they were still to be read, and of which the source told some columns
     /// only: the rest is in no chunk.
-    pub partials: Vec<AskedKey>,
+    pub partials: AskedKeys,
+    /// Rows whose other columns may have changed without a word, to be read anew.
+    pub uncertain: AskedKeys,
     /// While the table is read anew: what has been written and is of no commit yet, and how far that goes.
     pub staged: Vec<WrittenFile>,
     pub staged_rows: u64,

@@ -10,7 +10,7 @@
 //! Memory follows what differs, not what there is. The pipeline goes on as soon as the place is found; one
 //! connection reads the source, table by table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -52,6 +52,9 @@ const LISTED_MAX: usize = 1000;
 
 /// Keys read anew at once.
 const HEAL_KEYS: usize = 500;
+
+/// Keys read anew at once, of rows of which the binlog told too little.
+const ASKED_AGAIN: usize = 2_000;
 
 /// Attempts at finding a place that both sides agree on.
 const ATTEMPTS_MAX: usize = 20;
@@ -127,7 +130,7 @@ pub async fn verify_pipeline(
 }
 
 /// Opens a pump of its own run.
-async fn open_pump(
+pub(super) async fn open_pump(
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
     open: &mut super::super::run::OpenRun,
@@ -492,7 +495,7 @@ async fn read_lake(
 }
 
 /// The rows that are not kept although they were deleted at the source.
-fn living(batch: RecordBatch) -> Result<RecordBatch, SqlError> {
+pub(super) fn living(batch: RecordBatch) -> Result<RecordBatch, SqlError> {
     let Some(deleted) = batch.column_by_name(DELETED) else {
         return Ok(batch);
     };
@@ -634,29 +637,32 @@ async fn mend_table(pump: &mut Pump, name: &TableName, found: Found) -> Result<(
         return schema::reload(pump, name).await;
     };
     let values = found.differences.into_iter().map(|one| one.values);
-    mend_all(pump, name, values.zip(asked).collect()).await
+    mend_all(pump, name, asked.into_iter().zip(values).collect()).await
 }
 
-/// A key: its columns, of one row, and the literals of the source's language for them.
-pub(super) type AskedKey = (Vec<ArrayRef>, Vec<String>);
+/// Keys of rows to be read anew: the literals of the source's language for them, and their columns, of one row.
+pub(super) type AskedKeys = BTreeMap<Vec<String>, Vec<ArrayRef>>;
 
 /// Reads rows anew by their keys. Rows that meanwhile changed in part only are read again.
 pub(super) async fn mend_all(
     pump: &mut Pump,
     name: &TableName,
-    mut asked: Vec<AskedKey>,
+    mut asked: AskedKeys,
 ) -> Result<(), SqlError> {
     for _ in 0..ATTEMPTS_MAX {
         let Some(captured) = pump.tables.get(name) else {
             return Ok(());
         };
         let source = Arc::clone(&captured.source);
-        for part in asked.chunks(HEAL_KEYS) {
-            mend_keys(pump, name, &source, part).await?;
+        while !asked.is_empty() {
+            let part = first_keys(&mut asked, HEAL_KEYS);
+            if !mend_keys(pump, name, &source, &part).await? {
+                return schema::reload(pump, name).await;
+            }
         }
         asked = match pump.tables.get_mut(name) {
             Some(captured) => std::mem::take(&mut captured.partials),
-            None => Vec::new(),
+            None => AskedKeys::new(),
         };
         if asked.is_empty() {
             return Ok(());
@@ -665,13 +671,49 @@ pub(super) async fn mend_all(
     schema::reload(pump, name).await
 }
 
-/// Reads rows anew by their keys, as a chunk: what changes on the way to its watermark is newer.
+/// Reads some of the rows anew that are uncertain. Those of them that changed meanwhile remain to be read.
+pub(super) async fn ask_again(
+    pump: &mut Pump,
+    name: &TableName,
+    source: &Arc<SourceTable>,
+) -> Result<(), SqlError> {
+    let Some(captured) = pump.tables.get_mut(name) else {
+        return Ok(());
+    };
+    let asked = first_keys(&mut captured.uncertain, ASKED_AGAIN);
+    let is_done = mend_keys(pump, name, source, &asked).await?;
+    let Some(captured) = pump.tables.get_mut(name) else {
+        return Ok(());
+    };
+    let mut left = std::mem::take(&mut captured.partials);
+    if !is_done {
+        // A change of the schema lies between: once it is carried out they are read.
+        left.extend(asked);
+        if captured.source.key != source.key {
+            return schema::reload(pump, name).await;
+        }
+    }
+    captured.uncertain.extend(left);
+    Ok(())
+}
+
+/// Takes some keys, so many at most.
+fn first_keys(keys: &mut AskedKeys, keys_max: usize) -> AskedKeys {
+    let rest = match keys.keys().nth(keys_max).cloned() {
+        Some(next) => keys.split_off(&next),
+        None => AskedKeys::new(),
+    };
+    std::mem::replace(keys, rest)
+}
+
+/// Reads rows anew by their keys, as a chunk: what changes on the way to its watermark is newer. Whether that could
+/// be done: a schema change on the way stops it.
 async fn mend_keys(
     pump: &mut Pump,
     name: &TableName,
     source: &Arc<SourceTable>,
-    asked: &[AskedKey],
-) -> Result<(), SqlError> {
+    asked: &AskedKeys,
+) -> Result<bool, SqlError> {
     pump.flush().await?;
     pump.wait_committed().await?;
     if let Some(captured) = pump.tables.get_mut(name) {
@@ -681,7 +723,8 @@ async fn mend_keys(
     let request = ChunkRequest {
         table: Arc::clone(source),
         after: None,
-        keys: Some(asked.iter().map(|(_, literals)| literals.clone()).collect()),
+        keys: Some(asked.keys().cloned().collect()),
+        between: None,
         rows: 0,
         seen: pump.stream.position().clone(),
         policies: pump.plan.options.policies,
@@ -689,7 +732,7 @@ async fn mend_keys(
     let chunk = pump.plan.server.read_chunk(request).await?;
     let whole = pump.read_up_to(chunk.high).await?;
     let Some(captured) = pump.tables.get_mut(name) else {
-        return Ok(());
+        return Ok(true);
     };
     captured.is_healing = false;
     let touched = std::mem::take(&mut captured.touched);
@@ -697,7 +740,7 @@ async fn mend_keys(
     let definition = captured.definition.clone();
     let keys = Keys::of(source);
     let (true, Some(keys)) = (whole, keys) else {
-        return schema::reload(pump, name).await;
+        return Ok(false);
     };
     let mut changes = Vec::new();
     let mut there = HashSet::new();
@@ -713,7 +756,7 @@ async fn mend_keys(
     }
     // What the source has not is taken out.
     let mut gone: Vec<&[ArrayRef]> = Vec::new();
-    for (one, _) in asked {
+    for one in asked.values() {
         let number = keys.numbers(one)?;
         if !number
             .iter()
@@ -725,6 +768,17 @@ async fn mend_keys(
     if !gone.is_empty() {
         changes.push(deletes(source, &shape, &gone)?);
     }
+    commit_mended(pump, name, &shape, changes).await?;
+    Ok(true)
+}
+
+/// Commits rows that were read anew.
+pub(super) async fn commit_mended(
+    pump: &mut Pump,
+    name: &TableName,
+    shape: &Shape,
+    changes: Vec<ChangeBatch>,
+) -> Result<(), SqlError> {
     let (lake, mark) = match pump.tables.get(name) {
         Some(captured) => (Arc::clone(&captured.lake), captured.mark),
         None => return Ok(()),
