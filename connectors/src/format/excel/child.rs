@@ -72,8 +72,8 @@ impl Session {
         let program = reader()?;
         let mut child = Command::new(&program)
             .arg("__read-excel")
-            // The allocator would otherwise take a gigabyte of the limit at once.
-            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+            // The limit is one of addresses, of which the allocator would otherwise keep more than it uses.
+            .env("_RJEM_MALLOC_CONF", "retain:false,narenas:1,background_thread:false")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
