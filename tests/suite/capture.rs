@@ -66,6 +66,7 @@ for_both! {
     a_random_workload_in_part_survives_kills: crate::kills::a_random_workload_in_part_survives_kills,
     a_chunk_that_was_not_committed_is_read_again: crate::kills::a_chunk_that_was_not_committed_is_read_again,
     a_snapshot_under_load_of_minimal_images: crate::kills::a_snapshot_under_load_of_minimal_images,
+    tables_are_read_at_once: crate::kills::tables_are_read_at_once,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,
     what_is_broken_is_found_and_healed: crate::verify::what_is_broken_is_found_and_healed,
@@ -92,6 +93,9 @@ for_both! {
 
 /// A run that takes longer hangs.
 const RUN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a run may take longer for each kill before it: the source has gone on meanwhile.
+const RUN_TIMEOUT_PER_KILL: Duration = Duration::from_secs(3);
 
 /// How much of a log a failure tells.
 const LOG_LINES_MAX: usize = 60;
@@ -162,9 +166,11 @@ impl Fixture {
 
     async fn run(&self) -> Result<(), Failure> {
         let client = self.server.connect().await?;
-        match tokio::time::timeout(RUN_TIMEOUT, rows(&client, "RUN PIPELINE p")).await {
+        let kills = u32::try_from(measure("CAPTURE_KILLS", 0)?)?;
+        let limit = RUN_TIMEOUT + RUN_TIMEOUT_PER_KILL * kills;
+        match tokio::time::timeout(limit, rows(&client, "RUN PIPELINE p")).await {
             Ok(answer) => answer.map(drop),
-            Err(_) => Err(format!("RUN PIPELINE did not end within {RUN_TIMEOUT:?}").into()),
+            Err(_) => Err(format!("RUN PIPELINE did not end within {limit:?}").into()),
         }
     }
 

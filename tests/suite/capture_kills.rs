@@ -172,6 +172,38 @@ async fn snapshot_under_load(flavor: Flavor, mut fixture: Fixture) -> Result<(),
     fixture.finish().await
 }
 
+/// A table that cannot be read for a while does not keep the others waiting.
+pub async fn tables_are_read_at_once(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute(
+            "CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE b (id INT PRIMARY KEY); CREATE TABLE c (id INT PRIMARY KEY);
+             INSERT INTO a VALUES (1), (2), (3); INSERT INTO b VALUES (1), (2), (3); INSERT INTO c VALUES (1)",
+        )
+        .await?;
+    let mut locking = fixture.session().await?;
+    locking.execute("LOCK TABLES a WRITE").await?;
+    fixture
+        .create_pipeline(
+            Schedule::Continuous,
+            "chunk_rows = 1, target_lag = '100 ms'",
+        )
+        .await?;
+    let lake = fixture.server.connect().await?;
+    let begun = Instant::now();
+    let count = "SELECT (SELECT count(*) FROM bronze.b) + (SELECT count(*) FROM bronze.c)";
+    // The tables are not there at first.
+    while !value(&lake, count).await.is_ok_and(|count| count == "4") {
+        assert!(begun.elapsed() < SNAPSHOT_TIMEOUT, "{}", fixture.log_end());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(value(&lake, "SELECT count(*) FROM bronze.a").await?, "0");
+    locking.execute("UNLOCK TABLES").await?;
+    fixture.follow("all tables").await?;
+    fixture.finish().await
+}
+
 /// A chunk that a crash kept from being committed is read again, whatever is committed to its table before.
 pub async fn a_chunk_that_was_not_committed_is_read_again(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;

@@ -23,6 +23,7 @@ mod lag;
 mod plan;
 mod pump;
 mod range;
+mod reading;
 mod run;
 mod schema;
 mod shape;

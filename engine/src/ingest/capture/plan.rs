@@ -7,6 +7,7 @@
 //! | `snapshot` | `'initial'` | `'initial'` reads tables as they are before their changes, `'never'` their changes only |
 //! | `target_lag` | `'1 s'` | how long changes may wait to be committed together |
 //! | `chunk_rows` | 200000 | rows of a table read at once at most |
+//! | `snapshot_readers` | 2 | tables read at once |
 //! | `batch_rows` | 200000 | changes committed together at most, but for a larger transaction |
 //! | `batch_bytes` | 134217728 | bytes of changes committed together at most, but for a larger transaction |
 //! | `deletes` | `'hard'` | what becomes of rows that are deleted: `'hard'` they go, `'soft'` they stay with `_deleted`, `'history'` every change is a row |
@@ -60,6 +61,7 @@ pub(in crate::ingest) struct CaptureOptions {
     pub snapshot: bool,
     pub target_lag: Duration,
     pub chunk_rows: usize,
+    pub snapshot_readers: usize,
     pub batch_rows: usize,
     pub batch_bytes: usize,
     pub deletes: Deletes,
@@ -328,6 +330,10 @@ pub(in crate::ingest) fn parse_options(
             .take_duration("target_lag")?
             .unwrap_or(Duration::from_secs(1)),
         chunk_rows: options.take_number("chunk_rows")?.unwrap_or(200_000).max(1),
+        snapshot_readers: options
+            .take_number("snapshot_readers")?
+            .unwrap_or(2)
+            .clamp(1, 16),
         batch_rows: options.take_number("batch_rows")?.unwrap_or(200_000).max(1),
         batch_bytes: options
             .take_number("batch_bytes")?

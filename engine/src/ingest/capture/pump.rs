@@ -27,6 +27,7 @@ use super::apply::{Batched, Committer, TableChanges, change_batch};
 use super::board::{CaptureStatus, Running, TableStatus};
 use super::chunks::{ChunkCommit, Keys, TOUCHED_MAX, commit_chunk};
 use super::plan::CapturePlan;
+use super::reading::Readings;
 use super::run::{Refresh, is_current};
 use super::shape::{Deletes, Shape};
 use super::state::{CaptureState, Captured, SnapshotState, in_files, record};
@@ -67,12 +68,6 @@ struct Redo {
     position: Position,
 }
 
-/// A chunk that waits until the changes have been read up to it.
-struct ChunkWaiting {
-    table: TableName,
-    chunk: Chunk,
-}
-
 pub(super) struct Pump {
     pub plan: CapturePlan,
     pub committer: Committer,
@@ -86,10 +81,7 @@ pub(super) struct Pump {
     committing: Option<JoinHandle<Result<Batched, SqlError>>>,
     /// Changes of a large transaction, on disk.
     spills: BTreeMap<TableName, ChangeSpill>,
-    /// A chunk that is being read, and of which table.
-    reading: Option<JoinHandle<Result<Chunk, ConnectorError>>>,
-    reading_table: Option<TableName>,
-    waiting: Option<ChunkWaiting>,
+    readings: Readings,
     /// When the oldest change that is held came.
     held_since: Option<Instant>,
     /// What the source's tables were when it stood at a place, to be compared once that is reached.
@@ -196,9 +188,7 @@ impl Pump {
             redo,
             committing: None,
             spills: BTreeMap::new(),
-            reading: None,
-            reading_table: None,
-            waiting: None,
+            readings: Readings::default(),
             held_since: None,
             proposal: None,
             milestone: Some(plan_state.clone()),
@@ -638,15 +628,7 @@ impl Pump {
 
     /// Throws away what is being read of a table: the table is another by now.
     pub fn discard_chunk(&mut self, name: &TableName) {
-        if self.reading_table.as_ref() == Some(name)
-            && let Some(reading) = self.reading.take()
-        {
-            reading.abort();
-            self.reading_table = None;
-        }
-        if self.waiting.as_ref().is_some_and(|one| one.table == *name) {
-            self.waiting = None;
-        }
+        self.readings.discard(name);
     }
 
     /// A batch that was left is read again under its own sequence, even if no table is seen to have it: whoever
@@ -725,9 +707,9 @@ impl Pump {
                     self.committing = None;
                     self.committed(done?).await?;
                 }
-                read = joined(&mut self.reading) => {
-                    self.reading = None;
-                    self.chunk_read(read).await?;
+                read = self.readings.next() => {
+                    let (table, read) = read?;
+                    self.chunk_read(table, read).await?;
                 }
                 step = self.stream.next() => self.step(step?).await?,
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -774,8 +756,7 @@ impl Pump {
 
     /// Whether every table has the rows it began with, and the columns the source has.
     fn is_settled(&self) -> bool {
-        self.reading.is_none()
-            && self.waiting.is_none()
+        self.readings.is_empty()
             && self.tables.values().all(|captured| {
                 captured.state.dropped
                     || (captured.state.snapshot.is_done() && captured.hints.is_none())
@@ -823,17 +804,12 @@ impl Pump {
         if full || (late && self.holds_changes() && self.committing.is_none()) {
             self.flush().await?;
         }
-        let reached = |place: &(u64, u64)| self.stream.position().place() >= *place;
-        if self
-            .waiting
-            .as_ref()
-            .is_some_and(|waiting| reached(&waiting.chunk.high))
-            && let Some(waiting) = self.waiting.take()
-        {
-            self.commit_chunk(waiting).await?;
+        let here = self.stream.position().place();
+        while let Some((table, chunk)) = self.readings.take_reached(here) {
+            self.commit_chunk(table, chunk).await?;
         }
-        if self.reading.is_none() && self.waiting.is_none() {
-            self.begin_chunk().await?;
+        while self.readings.len() < self.plan.options.snapshot_readers && self.begin_chunk().await?
+        {
         }
         if let Some(milestone) = &self.milestone
             && self.stream.position().place() >= milestone.position.place()
@@ -1196,15 +1172,16 @@ impl Pump {
         self.committed(done).await
     }
 
-    /// Begins to read the next rows of a table that has not all it began with.
-    async fn begin_chunk(&mut self) -> Result<(), SqlError> {
-        let next = self.tables.iter().find(|(_, captured)| {
+    /// Begins to read the next rows of a table that has not all it began with. Whether there is such a table.
+    async fn begin_chunk(&mut self) -> Result<bool, SqlError> {
+        let next = self.tables.iter().find(|(name, captured)| {
             !captured.state.dropped
+                && !self.readings.has(name)
                 && captured.hints.is_none()
                 && !captured.state.snapshot.is_done()
         });
         let Some((name, _)) = next else {
-            return Ok(());
+            return Ok(false);
         };
         let name = name.clone();
         let chunk_rows_max = self.plan.options.chunk_rows as u64;
@@ -1218,17 +1195,18 @@ impl Pump {
             source.key.is_empty() || is_large
         });
         if is_whole || !self.keys.contains_key(&name) {
-            return self.read_whole(&name).await;
+            self.read_whole(&name).await?;
+            return Ok(false);
         }
         // What is held was read before the chunk is begun, so that the chunk has it.
         self.flush().await?;
         let seen = self.stream.position().clone();
         let options = &self.plan.options;
         let Some(captured) = self.tables.get_mut(&name) else {
-            return Ok(());
+            return Ok(false);
         };
         let SnapshotState::Reading { after, .. } = &captured.state.snapshot else {
-            return Ok(());
+            return Ok(false);
         };
         let after = match captured.reloads() {
             true => captured.staged_after.clone(),
@@ -1247,23 +1225,19 @@ impl Pump {
             policies: options.policies,
         };
         let server = Arc::clone(&self.plan.server);
-        self.reading_table = Some(name);
-        self.reading = Some(tokio::spawn(
-            async move { server.read_chunk(request).await },
-        ));
-        Ok(())
+        self.readings
+            .begin(name, async move { server.read_chunk(request).await });
+        Ok(true)
     }
 
     async fn chunk_read(
         &mut self,
-        read: Result<Result<Chunk, ConnectorError>, SqlError>,
+        table: TableName,
+        read: Result<Chunk, ConnectorError>,
     ) -> Result<(), SqlError> {
-        let Some(table) = self.reading_table.take() else {
-            return Ok(());
-        };
-        match read? {
+        match read {
             Ok(chunk) => {
-                self.waiting = Some(ChunkWaiting { table, chunk });
+                self.readings.wait(table, chunk);
                 Ok(())
             }
             Err(error) => self.unread(&table, error).await,
@@ -1292,8 +1266,7 @@ impl Pump {
     }
 
     /// Commits a chunk, now that the changes have been read up to it.
-    async fn commit_chunk(&mut self, waiting: ChunkWaiting) -> Result<(), SqlError> {
-        let ChunkWaiting { table, chunk } = waiting;
+    async fn commit_chunk(&mut self, table: TableName, chunk: Chunk) -> Result<(), SqlError> {
         self.flush().await?;
         self.wait_committed().await?;
         let Some(captured) = self.tables.get_mut(&table) else {
@@ -1452,8 +1425,7 @@ impl Pump {
             within = self.stream.is_within_transaction(),
             rows_held = self.stream.rows_held(),
             committing = self.committing.is_some(),
-            reading = ?self.reading_table,
-            waiting = ?self.waiting.as_ref().map(|waiting| (&waiting.table, waiting.chunk.high)),
+            reading = ?self.readings.tables().collect::<Vec<_>>(),
             "capture goes on"
         );
         let done = |captured: &&Captured| captured.state.snapshot.is_done();
@@ -1471,9 +1443,7 @@ impl Pump {
 
     /// Leaves nothing running. A commit that has begun is let end.
     pub async fn stop(&mut self) {
-        if let Some(reading) = self.reading.take() {
-            reading.abort();
-        }
+        self.readings.stop();
         if let Some(committing) = self.committing.take() {
             let _ = committing.await;
         }
