@@ -1,6 +1,6 @@
 """Flink as a peer: reads a topic to where it ends now, into Parquet files.
 
-    python flink.py JARS BROKERS TOPIC FOLDER PARALLELISM "column type, ..."
+    python flink.py JARS BROKERS TOPIC FOLDER PARALLELISM "column type, ..." FORMAT
 
 Prints the seconds that the job took, without the start of the Java machine.
 """
@@ -10,7 +10,7 @@ import sys
 
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
-jars, brokers, topic, folder, parallelism, columns = sys.argv[1:]
+jars, brokers, topic, folder, parallelism, columns, form = sys.argv[1:]
 environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
 settings = {
     "pipeline.jars": ";".join(f"file://{jar}" for jar in sorted(pathlib.Path(jars).glob("*.jar"))),
@@ -25,7 +25,7 @@ for key, value in settings.items():
     environment.get_config().set(key, value)
 environment.execute_sql(f"""CREATE TABLE events ({columns}) WITH ('connector' = 'kafka', 'topic' = '{topic}',
     'properties.bootstrap.servers' = '{brokers}', 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset',
-    'format' = 'json')""")
+    'format' = '{form}')""")
 environment.execute_sql(f"""CREATE TABLE files ({columns}) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}',
     'format' = 'parquet', 'parquet.compression' = 'SNAPPY')""")
 client = environment.execute_sql("INSERT INTO files SELECT * FROM events").get_job_client()

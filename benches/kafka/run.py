@@ -33,6 +33,7 @@ WORK = beside.HOME / f"kafka-{os.getpid()}"
 FLINK = beside.HOME / "flink"
 TICKS = os.sysconf("SC_CLK_TCK")
 SIZES = {"large": 1000, "small": 200}
+FORMS = {"avro": "avro", "protobuf": "protobuf"}
 
 
 def in_environment() -> None:
@@ -49,14 +50,15 @@ def in_environment() -> None:
 
 def install_flink() -> None:
     """Into an environment of its own: it asks for old versions of what others use."""
-    if (FLINK / "ready").exists():
+    ready = FLINK / "ready.avro"
+    if ready.exists():
         return
     venv.create(FLINK / "venv", with_pip=True)
     subprocess.run([FLINK / "venv/bin/python", "-m", "pip", "install", "--quiet", "apache-flink==2.3.0"], check=True)
     subprocess.run(["mvn", "--batch-mode", "--quiet", "--file", HERE / "flink.xml", f"-Dmaven.repo.local={FLINK}/repository",
                     "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={FLINK}/jars"], check=True)
     shutil.rmtree(FLINK / "repository")
-    (FLINK / "ready").touch()
+    ready.touch()
 
 
 class Broker:
@@ -85,16 +87,16 @@ class Broker:
                 time.sleep(0.5)
         sys.exit(f"no topic could be made: {last}; see {self.log.name}")
 
-    def produce(self, topic: str, size: int, count: int) -> None:
+    def produce(self, topic: str, size: int, count: int, form: str) -> None:
         from confluent_kafka import Producer
 
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 50, "batch.size": 500_000,
                              "queue.buffering.max.messages": 500_000, "acks": 1})
-        made = messages.templates(size)
+        made = messages.templates(size, form)
         for number in range(count):
             while True:
                 try:
-                    producer.produce(topic, messages.message(number, made))
+                    producer.produce(topic, messages.message(number, made, form))
                     break
                 except BufferError:
                     producer.poll(0.1)
@@ -135,18 +137,20 @@ def processor_seconds(pid: int) -> float:
 
 def backlog(arguments, broker: Broker, name: str, partitions: int) -> None:
     """Messages that wait, until they are all committed."""
-    size, count = SIZES.get(name, 1000), arguments.messages
+    size, count, form = SIZES.get(name, 1000), arguments.messages, FORMS.get(name, "json")
     topic = f"{name}-{partitions}"
     broker.make_topic(topic, partitions)
     begin = time.perf_counter()
-    broker.produce(topic, size, count)
+    broker.produce(topic, size, count, form)
     print(f"{topic}: {count} messages written in {time.perf_counter() - begin:.0f} s", flush=True)
     bare = min(consume(arguments, broker, topic) for _ in range(2))
     print(f"{topic}: a bare consumer {count / bare:,.0f} messages/s", flush=True)
     lake = Lake(arguments, broker)
     try:
-        columns = messages.columns(size, "text", "double precision")
-        lake.run(f"CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS ({columns}) INTO t SCHEDULE ON DEMAND{arguments.with_options}")
+        given = f"FORMAT JSON COLUMNS ({messages.columns(size, 'text', 'double precision')})"
+        if form != "json":
+            given = f"FORMAT {form} (schema = '{messages.schema(size, form)}')"
+        lake.run(f"CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') {given} INTO t SCHEDULE ON DEMAND{arguments.with_options}")
         processes = [lake.server.process.pid, broker.process.pid]
         before = [processor_seconds(pid) for pid in processes]
         begin = time.perf_counter()
@@ -164,8 +168,9 @@ def backlog(arguments, broker: Broker, name: str, partitions: int) -> None:
     print(f"{topic}: boathouse {count / seconds:,.0f} rows/s ({count} in {seconds:.1f} s), {bare / seconds:.2f} of the bare consumer's; "
           f"without the broker's processor time {count / without:,.0f} rows/s; peak {peak} MiB; processor time: boathouse {ours:.1f} s, "
           f"broker {theirs:.1f} s", flush=True)
-    if not arguments.alone:
-        rate = flink(broker, topic, size, count)
+    # Flink's format for Protobuf wants a class that a compiler made of the schema.
+    if not arguments.alone and form != "protobuf":
+        rate = flink(broker, topic, size, count, form)
         print(f"{topic}: Flink {rate:,.0f} rows/s; boathouse {count / seconds / rate:.1f} times that", flush=True)
 
 
@@ -175,12 +180,14 @@ def consume(arguments, broker: Broker, topic: str) -> float:
     return float(printed.split()[2])
 
 
-def flink(broker: Broker, topic: str, size: int, count: int) -> float:
+def flink(broker: Broker, topic: str, size: int, count: int, form: str) -> float:
     install_flink()
     folder = WORK / "flink"
     shutil.rmtree(folder, ignore_errors=True)
     columns = messages.columns(size, "string", "double", "`")
-    command = [FLINK / "venv/bin/python", HERE / "flink.py", FLINK / "jars", broker.address, topic, folder, str(beside.CORES), columns]
+    if form == "avro":
+        columns = columns.replace(",", " NOT NULL,") + " NOT NULL"
+    command = [FLINK / "venv/bin/python", HERE / "flink.py", FLINK / "jars", broker.address, topic, folder, str(beside.CORES), columns, form]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     if done.returncode:
         sys.exit(f"Flink failed: {done.stdout[-500:]} {done.stderr[-2000:]}")
@@ -255,16 +262,16 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--rate", type=int, default=20_000, help="messages a second of the lag's load")
     parser.add_argument("--seconds", type=int, default=120, help="how long that load lasts")
-    parser.add_argument("--only", choices=["large", "small", "many", "lag"], action="append", help="`many`: 64 partitions, for the memory")
+    parser.add_argument("--only", choices=["large", "small", "avro", "protobuf", "many", "lag"], action="append", help="`many`: 64 partitions, for the memory")
     parser.add_argument("--options", help="what the pipeline is created WITH")
     parser.add_argument("--alone", action="store_true", help="without Flink")
     arguments = parser.parse_args()
     arguments.with_options = f" WITH ({arguments.options})" if arguments.options else ""
     in_environment()
-    wanted = arguments.only or ["large", "small", "many", "lag"]
+    wanted = arguments.only or ["large", "small", "avro", "protobuf", "many", "lag"]
     broker = Broker()
     try:
-        for name in ["large", "small"]:
+        for name in ["large", "small", "avro", "protobuf"]:
             if name in wanted:
                 backlog(arguments, broker, name, arguments.partitions)
         if "many" in wanted:

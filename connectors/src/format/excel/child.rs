@@ -73,7 +73,10 @@ impl Session {
         let mut child = Command::new(&program)
             .arg("__read-excel")
             // The limit is one of addresses, of which the allocator would otherwise keep more than it uses.
-            .env("_RJEM_MALLOC_CONF", "retain:false,narenas:1,background_thread:false")
+            .env(
+                "_RJEM_MALLOC_CONF",
+                "retain:false,narenas:1,background_thread:false",
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
