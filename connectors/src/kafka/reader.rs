@@ -336,7 +336,7 @@ impl Work {
         if self.builder.messages() > 0 {
             self.clear_trouble();
         }
-        let block = std::mem::take(&mut self.builder).finish();
+        let block = self.builder.take();
         self.sender.blocking_send(Ok(block)).map_err(|_| Stopped)
     }
 

@@ -195,7 +195,26 @@ impl MessageBlockBuilder {
         self.block.ends.push(PartitionEnd { partition, offset });
     }
 
-    pub fn finish(self) -> MessageBlock {
+    /// Gives the block out, and begins one that is expected to be like it.
+    pub fn take(&mut self) -> MessageBlock {
+        let (bytes, entries) = (self.block.bytes.len(), self.block.entries.len());
+        let expected = Self {
+            block: MessageBlock {
+                bytes: Vec::with_capacity(bytes + bytes / 8),
+                entries: Vec::with_capacity(entries),
+                ends: Vec::new(),
+            },
+            ..Self::default()
+        };
+        std::mem::replace(self, expected).finish()
+    }
+
+    pub fn finish(mut self) -> MessageBlock {
+        // It may have been expected to be a large one.
+        if self.block.bytes.len() < self.block.bytes.capacity() / 2 {
+            self.block.bytes.shrink_to_fit();
+            self.block.entries.shrink_to_fit();
+        }
         self.block
     }
 

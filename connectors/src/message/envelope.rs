@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::Message;
 use super::json::text_of;
 use crate::error::sqlstate;
-use crate::format::json::fields::{self, Field, Value};
+use crate::format::json::fields::{Field, RecordReader, Value};
 
 /// The kind of envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,23 +79,29 @@ impl Envelope {
     }
 
     /// What a message says.
-    pub fn rows<'a>(&self, message: &Message<'a>) -> Result<Vec<Row<'a>>, Fault> {
+    pub fn rows<'a>(
+        &self,
+        message: &Message<'a>,
+        reader: &mut RecordReader,
+    ) -> Result<Vec<Row<'a>>, Fault> {
         let text = message.payload.map(text_of).transpose()?;
         match (self, text) {
             (Self::Plain, None) => Ok(vec![(Vec::new(), false)]),
-            (Self::Plain, Some(text)) => Ok(vec![(object(text)?, false)]),
-            (Self::Upsert { key }, text) => upsert(key.as_deref(), message.key, text),
+            (Self::Plain, Some(text)) => Ok(vec![(object(reader, text)?, false)]),
+            (Self::Upsert { key }, text) => upsert(reader, key.as_deref(), message.key, text),
             // It follows a delete, for the broker's sake.
             (Self::Debezium | Self::Maxwell(_) | Self::Canal(_), None) => Ok(Vec::new()),
-            (Self::Debezium, Some(text)) => debezium(text),
-            (Self::Maxwell(key), Some(text)) => maxwell(key, text),
-            (Self::Canal(key), Some(text)) => canal(key, text),
+            (Self::Debezium, Some(text)) => debezium(reader, text),
+            (Self::Maxwell(key), Some(text)) => maxwell(reader, key, text),
+            (Self::Canal(key), Some(text)) => canal(reader, key, text),
         }
     }
 }
 
-fn object(text: &str) -> Result<Vec<Field<'_>>, Fault> {
-    fields::parse(text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
+fn object<'a>(reader: &mut RecordReader, text: &'a str) -> Result<Vec<Field<'a>>, Fault> {
+    reader
+        .parse(text)
+        .map_err(|reason| (sqlstate::INVALID_TEXT, reason))
 }
 
 fn malformed(what: &str) -> Fault {
@@ -114,18 +120,22 @@ fn is_null(raw: &RawValue) -> bool {
 }
 
 fn upsert<'a>(
+    reader: &mut RecordReader,
     column: Option<&str>,
     key: Option<&'a [u8]>,
     text: Option<&'a str>,
 ) -> Result<Vec<Row<'a>>, Fault> {
     // The word alone is what some writers have for nothing.
     let text = text.filter(|text| text.trim() != "null");
-    let mut row = text.map_or(Ok(Vec::new()), object)?;
+    let mut row = match text {
+        Some(text) => object(reader, text)?,
+        None => Vec::new(),
+    };
     let key = key.map(text_of).transpose()?;
     let missing = |row: &Vec<Field<'_>>, name: &str| !row.iter().any(|(known, _)| known == name);
     match (key, column) {
         (Some(key), _) if key.trim_start().starts_with('{') => {
-            for (name, value) in object(key)? {
+            for (name, value) in object(&mut RecordReader::default(), key)? {
                 if missing(&row, &name) {
                     row.push((name, value));
                 }
@@ -147,7 +157,7 @@ fn upsert<'a>(
     Ok(vec![(row, text.is_none())])
 }
 
-fn debezium(text: &str) -> Result<Vec<Row<'_>>, Fault> {
+fn debezium<'a>(reader: &mut RecordReader, text: &'a str) -> Result<Vec<Row<'a>>, Fault> {
     let read = |text| {
         serde_json::from_str::<DebeziumEnvelope<'_>>(text)
             .map_err(|error| invalid("Debezium", error))
@@ -163,11 +173,11 @@ fn debezium(text: &str) -> Result<Vec<Row<'_>>, Fault> {
     }
     match envelope.op.as_deref() {
         Some("c" | "r" | "u") => match envelope.after.filter(|raw| !is_null(raw)) {
-            Some(after) => Ok(vec![(object(after.get())?, false)]),
+            Some(after) => Ok(vec![(object(reader, after.get())?, false)]),
             None => Err(malformed("the change has no row \"after\"")),
         },
         Some("d") => match envelope.before.filter(|raw| !is_null(raw)) {
-            Some(before) => Ok(vec![(object(before.get())?, true)]),
+            Some(before) => Ok(vec![(object(reader, before.get())?, true)]),
             None => Err(malformed("the change has no row \"before\"")),
         },
         // A message for whoever listens, not a change of a row.
@@ -181,7 +191,11 @@ fn debezium(text: &str) -> Result<Vec<Row<'_>>, Fault> {
     }
 }
 
-fn maxwell<'a>(key: &[String], text: &'a str) -> Result<Vec<Row<'a>>, Fault> {
+fn maxwell<'a>(
+    reader: &mut RecordReader,
+    key: &[String],
+    text: &'a str,
+) -> Result<Vec<Row<'a>>, Fault> {
     let envelope: MaxwellEnvelope<'a> =
         serde_json::from_str(text).map_err(|error| invalid("Maxwell", error))?;
     let goes = match envelope.kind.as_ref() {
@@ -195,10 +209,14 @@ fn maxwell<'a>(key: &[String], text: &'a str) -> Result<Vec<Row<'a>>, Fault> {
     let Some(data) = envelope.data else {
         return Err(malformed("the change has no \"data\""));
     };
-    rows_of(key, data, envelope.old, goes)
+    rows_of(reader, (key, goes), data, envelope.old)
 }
 
-fn canal<'a>(key: &[String], text: &'a str) -> Result<Vec<Row<'a>>, Fault> {
+fn canal<'a>(
+    reader: &mut RecordReader,
+    key: &[String],
+    text: &'a str,
+) -> Result<Vec<Row<'a>>, Fault> {
     let envelope: CanalEnvelope<'a> =
         serde_json::from_str(text).map_err(|error| invalid("Canal", error))?;
     let goes = match envelope.kind.as_ref() {
@@ -210,22 +228,22 @@ fn canal<'a>(key: &[String], text: &'a str) -> Result<Vec<Row<'a>>, Fault> {
     let mut rows = Vec::new();
     let old = envelope.old.unwrap_or_default();
     for (index, data) in envelope.data.unwrap_or_default().into_iter().enumerate() {
-        rows.extend(rows_of(key, data, old.get(index).copied(), goes)?);
+        rows.extend(rows_of(reader, (key, goes), data, old.get(index).copied())?);
     }
     Ok(rows)
 }
 
 /// A row, after the one it was when its key was another.
 fn rows_of<'a>(
-    key: &[String],
+    reader: &mut RecordReader,
+    (key, goes): (&[String], bool),
     data: &'a RawValue,
     old: Option<&'a RawValue>,
-    goes: bool,
 ) -> Result<Vec<Row<'a>>, Fault> {
-    let row = object(data.get())?;
+    let row = object(reader, data.get())?;
     let mut rows = Vec::with_capacity(1);
     if let Some(old) = old.filter(|old| !goes && !is_null(old)) {
-        let before = object(old.get())?;
+        let before = object(&mut RecordReader::default(), old.get())?;
         if before
             .iter()
             .any(|(name, _)| key.iter().any(|column| column == name))
@@ -256,7 +274,7 @@ mod tests {
             payload: payload.map(str::as_bytes),
             headers: None,
         };
-        let shown = match envelope.rows(&message) {
+        let shown = match envelope.rows(&message, &mut RecordReader::default()) {
             Err((_, reason)) => reason,
             Ok(rows) => {
                 let rows: Vec<String> = rows

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::csv::{take_columns_max, take_name_style};
+use crate::format::json::fields::RecordReader;
 use crate::format::json::row::{Batch, Columns};
 use crate::format::{DecodeSchema, NameStyle};
 use crate::options::Options;
@@ -269,6 +270,7 @@ impl MessageFormat for JsonFormat {
             return self.infer_schemas(schemas, block);
         }
         let mut columns = Columns::new(self.column_names, self.columns_max).with_values_only();
+        let mut reader = RecordReader::default();
         for message in block.iter() {
             // What cannot be read is rejected when it is decoded.
             let transcoded = self.transcoded(&message)?;
@@ -276,7 +278,8 @@ impl MessageFormat for JsonFormat {
                 continue;
             }
             let message = transcoded.of(message);
-            for (fields, goes) in self.envelope.rows(&message).unwrap_or_default() {
+            let rows = self.envelope.rows(&message, &mut reader);
+            for (fields, goes) in rows.unwrap_or_default() {
                 if !goes {
                     columns.sample(&fields, &self.values)?;
                 }
@@ -294,11 +297,12 @@ impl MessageFormat for JsonFormat {
         let mut messages = Vec::with_capacity(block.len());
         let mut rejected = Vec::new();
         let mut goes: Option<Vec<bool>> = None;
+        let mut reader = RecordReader::default();
         for (number, message) in (0_u32..).zip(block.iter()) {
             let mut transcoded = self.transcoded(&message)?;
             let told = match transcoded.fault.take() {
                 Some(fault) => Err(fault),
-                None => self.envelope.rows(&transcoded.of(message)),
+                None => self.envelope.rows(&transcoded.of(message), &mut reader),
             };
             match told {
                 Ok(rows) => {

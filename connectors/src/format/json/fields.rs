@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
 /// One value.
@@ -26,18 +28,48 @@ pub enum Value<'a> {
 /// A field: its key and its value. Keys without escapes are those of the record's own text.
 pub type Field<'a> = (Cow<'a, str>, Value<'a>);
 
-/// The fields of one record in order, or why it is none. Of a key given twice the last value counts.
-pub fn parse(text: &str) -> Result<Vec<Field<'_>>, String> {
-    let invalid = |error| format!("the record is not valid JSON: {error}");
-    if !text.trim_start().starts_with('{') {
-        serde_json::from_str::<IgnoredAny>(text).map_err(invalid)?;
-        return Err("the record is not a JSON object".to_owned());
+/// Reads records. It is faster with those that have the keys of one before.
+#[derive(Debug, Default)]
+pub struct RecordReader {
+    /// Keys that a record had, in order and each once.
+    keys: Vec<String>,
+    /// Records that had others since.
+    misses: u32,
+}
+
+impl RecordReader {
+    /// The fields of one record in order, or why it is none. Of a key given twice the last value counts.
+    pub fn parse<'a>(&mut self, text: &'a str) -> Result<Vec<Field<'a>>, String> {
+        let invalid = |error| format!("the record is not valid JSON: {error}");
+        if !text.trim_start().starts_with('{') {
+            serde_json::from_str::<IgnoredAny>(text).map_err(invalid)?;
+            return Err("the record is not a JSON object".to_owned());
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let object = Object { keys: &self.keys };
+        let read = object.deserialize(&mut deserializer).map_err(invalid)?;
+        deserializer.end().map_err(invalid)?;
+        match read.is_like_before {
+            true => self.misses = 0,
+            false => self.learn(&read.fields),
+        }
+        Ok(read.fields)
     }
-    let Fields(fields) = serde_json::from_str(text).map_err(invalid)?;
-    fields
-        .into_iter()
-        .map(|(key, raw)| Ok((key.0, value(raw).map_err(invalid)?)))
-        .collect()
+
+    /// Remembers the keys of a record: of the next one, and where records take turns ever more seldom.
+    fn learn(&mut self, fields: &[Field<'_>]) {
+        self.misses = self.misses.saturating_add(1);
+        if self.misses.is_power_of_two() {
+            self.keys.clear();
+            let keys = fields.iter().map(|(key, _)| key.clone().into_owned());
+            self.keys.extend(keys);
+        }
+    }
+}
+
+/// The fields of a record that has nothing to do with others.
+pub fn parse(text: &str) -> Result<Vec<Field<'_>>, String> {
+    RecordReader::default().parse(text)
 }
 
 fn value(raw: &RawValue) -> Result<Value<'_>, serde_json::Error> {
@@ -82,8 +114,6 @@ fn compact(json: &str) -> Cow<'_, str> {
     compacted.into()
 }
 
-struct Fields<'a>(Vec<(Key<'a>, &'a RawValue)>);
-
 /// A key, borrowed where it has no escapes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key<'a>(Cow<'a, str>);
@@ -115,45 +145,70 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+/// Reads an object.
+struct Object<'k> {
+    keys: &'k [String],
+}
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
+struct ReadObject<'a> {
+    fields: Vec<Field<'a>>,
+    /// Whether it has the keys that were expected, and no others.
+    is_like_before: bool,
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = ReadObject<'de>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields: Vec<(Key<'de>, &'de RawValue)> = Vec::with_capacity(KEYS_SEARCHED);
-                let mut places: HashMap<Key<'de>, usize> = HashMap::new();
-                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    let known = if fields.len() <= KEYS_SEARCHED {
-                        fields.iter().position(|(known, _)| *known == key)
-                    } else {
-                        if places.is_empty() {
-                            let keys = fields.iter().map(|(key, _)| key.clone());
-                            places = keys.zip(0..).collect();
-                        }
-                        places.get(&key).copied()
-                    };
-                    match known {
-                        Some(place) => fields[place].1 = value,
-                        None => {
-                            if !places.is_empty() {
-                                places.insert(key.clone(), fields.len());
-                            }
-                            fields.push((key, value));
-                        }
-                    }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = ReadObject<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields: Vec<Field<'de>> = Vec::with_capacity(self.keys.len().max(8));
+        let mut places: HashMap<Cow<'de, str>, usize> = HashMap::new();
+        let mut is_like_before = true;
+        while let Some(Key(key)) = map.next_key()? {
+            let value = value(map.next_value::<&'de RawValue>()?).map_err(A::Error::custom)?;
+            // Keys that were expected are there once, so that none has to be looked for.
+            is_like_before = is_like_before
+                && self
+                    .keys
+                    .get(fields.len())
+                    .is_some_and(|known| *known == key);
+            let known = if is_like_before {
+                None
+            } else if fields.len() <= KEYS_SEARCHED {
+                fields.iter().position(|(known, _)| *known == key)
+            } else {
+                if places.is_empty() {
+                    let keys = fields.iter().map(|(key, _)| key.clone());
+                    places = keys.zip(0..).collect();
                 }
-                Ok(Fields(fields))
+                places.get(&key).copied()
+            };
+            match known {
+                Some(place) => fields[place].1 = value,
+                None => {
+                    if !places.is_empty() {
+                        places.insert(key.clone(), fields.len());
+                    }
+                    fields.push((key, value));
+                }
             }
         }
-
-        deserializer.deserialize_map(Object)
+        is_like_before &= fields.len() == self.keys.len();
+        Ok(ReadObject {
+            fields,
+            is_like_before,
+        })
     }
 }
 
@@ -195,6 +250,33 @@ mod tests {
         }
         expected[3].1 = Value::Boolean(true);
         assert_eq!(parse(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn keys_of_the_record_before_are_no_others() {
+        let mut reader = RecordReader::default();
+        let records = [
+            (r#"{"a":1,"b":2}"#, "a=1 b=2"),
+            (r#"{"a":3,"b":4}"#, "a=3 b=4"),
+            (r#"{"a":5,"b":6,"a":7}"#, "a=7 b=6"),
+            (r#"{"a":5,"a":6,"b":7}"#, "a=6 b=7"),
+            (r#"{"b":1,"a":2,"b":3,"c":4}"#, "b=3 a=2 c=4"),
+            (r#"{"a":1}"#, "a=1"),
+            (r#"{}"#, ""),
+            (r#"{"a":1,"b":2,"c":3,"b":4}"#, "a=1 b=4 c=3"),
+        ];
+        // However the reader was used before.
+        for (text, expected) in records.iter().chain(&records).chain(records.iter().rev()) {
+            let fields = reader.parse(text).unwrap();
+            let shown: Vec<String> = fields
+                .iter()
+                .map(|(key, value)| match value {
+                    Value::Number(digits) => format!("{key}={digits}"),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(shown.join(" "), *expected, "{text}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::{
     DecodeSchema, DecodedBatch, FileFormat, FileStatistics, Format, InferenceLimits, NameStyle,
     RejectedRow,
 };
+use fields::RecordReader;
 use row::{Batch, Columns};
 use split::{Record, Splitter};
 
@@ -165,6 +166,7 @@ impl FileFormat for JsonFormat {
             }))
         };
         let mut stopped = false;
+        let mut reader = RecordReader::default();
         self.each_record(file, &mut |member, record| {
             if member != member_now.as_deref() {
                 let flow = flush(&mut batch, &mut rejected, member_now.as_deref())?;
@@ -177,9 +179,9 @@ impl FileFormat for JsonFormat {
             bytes += record.text.len();
             let parsed = match record.fault {
                 Some(fault) => Err((sqlstate::CHARACTER_NOT_IN_REPERTOIRE, fault)),
-                None => {
-                    fields::parse(&record.text).map_err(|reason| (sqlstate::INVALID_TEXT, reason))
-                }
+                None => reader
+                    .parse(&record.text)
+                    .map_err(|reason| (sqlstate::INVALID_TEXT, reason)),
             };
             match parsed {
                 Ok(fields) => batch.append(fields, record.number, &self.values),
