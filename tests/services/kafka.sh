@@ -83,6 +83,7 @@ PROPERTIES
     for setting in "$@"; do
         case $setting in
         cluster.id=*) cluster=${setting#*=} ;;
+        *=IamValidator) compile IamValidator ;;&
         # The last of a name is the one that counts.
         *) echo "$setting" >>"$folder/server.properties" ;;
         esac
@@ -96,8 +97,23 @@ PROPERTIES
     fi
     # One of a test's own does not live long enough for the slow compiler.
     exec java -Xmx"${BOATHOUSE_TEST_KAFKA_HEAP:-512m}" -XX:TieredStopAtLevel="${BOATHOUSE_TEST_KAFKA_COMPILER:-4}" \
-        -XX:+UseSerialGC -cp "$home/jars/*" \
+        -XX:+UseSerialGC -cp "$home/jars/*:$home/classes" \
         kafka.Kafka "$folder/server.properties"
+}
+
+# A class of ours that the broker is to load.
+compile() {
+    (
+        flock 9
+        cmp -s "$here/$1.java" "$home/classes/$1.java" && exit
+        command -v javac >/dev/null || {
+            apt-get update -qq
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jdk-headless
+        } >&2
+        mkdir -p "$home/classes"
+        javac -cp "$home/jars/*" -d "$home/classes" "$here/$1.java" >&2
+        cp "$here/$1.java" "$home/classes/"
+    ) 9>"$home/classes.lock"
 }
 
 cluster_id() {

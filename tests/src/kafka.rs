@@ -151,6 +151,12 @@ impl Broker {
         Ok(())
     }
 
+    /// What the test's own broker has written so far.
+    pub fn log(&self) -> Result<String, Failure> {
+        let own = self.own.as_ref().ok_or("the shared broker is not ours")?;
+        Ok(std::fs::read_to_string(own.log.path())?)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
