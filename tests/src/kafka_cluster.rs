@@ -32,6 +32,14 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of this test's own, new and empty.
     pub async fn start() -> Result<Self, Failure> {
+        // Nodes take seconds to listen; another process may have taken one of their ports by then.
+        match Self::attempt().await {
+            Ok(cluster) => Ok(cluster),
+            Err(_) => Self::attempt().await,
+        }
+    }
+
+    async fn attempt() -> Result<Self, Failure> {
         // A node's own, its controller's, and the one with SASL.
         let first = free_ports(3 * NODES)?;
         let port = |node: u16| first + 3 * node;

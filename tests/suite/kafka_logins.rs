@@ -302,10 +302,10 @@ async fn amazon_msk_is_logged_in_to_by_iam() -> Result<(), Failure> {
 /// Holds the tokens that the broker took last against what AWS's own library signs.
 fn are_signed(broker: &LoginBroker, secret: &str, session: &str) -> Result<(), Failure> {
     let log = broker.broker.log()?;
-    let tokens = log
+    let mut tokens = log
         .lines()
         .filter_map(|line| line.strip_prefix("IamValidator: "));
-    let last = tokens.last().ok_or("the broker has seen no token")?;
+    let last = tokens.next_back().ok_or("the broker has seen no token")?;
     let mut python = Command::new(service::python_aws()?)
         .arg(repository().join("tests/interop/msk_token.py"))
         .args(["eu-central-1", ACCESS_KEY_ID, secret, session])

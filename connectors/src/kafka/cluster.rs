@@ -72,6 +72,9 @@ const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 const UNVERIFIED: &str = "certificate verify failed";
 const ALERT: &str = "SSL alert number";
 
+/// The alerts that are about a certificate of ours.
+const CERTIFICATE_ALERTS: [&str; 3] = ["certificate", "unknown ca", "handshake failure"];
+
 /// What keeps a client out, and at which step of being let in: `connect`, `tls` or `login`.
 pub(super) struct KeptOut {
     pub step: &'static str,
@@ -430,7 +433,7 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
             error: no_tls(format!("the certificate of the brokers at {brokers} could not be verified"))
                 .hint("tls_ca takes the certificate of the authority that signed theirs, as PEM; with tls = 'verify-full' theirs has to name the host they are reached by"),
         },
-        _ if says(ALERT) => at(
+        _ if says(ALERT) && CERTIFICATE_ALERTS.into_iter().any(says) => at(
             "tls",
             no_tls(format!(
                 "the brokers at {brokers} refused the certificate of this client, or that it has none: {}",
