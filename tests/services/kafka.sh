@@ -5,7 +5,9 @@
 #   kafka.sh                          start it if it does not run, and print how to reach it
 #   kafka.sh stop                     stop it
 #   kafka.sh produce TOPIC            write the lines of the input to a topic of it: "key | message"
-#   kafka.sh run NAME PORT [a=b ...]  one of a test's own, in the foreground, with further settings of the broker
+#   kafka.sh run NAME PORT [a=b ...]  one of a test's own, in the foreground, with further settings of the broker.
+#                                     A node of a cluster is told node.id and controller.quorum.voters as settings,
+#                                     and cluster.id, which all of its nodes share
 #
 # It may be run any number of times and by several tests at once. The controller listens one port above the broker;
 # the shared broker has a second listener with SASL (user boathouse) two ports above it.
@@ -77,18 +79,41 @@ group.initial.rebalance.delay.ms=0
 log.retention.check.interval.ms=1000
 log.initial.task.delay.ms=1000
 PROPERTIES
+    cluster=
     for setting in "$@"; do
-        echo "$setting" >>"$folder/server.properties"
+        case $setting in
+        cluster.id=*) cluster=${setting#*=} ;;
+        *=IamValidator) compile IamValidator ;;&
+        # The last of a name is the one that counts.
+        *) echo "$setting" >>"$folder/server.properties" ;;
+        esac
     done
     if [ ! -f "$folder/log/meta.properties" ]; then
         rm -rf "$folder/log"
-        java_program kafka.tools.StorageTool format --cluster-id "$(cluster_id)" --config "$folder/server.properties" \
+        java_program kafka.tools.StorageTool format --cluster-id "${cluster:-$(cluster_id)}" --config "$folder/server.properties" \
             --add-scram "SCRAM-SHA-256=[name=boathouse,password=$password]" \
             --add-scram "SCRAM-SHA-512=[name=boathouse,password=$password]" >"$folder/format.log" 2>&1 ||
             { cat "$folder/format.log" >&2; exit 1; }
     fi
-    exec java -Xmx"${BOATHOUSE_TEST_KAFKA_HEAP:-512m}" -XX:+UseSerialGC -cp "$home/jars/*" \
+    # One of a test's own does not live long enough for the slow compiler.
+    exec java -Xmx"${BOATHOUSE_TEST_KAFKA_HEAP:-512m}" -XX:TieredStopAtLevel="${BOATHOUSE_TEST_KAFKA_COMPILER:-4}" \
+        -XX:+UseSerialGC -cp "$home/jars/*:$home/classes" \
         kafka.Kafka "$folder/server.properties"
+}
+
+# A class of ours that the broker is to load.
+compile() {
+    (
+        flock 9
+        cmp -s "$here/$1.java" "$home/classes/$1.java" && exit
+        command -v javac >/dev/null || {
+            apt-get update -qq
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jdk-headless
+        } >&2
+        mkdir -p "$home/classes"
+        javac -cp "$home/jars/*" -d "$home/classes" "$here/$1.java" >&2
+        cp "$here/$1.java" "$home/classes/"
+    ) 9>"$home/classes.lock"
 }
 
 cluster_id() {

@@ -52,26 +52,39 @@ impl Broker {
 
     /// A broker of this test's own, new and empty, with further settings.
     pub async fn own(settings: &[&str]) -> Result<Self, Failure> {
-        // Starting the shared one installs what both need.
-        Self::shared()?;
-        let mut broker = Self {
-            // The broker's, its controller's, and the one with SASL.
-            port: free_ports(3)?,
-            own: Some(OwnBroker {
-                name: format!("own-{}", uuid::Uuid::new_v4().simple()),
-                settings: settings.iter().map(|one| (*one).to_owned()).collect(),
-                log: tempfile::NamedTempFile::new()?,
-                child: None,
-            }),
-        };
+        // The broker's, its controller's, and the one with SASL.
+        let port = free_ports(3)?;
+        let settings = settings.iter().map(|one| (*one).to_owned()).collect();
+        let mut broker = Self::of(port, settings)?;
         broker.start().await?;
         Ok(broker)
     }
 
+    /// A broker of this test's own at a port, not started yet. Its controller listens one port above.
+    pub(crate) fn of(port: u16, settings: Vec<String>) -> Result<Self, Failure> {
+        // Starting the shared one installs what both need.
+        Self::shared()?;
+        Ok(Self {
+            port,
+            own: Some(OwnBroker {
+                name: format!("own-{}", uuid::Uuid::new_v4().simple()),
+                settings,
+                log: tempfile::NamedTempFile::new()?,
+                child: None,
+            }),
+        })
+    }
+
     /// Starts the test's own broker, with the data it had, and waits until it answers.
     pub async fn start(&mut self) -> Result<(), Failure> {
+        self.spawn()?;
+        self.wait_until_ready().await
+    }
+
+    /// Starts the test's own broker without waiting.
+    pub(crate) fn spawn(&mut self) -> Result<(), Failure> {
         let script = repository().join("tests/services/kafka.sh");
-        let (port, brokers) = (self.port, self.address());
+        let port = self.port;
         let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
         let output = own.log.reopen()?;
         let child = Command::new("bash")
@@ -79,11 +92,20 @@ impl Broker {
             .args(["run", &own.name, &port.to_string()])
             .args(&own.settings)
             .env("BOATHOUSE_TEST_KAFKA_HEAP", "256m")
+            .env("BOATHOUSE_TEST_KAFKA_COMPILER", "1")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        let child = own.child.insert(child);
+        own.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until the test's own broker answers.
+    pub(crate) async fn wait_until_ready(&mut self) -> Result<(), Failure> {
+        let brokers = self.address();
+        let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
+        let child = own.child.as_mut().ok_or("the broker does not run")?;
         let begun = Instant::now();
         loop {
             let answers = tokio::task::spawn_blocking({
@@ -115,6 +137,24 @@ impl Broker {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Has the test's own broker hand over what it leads and end, as an operator would.
+    pub async fn terminate(&mut self) -> Result<(), Failure> {
+        let own = self.own.as_mut().ok_or("the shared broker is not ours")?;
+        let mut child = own.child.take().ok_or("the broker does not run")?;
+        let asked = Command::new("kill").arg(child.id().to_string()).status()?;
+        if !asked.success() {
+            return Err("the broker could not be asked to end".into());
+        }
+        tokio::task::spawn_blocking(move || child.wait()).await??;
+        Ok(())
+    }
+
+    /// What the test's own broker has written so far.
+    pub fn log(&self) -> Result<String, Failure> {
+        let own = self.own.as_ref().ok_or("the shared broker is not ours")?;
+        Ok(std::fs::read_to_string(own.log.path())?)
     }
 
     pub fn port(&self) -> u16 {
@@ -396,18 +436,18 @@ fn send<'m>(
     Ok(())
 }
 
-fn client(brokers: &str) -> ClientConfig {
+pub(crate) fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
     config
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT))
 }
 
 /// What became of each topic.
-fn told(outcomes: Vec<rdkafka::admin::TopicResult>) -> Result<(), Failure> {
+pub(crate) fn told(outcomes: Vec<rdkafka::admin::TopicResult>) -> Result<(), Failure> {
     for outcome in outcomes {
         outcome.map_err(|(topic, code)| format!("topic {topic}: {code}"))?;
     }

@@ -7,6 +7,8 @@
 pub mod compare;
 pub mod fault_proxy;
 pub mod kafka;
+pub mod kafka_cluster;
+pub mod kafka_logins;
 pub mod mysql;
 pub mod network;
 pub mod schema_registry;

@@ -338,7 +338,7 @@ pub struct Certificates {
 
 impl Certificates {
     /// Makes an authority and, signed by it, a server's and a client's certificate.
-    fn make(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn make(folder: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(folder)?;
         let openssl = |arguments: &str| {
             let mut command = Command::new("openssl");

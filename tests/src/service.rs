@@ -19,6 +19,11 @@ pub fn python() -> Result<PathBuf, Failure> {
     run("python.sh").map(PathBuf::from)
 }
 
+/// A Python with AWS's own library.
+pub fn python_aws() -> Result<PathBuf, Failure> {
+    run("python_aws.sh").map(PathBuf::from)
+}
+
 /// The file of arguments that `java` runs Spark with.
 pub fn spark() -> Result<PathBuf, Failure> {
     run("spark.sh").map(PathBuf::from)

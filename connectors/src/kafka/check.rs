@@ -1,5 +1,7 @@
 //! `CHECK CONNECTION`: whether a cluster can be reached and read, and what to do where it cannot.
 
+use super::cluster::{KeptOut, Reason, Sasl};
+use super::token::TokenSource;
 use super::{KafkaCluster, TopicPartition};
 use crate::connector::Check;
 
@@ -31,7 +33,7 @@ impl KafkaCluster {
         .await;
         let (brokers, topics) = match metadata {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => return vec![Check::failed("connect", &error)],
+            Ok(Err(kept_out)) => return self.kept_out(kept_out).await,
             Err(ended) => {
                 let error = crate::error::ConnectorError::new(
                     crate::error::sqlstate::INTERNAL_ERROR,
@@ -45,10 +47,10 @@ impl KafkaCluster {
             "connect",
             format!("{} as {}", brokers.join(", "), self.identity_name()),
         )];
-        checks.push(match self.tls {
-            "disable" => Check::passed("tls", "not encrypted"),
-            mode => Check::passed("tls", mode),
-        });
+        checks.push(self.tls_passed());
+        if let Some(sasl) = &self.sasl {
+            checks.push(Check::passed("login", sasl.mechanism()));
+        }
         if topics.is_empty() {
             checks.push(Check {
                 name: "topics",
@@ -84,10 +86,57 @@ impl KafkaCluster {
         checks
     }
 
+    /// The steps that were passed, and the one that was not.
+    async fn kept_out(&self, kept_out: KeptOut) -> Vec<Check> {
+        let KeptOut {
+            mut step,
+            reason,
+            mut error,
+        } = kept_out;
+        match reason {
+            Reason::Unverified
+                if self.tls == "verify-full" && self.is_certified_for_another_host().await =>
+            {
+                error.message = format!(
+                    "the certificate of the brokers at {} is for another host than they are reached by",
+                    self.brokers
+                );
+                error = error.hint("name the brokers as their certificate does, or have one made that names this host; tls = 'verify-ca' does without");
+            }
+            // What they wanted is what they were not given.
+            Reason::Closed if self.tls == "disable" => {
+                step = "tls";
+                error = error.hint("the brokers may want TLS: tls = 'verify-full'");
+            }
+            Reason::Closed if self.sasl.is_none() => {
+                step = "login";
+                error = error.hint("the brokers may want a login: look at the options \"sasl\", \"user\" and \"password\"");
+            }
+            Reason::Unverified | Reason::Closed | Reason::Told => {}
+        }
+        let mut checks = Vec::new();
+        if step != "connect" {
+            checks.push(Check::passed("connect", self.brokers.as_str()));
+        }
+        if step == "login" {
+            checks.push(self.tls_passed());
+        }
+        checks.push(Check::failed(step, &error));
+        checks
+    }
+
+    fn tls_passed(&self) -> Check {
+        match self.tls {
+            "disable" => Check::passed("tls", "not encrypted"),
+            mode => Check::passed("tls", mode),
+        }
+    }
+
     fn identity_name(&self) -> &str {
         match &self.sasl {
-            Some(super::cluster::Sasl::Password { user, .. }) => user,
-            Some(super::cluster::Sasl::Token(_)) => "the bearer of a token",
+            Some(Sasl::Password { user, .. }) => user,
+            Some(Sasl::Token(TokenSource::Given(_))) => "the bearer of a token",
+            Some(Sasl::Token(TokenSource::Msk(source))) => source.name(),
             None if self.identity.is_some() => "the owner of the certificate",
             None => "anonymous",
         }

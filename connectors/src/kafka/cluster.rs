@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
+use super::token::TokenSource;
 use super::{TopicPartition, TopicPatterns};
 use crate::error::{ConnectorError, sqlstate};
 use crate::message::SchemaRegistry;
@@ -33,7 +34,18 @@ pub(super) enum Sasl {
         user: String,
         password: String,
     },
-    Token(String),
+    Token(TokenSource),
+}
+
+impl Sasl {
+    /// What it is called in the options.
+    pub fn mechanism(&self) -> String {
+        match self {
+            Self::Password { mechanism, .. } => mechanism.to_ascii_lowercase(),
+            Self::Token(TokenSource::Given(_)) => "oauthbearer".to_owned(),
+            Self::Token(TokenSource::Msk(_)) => "aws-msk-iam".to_owned(),
+        }
+    }
 }
 
 /// The offsets that a partition has.
@@ -43,6 +55,42 @@ pub struct PartitionEnds {
     pub low: i64,
     /// The one after the last that can be read: what a transaction that is open has written comes later.
     pub high: i64,
+}
+
+/// How long it may take to find out what a certificate lacks.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the events of a client are served at a time.
+const EVENTS_TURN: Duration = Duration::from_millis(1);
+
+/// How long the first attempt to be told of the brokers may take.
+const TURN_MIN: Duration = Duration::from_millis(500);
+
+/// What the library says when no token could be made, when a certificate could not be verified, and when the other side
+/// did not like what it saw.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
+const UNVERIFIED: &str = "certificate verify failed";
+const ALERT: &str = "SSL alert number";
+
+/// The alerts that are about a certificate of ours.
+const CERTIFICATE_ALERTS: [&str; 3] = ["certificate", "unknown ca", "handshake failure"];
+
+/// What keeps a client out, and at which step of being let in: `connect`, `tls` or `login`.
+pub(super) struct KeptOut {
+    pub step: &'static str,
+    pub reason: Reason,
+    pub error: ConnectorError,
+}
+
+/// What is to be found out about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The brokers' certificate could not be verified.
+    Unverified,
+    /// The brokers close the connection and do not say why.
+    Closed,
+    /// All is told.
+    Told,
 }
 
 /// Questions to a cluster, over connections that stay open.
@@ -122,7 +170,7 @@ impl KafkaCluster {
 
     pub(super) fn context(&self) -> Context {
         Context::new(match &self.sasl {
-            Some(Sasl::Token(token)) => Some(token.clone()),
+            Some(Sasl::Token(tokens)) => Some(tokens.clone()),
             _ => None,
         })
     }
@@ -135,6 +183,22 @@ impl KafkaCluster {
         T::from_config_and_context(config, self.context()).map_err(|error| unusable(&error))
     }
 
+    /// Whether a verified certificate would do, were it for the host that the brokers are reached by. Nobody logs in.
+    pub(super) async fn is_certified_for_another_host(&self) -> bool {
+        let mut config = self.config();
+        config.set("security.protocol", "ssl");
+        config.set("ssl.endpoint.identification.algorithm", "none");
+        let Ok(session) = self.session_of(config, self.timeout.min(PROBE_TIMEOUT)) else {
+            return false;
+        };
+        let asked = tokio::task::spawn_blocking(move || session.metadata().map(drop));
+        match asked.await {
+            Ok(Err(kept_out)) => kept_out.step != "tls",
+            Ok(Ok(())) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Where the schemas of its messages are.
     pub fn registry(&self) -> Option<Arc<SchemaRegistry>> {
         self.registry.clone()
@@ -142,12 +206,21 @@ impl KafkaCluster {
 
     /// Opens connections for questions.
     pub fn session(&self) -> Result<KafkaSession, ConnectorError> {
-        let mut config = self.config();
+        self.session_of(self.config(), self.timeout)
+    }
+
+    fn session_of(
+        &self,
+        mut config: ClientConfig,
+        timeout: Duration,
+    ) -> Result<KafkaSession, ConnectorError> {
         // Nothing is read over them.
         config.set("statistics.interval.ms", "0");
+        // Why connections are closed is told at this level.
+        config.set_log_level(RDKafkaLogLevel::Info);
         Ok(KafkaSession {
             client: Arc::new(self.client(&config)?),
-            timeout: self.timeout,
+            timeout,
             brokers: self.brokers.as_str().into(),
         })
     }
@@ -160,15 +233,18 @@ impl KafkaSession {
         question: impl FnOnce(&Self) -> Result<T, ConnectorError> + Send + 'static,
     ) -> Result<T, ConnectorError> {
         let session = self.clone();
-        tokio::task::spawn_blocking(move || question(&session))
-            .await
-            .unwrap_or_else(|ended| {
-                Err(ConnectorError::new(
-                    sqlstate::INTERNAL_ERROR,
-                    "asking the cluster ended abnormally",
-                )
-                .caused_by(ended))
-            })
+        tokio::task::spawn_blocking(move || {
+            session.attend();
+            question(&session)
+        })
+        .await
+        .unwrap_or_else(|ended| {
+            Err(ConnectorError::new(
+                sqlstate::INTERNAL_ERROR,
+                "asking the cluster ended abnormally",
+            )
+            .caused_by(ended))
+        })
     }
 
     /// The wanted topics that exist, each with the number of its partitions.
@@ -178,7 +254,7 @@ impl KafkaSession {
     ) -> Result<BTreeMap<String, i32>, ConnectorError> {
         let wanted = wanted.clone();
         self.ask(move |session| {
-            let metadata = session.metadata()?;
+            let metadata = session.metadata().map_err(|kept_out| kept_out.error)?;
             let mut topics = BTreeMap::new();
             for topic in metadata.topics() {
                 if !wanted.matches(topic.name()) || topic.partitions().is_empty() {
@@ -192,32 +268,44 @@ impl KafkaSession {
         .await
     }
 
+    /// Serves what the client waits to be asked for: tokens it needs, errors, its log.
+    fn attend(&self) {
+        while self.client.poll(EVENTS_TURN).is_some() {}
+    }
+
     /// Brokers and topics, as one of the brokers knows them.
-    pub(super) fn metadata(&self) -> Result<Metadata, ConnectorError> {
+    pub(super) fn metadata(&self) -> Result<Metadata, KeptOut> {
         let begun = Instant::now();
+        // What went wrong earlier is another matter.
+        self.attend();
+        self.client.context().take_failure();
+        let mut reason: Option<(RDKafkaErrorCode, String)> = None;
+        // Short turns at first, so that a failure which time does not mend is told soon.
+        let mut turn = TURN_MIN;
         loop {
-            // Short turns, so that a failure which time does not mend is told at once.
-            let turn = self.timeout.min(Duration::from_millis(1500));
-            let error = match self.client.fetch_metadata(None, turn) {
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            let error = match self.client.fetch_metadata(None, turn.min(left)) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => error,
             };
-            // What the client has to say waits to be asked for.
-            let _ = self.client.poll(Duration::ZERO);
-            let _ = self.client.poll(Duration::ZERO);
-            let failure = self.client.context().take_failure();
-            let lasting = failure.as_ref().is_some_and(|(code, _)| {
-                matches!(
-                    code,
-                    RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL
-                )
-            });
-            if lasting || begun.elapsed() >= self.timeout {
-                return Err(match failure {
-                    Some((code, reason)) => failed(&self.brokers, code, &reason),
-                    None => unreachable_cluster(&self.brokers, &error.to_string()),
-                });
+            self.attend();
+            // That all brokers are down says less than why one is.
+            reason = match (self.client.context().take_failure(), reason) {
+                (Some((RDKafkaErrorCode::AllBrokersDown, _)), Some(earlier)) => Some(earlier),
+                (found, earlier) => found.or(earlier),
+            };
+            let kept_out = match &reason {
+                Some((code, reason)) => kept_out(&self.brokers, *code, reason),
+                None => KeptOut {
+                    step: "connect",
+                    reason: Reason::Told,
+                    error: unreachable_cluster(&self.brokers, &error.to_string()),
+                },
+            };
+            if !kept_out.error.retryable || begun.elapsed() >= self.timeout {
+                return Err(kept_out);
             }
+            turn *= 2;
         }
     }
 
@@ -306,35 +394,100 @@ pub(super) fn unusable(error: &KafkaError) -> ConnectorError {
     ConnectorError::option(format!("the connection cannot be used: {reason}"))
 }
 
+/// What a failure to be let in means to somebody who can do something about it.
+pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> KeptOut {
+    let says = |words: &str| reason.contains(words);
+    let at = |step, error| KeptOut {
+        step,
+        reason: Reason::Told,
+        error,
+    };
+    let no_tls = |message| ConnectorError::new(sqlstate::CONNECTION_FAILURE, message);
+    match code {
+        RDKafkaErrorCode::Authentication if says(NO_TOKEN) => at(
+            "login",
+            ConnectorError::new(
+                sqlstate::INVALID_AUTHORIZATION,
+                format!("there is no token for the brokers at {brokers}: {}", plain(reason)),
+            )
+            .hint("give access_key_id and secret_access_key, or give the machine a role")
+            .retryable(),
+        ),
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => at(
+            "login",
+            ConnectorError::new(
+                sqlstate::INVALID_AUTHORIZATION,
+                format!("the brokers at {brokers} refused to let in: {}", plain(reason)),
+            )
+            .hint(if says("mechanism handshake failed") {
+                "the option \"sasl\" is to name one of the ways in that the brokers support"
+            } else if says("invalid_token") || says("OAUTHBEARER") {
+                "the token is expired, or not for these brokers: look at the options \"token\", or \"region\", \"access_key_id\" and \"secret_access_key\", and at the clock"
+            } else {
+                "look at the options \"sasl\", \"user\" and \"password\" of the connection"
+            }),
+        ),
+        RDKafkaErrorCode::SSL if says(UNVERIFIED) => KeptOut {
+            step: "tls",
+            reason: Reason::Unverified,
+            error: no_tls(format!("the certificate of the brokers at {brokers} could not be verified"))
+                .hint("tls_ca takes the certificate of the authority that signed theirs, as PEM; with tls = 'verify-full' theirs has to name the host they are reached by"),
+        },
+        _ if says(ALERT) && CERTIFICATE_ALERTS.into_iter().any(says) => at(
+            "tls",
+            no_tls(format!(
+                "the brokers at {brokers} refused the certificate of this client, or that it has none: {}",
+                plain(reason)
+            ))
+            .hint("tls_cert and tls_key take a certificate that the brokers trust and its key, as PEM"),
+        ),
+        RDKafkaErrorCode::SSL => at(
+            "tls",
+            no_tls(format!("no TLS with the brokers at {brokers}: {}", plain(reason)))
+                .hint("tls = 'disable' is for brokers without TLS"),
+        ),
+        _ => {
+            let error = unreachable_cluster(brokers, reason);
+            if says("PLAINTEXT broker listener") {
+                at("tls", error.hint("the brokers may be without TLS: tls = 'disable'"))
+            } else if says("connection closed by peer") {
+                KeptOut {
+                    step: "connect",
+                    reason: Reason::Closed,
+                    error: error.hint("the brokers may want TLS, or a login: look at the options \"tls\", and \"sasl\", \"user\" and \"password\""),
+                }
+            } else {
+                at("connect", error)
+            }
+        }
+    }
+}
+
 /// What a code of the library means to somebody who can do something about it.
 pub(super) fn failed(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> ConnectorError {
     use RDKafkaErrorCode as Code;
     match code {
-        Code::Authentication | Code::SaslAuthenticationFailed => ConnectorError::new(
-            sqlstate::INVALID_AUTHORIZATION,
-            format!("the brokers at {brokers} refused to let in: {}", plain(reason)),
-        )
-        .hint("look at the options \"sasl\", \"user\" and \"password\" of the connection"),
-        Code::SSL => ConnectorError::new(
-            sqlstate::CONNECTION_FAILURE,
-            format!("no TLS with the brokers at {brokers}: {}", plain(reason)),
-        )
-        .hint("tls_ca takes the certificate of the authority that signed theirs, as PEM; tls = 'disable' is for brokers without TLS"),
         Code::TopicAuthorizationFailed
         | Code::ClusterAuthorizationFailed
         | Code::GroupAuthorizationFailed => ConnectorError::new(
             sqlstate::INSUFFICIENT_PRIVILEGE,
-            format!("the brokers at {brokers} do not allow it: {}", plain(reason)),
+            format!(
+                "the brokers at {brokers} do not allow it: {}",
+                plain(reason)
+            ),
         )
         .hint("the user needs the operations Read and Describe on the topics"),
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             ConnectorError::new(
                 sqlstate::UNDEFINED_OBJECT,
-                format!("the topic or the partition does not exist: {}", plain(reason)),
+                format!(
+                    "the topic or the partition does not exist: {}",
+                    plain(reason)
+                ),
             )
             .retryable()
         }
-        _ => unreachable_cluster(brokers, reason),
+        _ => kept_out(brokers, code, reason).error,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -11,11 +11,10 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::util::Timeout;
+use tokio::runtime::Handle;
 
 use super::TopicPartition;
-
-/// How long a token is used that says nothing of its own life.
-const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+use super::token::TokenSource;
 
 /// Where a partition ends, as the client last heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,15 +28,18 @@ pub(super) struct Figures {
 /// The context of a client.
 #[derive(Default)]
 pub(super) struct Context {
-    token: Option<String>,
+    tokens: Option<TokenSource>,
+    /// What works for tokens.
+    runtime: Option<Handle>,
     failure: Mutex<Option<(RDKafkaErrorCode, String)>>,
     figures: Mutex<Option<HashMap<TopicPartition, Figures>>>,
 }
 
 impl Context {
-    pub fn new(token: Option<String>) -> Self {
+    pub fn new(tokens: Option<TokenSource>) -> Self {
         Self {
-            token,
+            tokens,
+            runtime: Handle::try_current().ok(),
             ..Self::default()
         }
     }
@@ -59,6 +61,15 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Why a connection was closed is said nowhere else.
+        if facility == "FAIL" {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let tells =
+                |(code, _): &(RDKafkaErrorCode, String)| *code != RDKafkaErrorCode::AllBrokersDown;
+            if !failure.as_ref().is_some_and(tells) {
+                *failure = Some((RDKafkaErrorCode::BrokerTransportFailure, message.to_owned()));
+            }
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, "{message}");
@@ -103,12 +114,12 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        let token = self.token.clone().ok_or("no token was given")?;
-        let until = SystemTime::now() + TOKEN_LIFE;
+        let tokens = self.tokens.as_ref().ok_or("no token was given")?;
+        let token = tokens.token(self.runtime.as_ref())?;
         Ok(OAuthToken {
-            token,
+            token: token.value,
             principal_name: String::new(),
-            lifetime_ms: i64::try_from(until.duration_since(UNIX_EPOCH)?.as_millis())?,
+            lifetime_ms: i64::try_from(token.until.duration_since(UNIX_EPOCH)?.as_millis())?,
         })
     }
 }

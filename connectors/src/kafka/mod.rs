@@ -11,14 +11,15 @@
 //! are read.
 //!
 //! Options `brokers` (`host:port, ...`), `tls` (`disable`, `require`, `verify-ca`, `verify-full`), `tls_ca`, `tls_cert`
-//! and `tls_key` (PEM texts), `sasl` (`plain`, `scram-sha-256`, `scram-sha-512`, `oauthbearer`), `user`, `password`,
-//! `token` (of `oauthbearer`), `timeout`, and those of [`SchemaRegistry::take`]. Brokers on other machines are verified to the full unless something else is
+//! and `tls_key` (PEM texts), `sasl` (`plain`, `scram-sha-256`, `scram-sha-512`, `oauthbearer`, `aws-msk-iam`), `user`, `password`,
+//! `token` (of `oauthbearer`), those of [`token::MskIam::take`], `timeout`, and those of [`SchemaRegistry::take`]. Brokers on other machines are verified to the full unless something else is
 //! said.
 
 mod check;
 mod cluster;
 mod context;
 mod reader;
+mod token;
 mod topics;
 mod writer;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use cluster::{KafkaCluster, KafkaSession, PartitionEnds};
 pub use reader::{MessageReader, ReaderOptions, ReaderStatus};
+use token::TokenSource;
 pub use topics::TopicPatterns;
 pub use writer::{MessageWriter, OutgoingMessage, WriterOptions, check_topic_name};
 
@@ -76,7 +78,13 @@ impl Connector for Kafka {
         };
         let sasl = options.take_choice(
             "sasl",
-            &["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"],
+            &[
+                "plain",
+                "scram-sha-256",
+                "scram-sha-512",
+                "oauthbearer",
+                "aws-msk-iam",
+            ],
         )?;
         let identity = match (
             options.take_text("tls_cert")?,
@@ -95,11 +103,23 @@ impl Connector for Kafka {
         let token = options.take_text("token")?;
         let sasl = match (sasl, user, password, token) {
             (None, None, None, None) => None,
-            (Some("oauthbearer"), None, None, Some(token)) => Some(cluster::Sasl::Token(token)),
+            (Some("oauthbearer"), None, None, Some(token)) => {
+                Some(cluster::Sasl::Token(TokenSource::Given(token)))
+            }
             (Some("oauthbearer"), ..) => {
                 return Err(ConnectorError::option(
                     "connector \"KAFKA\" with sasl = 'oauthbearer' takes the option \"token\", and no \"user\" or \"password\"",
                 ));
+            }
+            (Some("aws-msk-iam"), None, None, None) => {
+                let source = token::MskIam::take(options, &brokers)?;
+                Some(cluster::Sasl::Token(TokenSource::Msk(source)))
+            }
+            (Some("aws-msk-iam"), ..) => {
+                return Err(ConnectorError::option(
+                    "connector \"KAFKA\" with sasl = 'aws-msk-iam' takes no \"user\", \"password\" or \"token\"",
+                )
+                .hint("it takes access_key_id and secret_access_key, or the server's own credentials"));
             }
             (Some(mechanism), Some(user), Some(password), None) => Some(cluster::Sasl::Password {
                 mechanism: mechanism.to_ascii_uppercase(),
@@ -115,7 +135,7 @@ impl Connector for Kafka {
                 return Err(ConnectorError::option(
                     "connector \"KAFKA\" takes \"user\", \"password\" and \"token\" together with \"sasl\"",
                 )
-                .hint("sasl is one of 'plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer'"));
+                .hint("sasl is one of 'plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer', 'aws-msk-iam'"));
             }
         };
         let timeout = options

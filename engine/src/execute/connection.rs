@@ -21,6 +21,7 @@ use boathouse_sql::statement::{
 };
 
 use super::done;
+use super::pipeline::statement_of;
 use super::resolve::undefined;
 use super::rows::{self, Column};
 use crate::error::{SqlError, SqlState};
@@ -227,11 +228,56 @@ pub(super) fn drop(session: &mut Session, drop: &DropConnection) -> Result<Outco
         session
             .state
             .require_owner(&snapshot, connection.owner, "connection", name)?;
+        drop_pipelines(session, &snapshot, name, drop.cascade)?;
         session
             .catalog("DROP CONNECTION")?
             .drop_connection(connection.id)?;
     }
     done("DROP CONNECTION")
+}
+
+/// Makes sure that no pipeline is left without a connection it names: drops them with CASCADE, and refuses without.
+fn drop_pipelines(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    connection: &str,
+    cascade: bool,
+) -> Result<(), SqlError> {
+    let mut pipelines = Vec::new();
+    for pipeline in snapshot.pipelines() {
+        if statement_of(pipeline)?.connections().contains(&connection) {
+            pipelines.push(pipeline.clone());
+        }
+    }
+    pipelines.sort_by(|a, b| a.name.cmp(&b.name));
+    if !pipelines.is_empty() && !cascade {
+        let detail: Vec<String> = pipelines
+            .iter()
+            .map(|pipeline| {
+                format!(
+                    "pipeline {} depends on connection {connection}",
+                    pipeline.name
+                )
+            })
+            .collect();
+        return Err(SqlError::new(
+            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop connection {connection} because other objects depend on it"),
+        )
+        .detail(detail.join("\n"))
+        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+    }
+    for pipeline in pipelines {
+        session
+            .catalog("DROP CONNECTION")?
+            .drop_pipeline(pipeline.id)?;
+        session.state.notice(
+            "NOTICE",
+            SqlState::SUCCESSFUL_COMPLETION,
+            format!("drop cascades to pipeline {}", pipeline.name),
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn check_fields() -> SchemaRef {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boathouse_catalog::Snapshot;
-use boathouse_catalog::definitions::{ObjectId, ObjectKind, ObjectRef, OptionValue, Privilege};
+use boathouse_catalog::definitions::{
+    ConnectionDefinition, ObjectId, ObjectKind, ObjectRef, OptionValue, Privilege, SecretDefinition,
+};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options, Remote, registry};
 
 use crate::engine::Engine;
@@ -50,6 +52,41 @@ pub(super) fn query_context(
         uncommitted: Default::default(),
         pins: Default::default(),
     })
+}
+
+/// What a connection was when it was opened: its options, and the secrets they name.
+#[derive(Debug, Clone)]
+pub(super) struct OpenedConnection {
+    connection: Arc<ConnectionDefinition>,
+    secrets: Vec<Arc<SecretDefinition>>,
+}
+
+impl OpenedConnection {
+    /// Of the connection that `snapshot` calls so.
+    pub fn of(snapshot: &Snapshot, name: &str) -> Option<Self> {
+        let connection = snapshot.connection(name)?.clone();
+        let secrets = connection.options.values().filter_map(|value| match value {
+            OptionValue::Secret(secret) => snapshot.secret(secret).cloned(),
+            OptionValue::Text(_) => None,
+        });
+        Some(Self {
+            secrets: secrets.collect(),
+            connection,
+        })
+    }
+
+    /// Whether it would be opened the same way now. A secret that is gone changes nothing until there is another one of its
+    /// name.
+    pub fn is_as_told(&self, snapshot: &Snapshot) -> bool {
+        let mut connections = snapshot.connections();
+        let has_these_options = connections
+            .any(|now| now.id == self.connection.id && now.options == self.connection.options);
+        has_these_options
+            && self.secrets.iter().all(|was| {
+                let now = snapshot.secret(&was.name);
+                now.is_none_or(|now| now.id == was.id && now.ciphertext == was.ciphertext)
+            })
+    }
 }
 
 /// Opens a connection, secrets revealed. The owner must be allowed to use it.

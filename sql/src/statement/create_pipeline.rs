@@ -283,6 +283,26 @@ impl CreatePipeline {
     }
 }
 
+impl CreatePipeline {
+    /// The connections that it names.
+    pub fn connections(&self) -> Vec<&str> {
+        let from = match &self.source {
+            PipelineSource::Files { connection, .. }
+            | PipelineSource::MySql { connection, .. }
+            | PipelineSource::Kafka { connection, .. } => Some(connection),
+            PipelineSource::Table { .. } | PipelineSource::Query | PipelineSource::Mart { .. } => {
+                None
+            }
+        };
+        let into = match &self.into {
+            Into::Redshift { connection, .. } => Some(connection),
+            Into::Topic(target) => Some(&target.connection),
+            Into::Table { .. } | Into::Schema(_) => None,
+        };
+        from.into_iter().chain(into).map(String::as_str).collect()
+    }
+}
+
 /// Whether a clause of the pipeline, and so the end of its query, stands at the token. None of these
 /// can stand in a query outside parentheses.
 fn starts_clause(input: &Input, index: usize) -> bool {

@@ -20,16 +20,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathouse_catalog::definitions::{
-    ConnectionDefinition, ObjectKind, ObjectRef, PipelineDefinition, Privilege,
-};
+use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
 use boathouse_connectors::mysql::{MySqlServer, SourceTable, TableName};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
 use regex::Regex;
 
-use super::super::context::{open_connection, query_context};
+use super::super::context::{OpenedConnection, open_connection, query_context};
 use super::super::plan::{connector_option, statement_of};
 use super::shape::{Deletes, Shape, Shapes};
 use crate::engine::Engine;
@@ -46,7 +44,7 @@ pub(in crate::ingest) struct CapturePlan {
     pub context: QueryContext,
     pub server: Arc<MySqlServer>,
     /// What the connection was when the server was resolved.
-    connection: Option<Arc<ConnectionDefinition>>,
+    connection: Option<OpenedConnection>,
     pub wanted: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     pub target_schema: String,
     /// The one table that all tables land in.
@@ -135,7 +133,7 @@ impl CapturePlan {
         let server = open_connection(&context, connection).await?.mysql()?;
         Ok(Self {
             name: statement.name.clone(),
-            connection: context.snapshot.connection(connection).cloned(),
+            connection: OpenedConnection::of(&context.snapshot, connection),
             context,
             server,
             wanted: Arc::new(move |name: &TableName| {
@@ -160,13 +158,11 @@ impl CapturePlan {
         Ok(Arc::new(shape))
     }
 
-    /// Whether the connection still is what it was.
+    /// Whether the connection, and the secrets it names, still are what they were.
     pub fn is_connected_as_told(&self) -> bool {
         let snapshot = self.engine().catalog.snapshot();
-        self.connection.as_ref().is_some_and(|was| {
-            let mut now = snapshot.connections();
-            now.any(|now| now.id == was.id && now.options == was.options)
-        })
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|was| was.is_as_told(&snapshot))
     }
 
     pub fn engine(&self) -> &Arc<Engine> {

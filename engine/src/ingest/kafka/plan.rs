@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Field;
-use boathouse_catalog::definitions::{ConnectionDefinition, PipelineDefinition};
+use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
     KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
@@ -35,7 +35,7 @@ use boathouse_sql::statement::{
 
 use super::super::PlannedPipeline;
 use super::super::check::Checks;
-use super::super::context::{open_connection, query_context};
+use super::super::context::{OpenedConnection, open_connection, query_context};
 use super::super::plan::{connector_option, statement_of};
 use super::super::row_plan::{Metadata, RowPlan};
 use super::super::schema::SourceSchema;
@@ -49,7 +49,7 @@ use crate::query::QueryContext;
 pub(super) struct TopicPlan {
     pub rows: RowPlan,
     /// What the connection was when the cluster was resolved.
-    connection: Option<Arc<ConnectionDefinition>>,
+    connection: Option<OpenedConnection>,
     pub cluster: Arc<KafkaCluster>,
     pub topics: TopicPatterns,
     pub format: Arc<dyn MessageFormat>,
@@ -141,7 +141,7 @@ impl TopicPlan {
                 included.push(Included::Key);
             }
         }
-        let told = context.snapshot.connection(connection).cloned();
+        let told = OpenedConnection::of(&context.snapshot, connection);
         let cluster = open_connection(&context, connection).await?.kafka()?;
         let needs = MessageContext {
             key: &key,
@@ -187,13 +187,11 @@ impl TopicPlan {
         })
     }
 
-    /// Whether the connection still is what it was.
+    /// Whether the connection, and the secrets it names, still are what they were.
     pub fn is_connected_as_told(&self) -> bool {
         let snapshot = self.rows.engine().catalog.snapshot();
-        self.connection.as_ref().is_some_and(|was| {
-            let mut now = snapshot.connections();
-            now.any(|now| now.id == was.id && now.options == was.options)
-        })
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|was| was.is_as_told(&snapshot))
     }
 }
 

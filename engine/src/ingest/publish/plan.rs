@@ -18,7 +18,7 @@ use boathouse_sql::ast;
 use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource, TopicTarget};
 
 use super::super::PlannedPipeline;
-use super::super::context::query_context;
+use super::super::context::{OpenedConnection, query_context};
 use super::super::plan::statement_of;
 use super::changes::Selection;
 use super::hold::DELIVERY_MAX;
@@ -36,6 +36,8 @@ pub(super) struct PublishPlan {
     pub table: Arc<LakeTable>,
     /// `schema.table`.
     pub table_name: String,
+    /// What the connection was when the cluster was resolved.
+    connection: Option<OpenedConnection>,
     pub cluster: Arc<KafkaCluster>,
     pub target: TopicTarget,
     pub selection: Selection,
@@ -78,6 +80,7 @@ impl PublishPlan {
         let schema = context.snapshot.schema_by_id(definition.schema);
         let schema = schema.map(|schema| schema.name.clone()).unwrap_or_default();
         let table = context.engine.lake.table(&definition).await?;
+        let connection = OpenedConnection::of(&context.snapshot, &target.connection);
         let cluster = open_cluster(&context, target).await?;
         let query = match &statement.query {
             Some(query) => query.clone(),
@@ -106,11 +109,19 @@ impl PublishPlan {
             context,
             definition,
             table,
+            connection,
             cluster,
             target: target.clone(),
             selection,
             options,
         })
+    }
+
+    /// Whether the connection, and the secrets it names, still are what they were.
+    pub fn is_connected_as_told(&self) -> bool {
+        let snapshot = self.context.engine.catalog.snapshot();
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|was| was.is_as_told(&snapshot))
     }
 
     /// Whether a row that goes is a message without a payload.

@@ -59,7 +59,7 @@ const FILES_GONE: &str = "data files of them were deleted";
 enum Ended {
     /// Everything is published that a run which ends has to, or somebody asked it to stop.
     Done,
-    /// The table's columns have changed.
+    /// The table's columns have changed, or the connection is another now.
     Anew,
 }
 
@@ -218,7 +218,7 @@ impl<'r> Publication<'r> {
             }
             self.require_table()?;
             let newest = self.plan.table.snapshot(None).await?;
-            if newest.schema() != &schema {
+            if newest.schema() != &schema || !self.plan.is_connected_as_told() {
                 return Ok(Ended::Anew);
             }
             if newest.version() > self.at.version {
