@@ -14,7 +14,7 @@ mod runs;
 pub use audit::{AuditEntry, AuditLog};
 pub use captures::{Capture, CaptureRecord, Captures};
 pub use files::{FileFilter, FileLedger, FileState, LedgerFile, LedgerRecord};
-pub use leases::{Lease, Leases};
+pub use leases::{Holding, Lease, Leases};
 pub use positions::{NewPosition, Position, Positions, Resolved};
 pub use quarantine::{
     QuarantineFile, QuarantineLedger, QuarantineRecord, ReplayMark, ReplayRecord,
