@@ -309,7 +309,8 @@ async fn partitions_are_shared_and_move_with_the_servers() -> Result<(), Failure
     let count = written.end()?;
     assert_eq!(fleet.every_message_is_there_once(&client).await?, count);
     // Nothing went wrong but what was done to them.
-    let sql = "SELECT DISTINCT server, error FROM system.pipeline_runs WHERE state = 'failed' ORDER BY 1";
+    let sql =
+        "SELECT DISTINCT server, error FROM system.pipeline_runs WHERE state = 'failed' ORDER BY 1";
     let died = "the server died during the run";
     assert_eq!(
         rows(&client, sql).await?,
@@ -427,6 +428,17 @@ fn produce(fleet: &Fleet, from: i32, count: i32) -> Result<(), Failure> {
     fleet.broker.produce(&fleet.topic, messages)
 }
 
+/// Changes the pipeline, and waits until so many new runs are at it.
+async fn change(client: &Client, sql: &str, servers: usize) -> Result<(), Failure> {
+    let last = value(client, "SELECT max(run_id) FROM system.pipeline_runs").await?;
+    rows(client, sql).await?;
+    let begun = format!(
+        "SELECT count(*) FILTER (WHERE run_id > {last}) = {servers} AND count(*) = {servers} \
+         FROM system.pipeline_runs WHERE state = 'running'"
+    );
+    wait_until(client, &begun).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     let mut fleet = Fleet::start(4, &["one", "two"]).await?;
@@ -471,7 +483,7 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     fleet.shared_by(&["one", "two"]).await?;
 
     // What stops one stops all.
-    rows(&one, "ALTER PIPELINE p SET (rejected_max = 0)").await?;
+    change(&one, "ALTER PIPELINE p SET (rejected_max = 0)", 2).await?;
     fleet.shared_by(&["one", "two"]).await?;
     fleet
         .broker
@@ -480,19 +492,18 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
                   AND error = 'more than 0 messages of one commit could not be taken' \
                   GROUP BY server ORDER BY server";
     wait_for(&two, failed, &["one", "two"]).await?;
-    rows(&two, "ALTER PIPELINE p SET (rejected_max = 10)").await?;
+    change(&two, "ALTER PIPELINE p SET (rejected_max = 10)", 2).await?;
     fleet.shared_by(&["one", "two"]).await?;
     wait_until(&one, "SELECT count(*) = 8 FROM system.quarantine").await?;
 
-    rows(&one, "ALTER PIPELINE p SET (servers_max = 1)").await?;
-    wait_for(&one, running, &["1"]).await?;
+    change(&one, "ALTER PIPELINE p SET (servers_max = 1)", 1).await?;
     let only = value(
         &one,
         "SELECT server FROM system.pipeline_runs WHERE state = 'running'",
     )
     .await?;
     fleet.shared_by(&[only.as_str()]).await?;
-    rows(&one, "ALTER PIPELINE p RESET (servers_max)").await?;
+    change(&one, "ALTER PIPELINE p RESET (servers_max)", 2).await?;
     fleet.shared_by(&["one", "two"]).await?;
 
     rows(&two, "DROP PIPELINE p").await?;
