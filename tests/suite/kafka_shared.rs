@@ -35,7 +35,14 @@ struct Fleet {
 
 impl Fleet {
     async fn start(partitions: i32, names: &[&'static str]) -> Result<Self, Failure> {
-        let broker = Broker::shared()?;
+        Self::start_at(Broker::shared()?, partitions, names).await
+    }
+
+    async fn start_at(
+        broker: Broker,
+        partitions: i32,
+        names: &[&'static str],
+    ) -> Result<Self, Failure> {
         let topic = format!("t{}", uuid::Uuid::new_v4().simple());
         broker.create_topic(&topic, partitions, &[]).await?;
         let (folder, lake) = lake_folder()?;
@@ -58,17 +65,25 @@ impl Fleet {
     }
 
     async fn add(&mut self, name: &'static str) -> Result<(), Failure> {
+        self.add_with(name, &[]).await
+    }
+
+    async fn add_with(&mut self, name: &'static str, more: &[(&str, &str)]) -> Result<(), Failure> {
         let key = self.folder.path().join("master.key");
         let environment = [
             ("BOATHOUSE_CATALOG", self.catalog.clone()),
             ("BOATHOUSE_SERVER_NAME", name.to_owned()),
             ("BOATHOUSE_MASTER_KEY_FILE", key.display().to_string()),
         ];
+        let more = more
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let environment = environment.into_iter().chain(more);
         let options = ServerOptions {
             log: Some(self.folder.path().join(format!("{name}.log"))),
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value))
-                .into(),
+                .collect(),
             ..ServerOptions::default()
         };
         let server = Server::start_with(&self.lake, options).await?;
@@ -152,13 +167,19 @@ impl Fleet {
         Ok(())
     }
 
-    /// Holds the table against what a consumer of its own reads.
+    /// Holds the table and the quarantine against what a consumer of its own reads.
     async fn every_message_is_there_once(&self, client: &Client) -> Result<usize, Failure> {
         let mut expected = self.broker.consume(&self.topic, self.partitions)?;
-        let sql = format!("SELECT count(*) >= {} FROM events", expected.len());
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM system.quarantine) >= {}",
+            expected.len()
+        );
         wait_until(client, &sql).await?;
-        let sql = "SELECT _partition || ':' || _offset || ' {\"id\":' || id || '}' FROM events";
-        let mut found = rows(client, sql).await?;
+        let sql = format!(
+            "SELECT _partition || ':' || _offset || ' {{\"id\":' || id || '}}' FROM events \
+             UNION ALL SELECT partition_number || ':' || message_offset || ' {BAD}' FROM system.quarantine"
+        );
+        let mut found = rows(client, &sql).await?;
         found.sort();
         expected.sort();
         assert_eq!(found, expected);
@@ -197,8 +218,9 @@ async fn wait_for(client: &Client, sql: &str, expected: &[&str]) -> Result<(), F
     }
 }
 
-/// Messages written at once.
+/// Messages written at once, of which one cannot be read.
 const BURST: usize = 64;
+const BAD: &str = "{";
 
 /// A producer that goes on until it is told to stop.
 struct Written {
@@ -217,9 +239,10 @@ impl Written {
                 let broker = Broker::shared().map_err(|error| error.to_string())?;
                 while !stops.load(Ordering::Relaxed) {
                     let from = count.load(Ordering::Relaxed);
-                    let payloads: Vec<String> = (from..from + BURST)
+                    let mut payloads: Vec<String> = (from..from + BURST)
                         .map(|id| format!("{{\"id\":{id}}}"))
                         .collect();
+                    payloads[BURST / 2] = BAD.to_owned();
                     let messages = payloads.iter().zip(0..).map(|(payload, number)| {
                         Sent::new(payload.as_bytes()).to(number % partitions)
                     });
@@ -356,6 +379,40 @@ async fn messages_come_once_through_kills_at_random() -> Result<(), Failure> {
     }
     let client = fleet.client("one").await?;
     fleet.shared_by(&names).await?;
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&client).await?, count);
+    Ok(())
+}
+
+/// A server dies at each step of a commit while another one commits as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_anywhere_loses_and_doubles_nothing() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one"]).await?;
+    let client = fleet.client("one").await?;
+    let rest = "WITH (target_lag = '200 ms')";
+    fleet.create_pipeline(&client, rest).await?;
+    let written = Written::begin(&fleet);
+    wait_until(&client, "SELECT count(*) > 0 FROM events").await?;
+    for place in [
+        "kafka_read:3",
+        "kafka_written:2",
+        "after_prepare:2",
+        "before_commit:2",
+        "after_commit:2",
+        "after_resolve:2",
+    ] {
+        fleet
+            .add_with("two", &[("BOATHOUSE_FAILPOINT", place)])
+            .await?;
+        let begin = Instant::now();
+        let two = fleet.servers.get_mut("two").ok_or("no second server")?;
+        while two.is_running() {
+            assert!(begin.elapsed() < PATIENCE, "{place} was not passed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let took = fleet.all_are_read(&client, &written).await?;
+        assert!(took <= TAKEOVER_MAX, "{place}: {took:?}");
+    }
     let count = written.end()?;
     assert_eq!(fleet.every_message_is_there_once(&client).await?, count);
     Ok(())
@@ -511,6 +568,47 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     let failed = "SELECT DISTINCT error FROM system.pipeline_runs WHERE state = 'failed'";
     let stopped = "more than 0 messages of one commit could not be taken";
     assert_eq!(rows(&one, failed).await?, [stopped]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_beyond_servers_max_wait_for_a_place() -> Result<(), Failure> {
+    let fleet = Fleet::start(5, &["one", "two", "three"]).await?;
+    let one = fleet.client("one").await?;
+    fleet
+        .create_pipeline(&one, "WITH (servers_max = 2)")
+        .await?;
+    wait_until(
+        &one,
+        "SELECT count(*) = 3 FROM system.pipeline_runs WHERE state = 'running'",
+    )
+    .await?;
+    let first = "SELECT server FROM system.pipeline_runs WHERE state = 'running' ORDER BY run_id";
+    let names = rows(&one, first).await?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    fleet.shared_by(&names[..2]).await?;
+    assert_eq!(fleet.read_by(names[2]).await?.len(), 0);
+    fleet.signal(names[1], "TERM")?;
+    fleet.shared_by(&[names[0], names[2]]).await?;
+    Ok(())
+}
+
+/// Nobody can read while the brokers are away; afterwards all do.
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_come_back_are_read_by_all() -> Result<(), Failure> {
+    let mut fleet = Fleet::start_at(Broker::own(&[]).await?, 4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    fleet.create_pipeline(&one, "").await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    fleet.broker.kill()?;
+    let sql = "SELECT count(DISTINCT run_id) = 2 FROM system.pipeline_errors";
+    wait_until(&one, sql).await?;
+    fleet.broker.start().await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    produce(&fleet, 0, 100)?;
+    wait_until(&one, "SELECT count(*) = 100 FROM events").await?;
+    let sql = "SELECT count(*) FROM system.pipeline_runs WHERE state = 'running'";
+    assert_eq!(value(&one, sql).await?, "2", "the runs have gone on");
     Ok(())
 }
 

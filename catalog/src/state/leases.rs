@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::{AnyConnection, AssertSqlSafe};
 
+use crate::definitions::ObjectId;
 use crate::error::CatalogError;
 use crate::store::database::Database;
 
@@ -214,12 +215,41 @@ impl Leases {
         Ok(held)
     }
 
+    /// Forgets the leases of a pipeline that nobody holds, once it is dropped: its names are not used again.
+    pub async fn forget(&self, pipeline: ObjectId) -> Result<(), CatalogError> {
+        let mut writing = self.database.write().await?;
+        forget(&mut writing, pipeline).await?;
+        writing.commit().await
+    }
+
     /// Gives a lease back. Nothing happens when it was lost.
     pub async fn release(&self, lease: &Lease) -> Result<(), CatalogError> {
         let mut writing = self.database.write().await?;
         give_back(&mut writing, lease).await?;
         writing.commit().await
     }
+}
+
+/// The name of a pipeline's lease. Those of its parts and of its members begin with it and a colon.
+pub fn pipeline_lease(pipeline: ObjectId) -> String {
+    format!("pipeline:{pipeline}")
+}
+
+pub(crate) async fn forget(
+    connection: &mut AnyConnection,
+    pipeline: ObjectId,
+) -> Result<(), CatalogError> {
+    let name = pipeline_lease(pipeline);
+    let below = format!("{name}:");
+    let query = sqlx::query(
+        "DELETE FROM leases WHERE owner = '' AND (name = $1 OR SUBSTR(name, 1, $2) = $3)",
+    );
+    let query = query
+        .bind(name)
+        .bind(i32::try_from(below.chars().count()).unwrap_or(i32::MAX))
+        .bind(below);
+    query.execute(connection).await?;
+    Ok(())
 }
 
 async fn give_back(connection: &mut AnyConnection, lease: &Lease) -> Result<(), CatalogError> {

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{Holding, Lease, Leases, RunError, RunFilter, RunId, RunState};
+use boathouse_catalog::state::{
+    Holding, Lease, Leases, RunError, RunFilter, RunId, RunState, pipeline_lease,
+};
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -35,11 +37,6 @@ const GIVE_WAY_WITHIN: Duration = Duration::from_secs(60);
 /// How long no server begins to share a pipeline that an error has stopped.
 pub(super) const STOPPED_FOR: Duration = Duration::from_secs(10);
 
-/// The name of a pipeline's lease, and what those of its members begin with.
-pub(super) fn name_of(pipeline: &PipelineDefinition) -> String {
-    format!("pipeline:{}", pipeline.id)
-}
-
 /// A name that no other holder has.
 fn new_owner() -> String {
     format!("{}/{}/{}", machine(), std::process::id(), Uuid::new_v4())
@@ -51,7 +48,7 @@ pub(super) async fn acquire(
     pipeline: &PipelineDefinition,
 ) -> Result<Lease, SqlError> {
     let leases = engine.catalog.leases();
-    let name = name_of(pipeline);
+    let name = pipeline_lease(pipeline.id);
     let owner = new_owner();
     let mut lease = leases.acquire(&name, &owner, LEASE_TTL).await?;
     if lease.is_none()
@@ -111,7 +108,7 @@ pub(super) struct Member {
 /// Looks at the leases of a pipeline, and ends those of members that died.
 pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Result<Seen, SqlError> {
     let leases = engine.catalog.leases();
-    let name = name_of(pipeline);
+    let name = pipeline_lease(pipeline.id);
     let below = format!("{name}:member:");
     let mut found = leases.under(&name).await?;
     let mut any_dead = false;
@@ -188,7 +185,7 @@ pub(super) async fn join(
     run: RunId,
 ) -> Result<Lease, SqlError> {
     let leases = engine.catalog.leases();
-    let (name, owner) = (name_of(pipeline), new_owner());
+    let (name, owner) = (pipeline_lease(pipeline.id), new_owner());
     let own = format!("{name}:member:{}", run.0);
     let own = leases.acquire(&own, &owner, LEASE_TTL).await?;
     let own = own.ok_or_else(|| running_already(pipeline))?;

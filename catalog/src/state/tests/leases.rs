@@ -184,3 +184,31 @@ fn parts_are_shared_and_end_with_their_holder() {
         );
     });
 }
+
+#[test]
+fn a_dropped_pipeline_leaves_no_lease_that_nobody_holds() {
+    on_both(async |database: TestDatabase| {
+        let (catalog, pipeline) = with_pipeline(&database).await;
+        let leases = catalog.leases();
+        let name = pipeline_lease(pipeline);
+        let take = async |name: String| {
+            let owner = format!("owner of {name}");
+            let taken = leases
+                .acquire(&name, &owner, Duration::from_secs(600))
+                .await;
+            taken.unwrap().unwrap()
+        };
+        let free = take(format!("{name}:part:a/0")).await;
+        take(format!("{name}:part:a/1")).await;
+        take(format!("{name}1")).await;
+        leases.release(&free).await.unwrap();
+        let mut dropping = catalog.begin();
+        dropping.drop_pipeline(pipeline).unwrap();
+        catalog.commit(dropping).await.unwrap();
+        // Its token would be larger if it were known yet.
+        assert_eq!(take(free.name.clone()).await.fencing, 1);
+        let held = leases.under(&name).await.unwrap();
+        assert_eq!(held.len(), 2, "what is held stays");
+        assert_eq!(leases.under(&format!("{name}1")).await.unwrap().len(), 1);
+    });
+}

@@ -52,7 +52,13 @@ pub(in crate::ingest) async fn run_topics(
         let begun = Instant::now();
         let shared = share.as_mut();
         let error = match attempt(&mut open, engine, pipeline, continuous, &status, shared).await {
-            Ok(Ended::Done) => return open.succeed().await,
+            Ok(Ended::Done) => {
+                let summary = open.succeed().await?;
+                if let Some(share) = &share {
+                    share.forget_dropped().await?;
+                }
+                return Ok(summary);
+            }
             Ok(Ended::Anew) => continue,
             Ok(Ended::Stopped(recorded)) => {
                 let error = SqlError::new(

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{Lease, RunError, RunId};
+use boathouse_catalog::state::{Lease, RunError, RunId, pipeline_lease};
 use boathouse_connectors::kafka::TopicPartition;
 use boathouse_sql::statement::{Into as Target, PipelineSource};
 use siphasher::sip::SipHasher13;
@@ -201,10 +201,20 @@ impl Share {
 
     /// Stops the runs of all servers: this one has failed.
     pub async fn stop_all(&self) -> Result<(), SqlError> {
-        let name = format!("{}:stopped", lease::name_of(&self.pipeline));
+        let name = format!("{}:stopped", pipeline_lease(self.pipeline.id));
         let leases = self.engine.catalog.leases();
         let run = self.run.0.to_string();
         leases.acquire(&name, &run, STOPPED_FOR).await?;
+        Ok(())
+    }
+
+    /// Forgets the leases of a pipeline that was dropped. The run must have ended.
+    pub async fn forget_dropped(&self) -> Result<(), SqlError> {
+        let snapshot = self.engine.catalog.snapshot();
+        if snapshot.pipelines().all(|one| one.id != self.pipeline.id) {
+            let leases = self.engine.catalog.leases();
+            leases.forget(self.pipeline.id).await?;
+        }
         Ok(())
     }
 
@@ -215,7 +225,7 @@ impl Share {
     }
 
     fn name_of(&self, partition: &TopicPartition) -> String {
-        format!("{}:part:{partition}", lease::name_of(&self.pipeline))
+        format!("{}:part:{partition}", pipeline_lease(self.pipeline.id))
     }
 
     /// The partitions that nobody has.
