@@ -563,6 +563,34 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     change(&one, "ALTER PIPELINE p RESET (servers_max)", 2).await?;
     fleet.shared_by(&["one", "two"]).await?;
 
+    // The table is made anew, from where the first run began.
+    let count = value(&one, "SELECT count(*) FROM events").await?;
+    rows(&two, "DROP TABLE events").await?;
+    let again = "SELECT count(*) = 30 AND count(DISTINCT id) = 30 FROM events";
+    wait_until(&one, again).await?;
+    assert_eq!(count, "37", "what was replayed is not there any more");
+    fleet.shared_by(&["one", "two"]).await?;
+
+    let ends = fleet.broker.ends(&fleet.topic, fleet.partitions)?;
+    let ends: Vec<i64> = ends.into_iter().map(|(_, end)| end).collect();
+    let begin = Instant::now();
+    loop {
+        produce(&fleet, 30, 7)?;
+        let reported = fleet.broker.committed("boathouse-p", &fleet.topic, 7)?;
+        if reported
+            .iter()
+            .zip(&ends)
+            .all(|(reported, end)| reported >= end)
+        {
+            break;
+        }
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "{reported:?} is reported of {ends:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
     rows(&two, "DROP PIPELINE p").await?;
     wait_for(&one, running, &["0"]).await?;
     let failed = "SELECT DISTINCT error FROM system.pipeline_runs WHERE state = 'failed'";

@@ -105,7 +105,7 @@ pub(super) struct Pump<'a> {
     foreign: Option<Value>,
     /// The table's columns as they were when rows were planned for them.
     columns: Option<SchemaRef>,
-    /// The newest commit of another server does not go together with what is held.
+    /// What others have done to the table does not go together with what is held.
     is_overtaken: bool,
     /// What had been counted when the last commit was made.
     committed: RunCounters,
@@ -342,8 +342,13 @@ impl<'a> Pump<'a> {
         status: &Running,
     ) -> Result<Ended, SqlError> {
         let outcome = self.turn(open, pipeline, status).await;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             self.abandon().await;
+            // Another server may have dropped the table a moment ago.
+            if error.state == SqlState::UNDEFINED_TABLE && self.rows.ready.is_some() {
+                self.engine.catalog.refresh().await?;
+                self.is_overtaken |= self.is_dropped();
+            }
         }
         match self.is_overtaken {
             true => Ok(Ended::Anew),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::Severity;
 
@@ -52,13 +53,7 @@ pub(in crate::ingest) async fn run_topics(
         let begun = Instant::now();
         let shared = share.as_mut();
         let error = match attempt(&mut open, engine, pipeline, continuous, &status, shared).await {
-            Ok(Ended::Done) => {
-                let summary = open.succeed().await?;
-                if let Some(share) = &share {
-                    share.forget_dropped().await?;
-                }
-                return Ok(summary);
-            }
+            Ok(Ended::Done) => return end(open, share.as_ref()).await,
             Ok(Ended::Anew) => continue,
             Ok(Ended::Stopped(recorded)) => {
                 let error = SqlError::new(
@@ -66,6 +61,10 @@ pub(in crate::ingest) async fn run_topics(
                     format!("another server stopped the pipeline: {}", recorded.message),
                 );
                 return Err(open.fail_as(recorded, error).await);
+            }
+            Err(error) if continuous && was_dropped(&error) => {
+                engine.catalog.refresh().await?;
+                return end(open, share.as_ref()).await;
             }
             Err(error) => error,
         };
@@ -94,6 +93,22 @@ pub(in crate::ingest) async fn run_topics(
             return open.succeed().await;
         }
     }
+}
+
+/// Ends a run that has done its work, or has none any more.
+async fn end(open: OpenRun, share: Option<&Share>) -> Result<RunSummary, SqlError> {
+    let summary = open.succeed().await?;
+    if let Some(share) = share {
+        share.forget_dropped().await?;
+    }
+    Ok(summary)
+}
+
+/// Whether somebody has dropped the pipeline while it was about to commit.
+fn was_dropped(error: &SqlError) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<CatalogError>());
+    matches!(cause, Some(CatalogError::PipelineDropped(_)))
 }
 
 /// Ends a run by an error, and those of the other servers with it.

