@@ -81,7 +81,7 @@ pub(super) async fn until_alone(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    close_dead_runs(engine, pipeline, None).await
+    close_dead_runs(engine, pipeline).await
 }
 
 /// What the leases of a pipeline tell.
@@ -201,7 +201,7 @@ pub(super) async fn join(
     if let Some(asleep) = seen.asleep {
         leases.release(&asleep).await?;
     }
-    close_dead_runs(engine, pipeline, Some(&seen.members)).await?;
+    close_dead_runs(engine, pipeline).await?;
     Ok(own)
 }
 
@@ -251,26 +251,24 @@ pub(super) fn keep(leases: Leases, lease: Lease) -> Keeping {
     }))
 }
 
-/// Closes the runs on record as running although nobody holds a lease for them any more: all of them, or all but those of members.
-async fn close_dead_runs(
-    engine: &Engine,
-    pipeline: &PipelineDefinition,
-    members: Option<&BTreeMap<RunId, Member>>,
-) -> Result<(), SqlError> {
+/// Closes the runs on record as running although nobody holds a lease for them any more.
+async fn close_dead_runs(engine: &Engine, pipeline: &PipelineDefinition) -> Result<(), SqlError> {
     let runs = engine.catalog.runs();
     let filter = RunFilter {
         pipeline: Some(pipeline.id),
         state: Some(RunState::Running),
         limit: None,
     };
-    for run in runs.list(filter).await? {
-        // One that has just begun has its lease in a moment.
-        let age = chrono::Utc::now() - run.started_at;
-        let is_new = age.to_std().unwrap_or_default() < LEASE_TTL;
-        if members.is_some_and(|members| is_new || members.contains_key(&run.id)) {
-            continue;
+    let running = runs.list(filter).await?;
+    if running.is_empty() {
+        return Ok(());
+    }
+    // A member has its lease before its run is on record, and gives it back after the run's end is.
+    let members = look(engine, pipeline).await?.members;
+    for run in running {
+        if !members.contains_key(&run.id) {
+            close_run(engine, run.id).await?;
         }
-        close_run(engine, run.id).await?;
     }
     Ok(())
 }

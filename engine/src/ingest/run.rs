@@ -134,7 +134,11 @@ impl OpenRun {
         let lease = lease::acquire(engine, pipeline).await?;
         let keeping = lease::keep(leases.clone(), lease.clone());
         let started = match lease::until_alone(engine, pipeline).await {
-            Ok(()) => start(engine, pipeline, trigger).await,
+            Ok(()) => {
+                let new = new_run(engine, pipeline, trigger);
+                let started = engine.catalog.runs().start(new).await;
+                started.map_err(SqlError::from)
+            }
             Err(error) => Err(error),
         };
         let run = match started {
@@ -154,19 +158,17 @@ impl OpenRun {
         trigger: Trigger,
     ) -> Result<Self, SqlError> {
         lease::may_join(engine, pipeline).await?;
-        let run = start(engine, pipeline, trigger).await?;
-        match lease::join(engine, pipeline, run).await {
-            Ok(lease) => {
-                let keeping = lease::keep(engine.catalog.leases(), lease.clone());
-                Ok(Self::of(engine, run, lease, keeping, true))
-            }
-            Err(error) => {
-                let runs = engine.catalog.runs();
-                let none = RunCounters::default();
-                runs.finish(run, RunState::Cancelled, none, None).await?;
-                Err(error)
-            }
+        let runs = engine.catalog.runs();
+        // A run is on record only while it has a lease: whoever finds none takes it for dead.
+        let run = runs.reserve().await?;
+        let lease = lease::join(engine, pipeline, run).await?;
+        let keeping = lease::keep(engine.catalog.leases(), lease.clone());
+        let new = new_run(engine, pipeline, trigger);
+        if let Err(error) = runs.start_as(run, new).await {
+            give_up(engine, &lease, true).await?;
+            return Err(error.into());
         }
+        Ok(Self::of(engine, run, lease, keeping, true))
     }
 
     fn of(
@@ -299,18 +301,13 @@ impl Drop for OpenRun {
     }
 }
 
-async fn start(
-    engine: &Engine,
-    pipeline: &PipelineDefinition,
-    trigger: Trigger,
-) -> Result<RunId, SqlError> {
-    let new = NewRun {
+fn new_run(engine: &Engine, pipeline: &PipelineDefinition, trigger: Trigger) -> NewRun {
+    NewRun {
         pipeline: pipeline.id,
         name: pipeline.name.clone(),
         trigger: trigger.name().to_owned(),
         server: engine.config.server_name.clone(),
-    };
-    Ok(engine.catalog.runs().start(new).await?)
+    }
 }
 
 /// Gives back the lease of a run, and what a member has besides.
