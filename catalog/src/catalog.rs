@@ -254,6 +254,11 @@ impl Catalog {
         QuarantineLedger::new(self.shared.database.clone())
     }
 
+    /// Whether servers on several machines may share it.
+    pub fn is_shared(&self) -> bool {
+        self.shared.database.is_shared()
+    }
+
     pub fn leases(&self) -> Leases {
         Leases::new(self.shared.database.clone())
     }

@@ -14,7 +14,8 @@ mod runs;
 pub use audit::{AuditEntry, AuditLog};
 pub use captures::{Capture, CaptureRecord, Captures};
 pub use files::{FileFilter, FileLedger, FileState, LedgerFile, LedgerRecord};
-pub use leases::{Lease, Leases};
+pub(crate) use leases::forget as forget_leases;
+pub use leases::{Holding, Lease, Leases, pipeline_lease};
 pub use positions::{NewPosition, Position, Positions, Resolved};
 pub use quarantine::{
     QuarantineFile, QuarantineLedger, QuarantineRecord, ReplayMark, ReplayRecord,

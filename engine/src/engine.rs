@@ -5,14 +5,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use boathouse_catalog::{Catalog, MasterKey};
 use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::error::SqlError;
 use crate::ingest::CaptureBoard;
 use crate::lake::Lake;
+
+/// How long what runs leave behind may take to be put on record.
+const ENDINGS_MAX: Duration = Duration::from_secs(5);
 
 /// What an engine is opened with. The server fills it from flags, file and environment.
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ pub struct Engine {
     pub captures: CaptureBoard,
     /// The memory pool, the spill folder and the caches of DataFusion.
     pub runtime: Arc<RuntimeEnv>,
+    /// What runs that were stopped still have to put on record.
+    pub endings: TaskTracker,
     /// Microseconds since 1970, UTC.
     pub started_at: i64,
 }
@@ -63,6 +70,13 @@ impl Engine {
 
     /// Finishes what is written behind the statements, and closes the catalog.
     pub async fn close(&self) {
+        self.endings.close();
+        if tokio::time::timeout(ENDINGS_MAX, self.endings.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("runs that were stopped could not be put on record in time");
+        }
         self.audit.flush().await;
         self.catalog.close().await;
     }

@@ -235,6 +235,31 @@ impl Broker {
             .collect()
     }
 
+    /// The offsets that a consumer group has committed, by partition; a partition of which there is none has -1.
+    pub fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Vec<i64>, Failure> {
+        let consumer: BaseConsumer = client(&self.address()).set("group.id", group).create()?;
+        let mut asked = TopicPartitionList::new();
+        for partition in 0..partitions {
+            asked.add_partition(topic, partition);
+        }
+        let found = consumer.committed_offsets(asked, TIMEOUT)?;
+        let mut found: Vec<(i32, i64)> = found
+            .elements()
+            .iter()
+            .map(|one| (one.partition(), one.offset().to_raw().unwrap_or(-1)))
+            .collect();
+        found.sort();
+        Ok(found
+            .into_iter()
+            .map(|(_, offset)| offset.max(-1))
+            .collect())
+    }
+
     /// Writes messages and waits until the broker has them.
     pub fn produce<'m>(
         &self,

@@ -340,7 +340,7 @@ async fn messages_are_read_on_by_another_server_within_ten_seconds() -> Result<(
         &client,
         &format!(
             "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{topic}') FORMAT JSON COLUMNS (id bigint) \
-             INCLUDE (partition, offset) INTO events"
+             INCLUDE (partition, offset) INTO events WITH (servers_max = 1)"
         ),
     )
     .await?;

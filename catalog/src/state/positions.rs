@@ -13,6 +13,7 @@
 //! A dropped pipeline takes its records along, and nothing can be prepared for it any more.
 
 use chrono::{DateTime, Utc};
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
@@ -151,6 +152,57 @@ impl Positions {
         Ok(resolved)
     }
 
+    /// Records something of a pipeline's source that no commit carries, and that stays true. Fails when the lease was lost.
+    pub async fn note(
+        &self,
+        pipeline: ObjectId,
+        what: &serde_json::Value,
+        lease: &Lease,
+    ) -> Result<(), CatalogError> {
+        let mut writing = self.database.write().await?;
+        leases::hold(&mut writing, lease).await?;
+        let sequence = next_sequence(&mut writing, pipeline, 0).await?;
+        let attempt = Uuid::new_v4();
+        insert(&mut writing, pipeline, sequence, "noted", attempt, what).await?;
+        writing.commit().await
+    }
+
+    /// What [`Positions::note`] recorded, the oldest first.
+    pub async fn notes(&self, pipeline: ObjectId) -> Result<Vec<serde_json::Value>, CatalogError> {
+        let query = sqlx::query_scalar(
+            "SELECT source_position FROM positions WHERE pipeline_id = $1 \
+             AND state = 'noted' AND source_position <> 'null' ORDER BY sequence",
+        );
+        let found: Vec<String> = query
+            .bind(pipeline.0)
+            .fetch_all(self.database.pool())
+            .await?;
+        found
+            .iter()
+            .map(|text| {
+                serde_json::from_str(text).map_err(|error| CatalogError::Corrupt {
+                    what: format!("a note of pipeline {pipeline}"),
+                    source: Some(error.into()),
+                })
+            })
+            .collect()
+    }
+
+    /// What was prepared under a sequence, settled or not.
+    pub async fn at(
+        &self,
+        pipeline: ObjectId,
+        sequence: i64,
+    ) -> Result<Option<Position>, CatalogError> {
+        let query = sqlx::query(
+            "SELECT sequence, attempt, source_position, prepared_at FROM positions \
+             WHERE pipeline_id = $1 AND sequence = $2",
+        );
+        let query = query.bind(pipeline.0).bind(sequence);
+        let row = query.fetch_optional(self.database.pool()).await?;
+        row.map(|row| record(&row, pipeline)).transpose()
+    }
+
     /// The newest committed position.
     pub async fn last_committed(
         &self,
@@ -168,27 +220,24 @@ impl Positions {
             "SELECT sequence, attempt, source_position, prepared_at FROM positions \
              WHERE pipeline_id = $1 AND state = $2 ORDER BY sequence DESC LIMIT 1",
         );
-        let Some(row) = query
-            .bind(pipeline.0)
-            .bind(state)
-            .fetch_optional(self.database.pool())
-            .await?
-        else {
-            return Ok(None);
-        };
-        let sequence: i64 = row.try_get(0)?;
-        let corrupt = |source| CatalogError::Corrupt {
-            what: format!("position {sequence} of pipeline {pipeline}"),
-            source: Some(source),
-        };
-        Ok(Some(Position {
-            sequence,
-            attempt: Uuid::parse_str(row.try_get(1)?).map_err(|error| corrupt(error.into()))?,
-            position: serde_json::from_str(row.try_get(2)?)
-                .map_err(|error| corrupt(error.into()))?,
-            prepared_at: time(row.try_get(3)?).unwrap_or_default(),
-        }))
+        let query = query.bind(pipeline.0).bind(state);
+        let row = query.fetch_optional(self.database.pool()).await?;
+        row.map(|row| record(&row, pipeline)).transpose()
     }
+}
+
+fn record(row: &AnyRow, pipeline: ObjectId) -> Result<Position, CatalogError> {
+    let sequence: i64 = row.try_get(0)?;
+    let corrupt = |source| CatalogError::Corrupt {
+        what: format!("position {sequence} of pipeline {pipeline}"),
+        source: Some(source),
+    };
+    Ok(Position {
+        sequence,
+        attempt: Uuid::parse_str(row.try_get(1)?).map_err(|error| corrupt(error.into()))?,
+        position: serde_json::from_str(row.try_get(2)?).map_err(|error| corrupt(error.into()))?,
+        prepared_at: time(row.try_get(3)?).unwrap_or_default(),
+    })
 }
 
 /// Gives a sequence to records that no commit of the table carries.

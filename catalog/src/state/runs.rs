@@ -3,8 +3,8 @@
 //! A run keeps its pipeline's name, so it stays readable after the pipeline is dropped.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use super::{readable, row_limit};
 use crate::definitions::ObjectId;
@@ -161,21 +161,25 @@ impl Runs {
 
     pub async fn start(&self, run: NewRun) -> Result<RunId, CatalogError> {
         let mut writing = self.database.write().await?;
+        let id = RunId(reserve(&mut writing, "run", 1).await?);
+        begin(&mut writing, id, run).await?;
+        writing.commit().await?;
+        Ok(id)
+    }
+
+    /// An id for a run that is to be started.
+    pub async fn reserve(&self) -> Result<RunId, CatalogError> {
+        let mut writing = self.database.write().await?;
         let id = reserve(&mut writing, "run", 1).await?;
-        let query = sqlx::query(
-            "INSERT INTO runs (id, pipeline_id, name, triggered_by, server, state, started_at) \
-             VALUES ($1, $2, $3, $4, $5, 'running', $6)",
-        );
-        let query = query
-            .bind(id)
-            .bind(run.pipeline.0)
-            .bind(run.name)
-            .bind(run.trigger)
-            .bind(run.server)
-            .bind(Utc::now().timestamp_micros());
-        query.execute(&mut *writing).await?;
         writing.commit().await?;
         Ok(RunId(id))
+    }
+
+    /// Starts a run whose id was reserved.
+    pub async fn start_as(&self, id: RunId, run: NewRun) -> Result<(), CatalogError> {
+        let mut writing = self.database.write().await?;
+        begin(&mut writing, id, run).await?;
+        writing.commit().await
     }
 
     /// Records how far a running run has come. Callers do so about once a second, not per row.
@@ -338,6 +342,22 @@ impl Runs {
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>;
+
+async fn begin(connection: &mut AnyConnection, id: RunId, run: NewRun) -> Result<(), CatalogError> {
+    let query = sqlx::query(
+        "INSERT INTO runs (id, pipeline_id, name, triggered_by, server, state, started_at) \
+         VALUES ($1, $2, $3, $4, $5, 'running', $6)",
+    );
+    let query = query
+        .bind(id.0)
+        .bind(run.pipeline.0)
+        .bind(run.name)
+        .bind(run.trigger)
+        .bind(run.server)
+        .bind(Utc::now().timestamp_micros());
+    query.execute(connection).await?;
+    Ok(())
+}
 
 fn bind_counters(query: Query, counters: RunCounters) -> Query {
     query

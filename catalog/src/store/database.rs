@@ -85,6 +85,11 @@ impl Database {
         })
     }
 
+    /// Whether processes on several machines may have it open.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.dialect == Dialect::Postgres
+    }
+
     /// For single statements that read.
     pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool

@@ -168,7 +168,11 @@ async fn drop_object(connection: &mut AnyConnection, object: &Object) -> Result<
         Object::Pipeline(_) => sqlx::query("DELETE FROM pipelines WHERE id = $1"),
         Object::Role(_) => sqlx::query("DELETE FROM roles WHERE id = $1"),
     };
-    let id = object.reference().id.0;
+    let id = object.reference().id;
+    if matches!(object, Object::Pipeline(_)) {
+        crate::state::forget_leases(&mut *connection, id).await?;
+    }
+    let id = id.0;
     query.bind(id).execute(&mut *connection).await?;
     // Its grants go with it.
     let query = sqlx::query("DELETE FROM objects WHERE id = $1");

@@ -49,6 +49,7 @@ pub(crate) async fn open_engine(config: EngineConfig) -> Result<Arc<Engine>, Sql
         catalog,
         lake,
         captures: Default::default(),
+        endings: Default::default(),
         runtime,
         started_at: chrono::Utc::now().timestamp_micros(),
     }))

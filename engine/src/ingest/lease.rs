@@ -1,14 +1,21 @@
-//! Who may run a pipeline: one holder at a time, dead ones not waited for.
+//! Who may run a pipeline: one holder at a time, or several that share it; dead ones are not waited for.
+//!
+//! A run that wants the pipeline for itself holds the lease `pipeline:<id>`. Runs that share it are members, each with the
+//! lease `pipeline:<id>:member:<run>` and further ones of the same owner for what it has of the pipeline. No member goes on while
+//! somebody holds the first lease, and whoever holds it waits until there are no members.
 //!
 //! A lease ends by itself, but a server that was killed and started again must not stand before its own
 //! lease until then. So a holder's name tells its machine and process; when that process is known to be
 //! dead on this very machine, its lease is given back in its stead. Whoever was wrong about it loses
 //! nothing: the next holder's fencing token is larger, and preparing a commit checks it.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{Lease, Leases, RunError, RunFilter, RunState};
+use boathouse_catalog::state::{
+    Holding, Lease, Leases, RunError, RunFilter, RunId, RunState, pipeline_lease,
+};
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -24,14 +31,25 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// How long a renewal may wait for the catalog before the next is tried.
 const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
-/// Takes the lease of a pipeline, and closes the runs that an earlier holder left open.
+/// How long members may take to give way to a run that wants the pipeline for itself.
+const GIVE_WAY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long no server begins to share a pipeline that an error has stopped.
+pub(super) const STOPPED_FOR: Duration = Duration::from_secs(10);
+
+/// A name that no other holder has.
+fn new_owner() -> String {
+    format!("{}/{}/{}", machine(), std::process::id(), Uuid::new_v4())
+}
+
+/// Takes the lease of a pipeline.
 pub(super) async fn acquire(
     engine: &Engine,
     pipeline: &PipelineDefinition,
 ) -> Result<Lease, SqlError> {
     let leases = engine.catalog.leases();
-    let name = format!("pipeline:{}", pipeline.id);
-    let owner = format!("{}/{}/{}", machine(), std::process::id(), Uuid::new_v4());
+    let name = pipeline_lease(pipeline.id);
+    let owner = new_owner();
     let mut lease = leases.acquire(&name, &owner, LEASE_TTL).await?;
     if lease.is_none()
         && let Some(holder) = leases.holder(&name).await?
@@ -40,20 +58,175 @@ pub(super) async fn acquire(
         leases.release(&holder).await?;
         lease = leases.acquire(&name, &owner, LEASE_TTL).await?;
     }
-    let lease = lease.ok_or_else(|| {
-        SqlError::new(
-            SqlState::LOCK_NOT_AVAILABLE,
-            format!("pipeline \"{}\" is running already", pipeline.name),
-        )
-        .hint("system.pipeline_runs shows the run")
-    })?;
-    close_dead_runs(engine, pipeline).await?;
-    Ok(lease)
+    lease.ok_or_else(|| running_already(pipeline))
 }
 
-/// Keeps a lease alive for as long as the task lives. The task ends by itself only when somebody else took the lease.
-pub(super) fn keep(leases: Leases, lease: Lease) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
+fn running_already(pipeline: &PipelineDefinition) -> SqlError {
+    SqlError::new(
+        SqlState::LOCK_NOT_AVAILABLE,
+        format!("pipeline \"{}\" is running already", pipeline.name),
+    )
+    .hint("system.pipeline_runs shows the run")
+}
+
+/// Waits until nobody shares the pipeline, and closes the runs that earlier holders left open. The pipeline's lease must be held.
+pub(super) async fn until_alone(
+    engine: &Engine,
+    pipeline: &PipelineDefinition,
+) -> Result<(), SqlError> {
+    let begun = Instant::now();
+    while !look(engine, pipeline).await?.members.is_empty() {
+        if begun.elapsed() >= GIVE_WAY_WITHIN {
+            return Err(running_already(pipeline));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    close_dead_runs(engine, pipeline).await
+}
+
+/// What the leases of a pipeline tell.
+pub(super) struct Seen {
+    /// A run wants the pipeline for itself.
+    pub is_wanted: bool,
+    /// The lease of one that did, and was not renewed.
+    asleep: Option<Lease>,
+    /// The run whose error stopped the pipeline just now.
+    pub stopped_by: Option<RunId>,
+    /// Those that share it.
+    pub members: BTreeMap<RunId, Member>,
+    /// Who has the parts, by the leases' names.
+    pub parts: BTreeMap<String, String>,
+}
+
+/// A run that shares a pipeline.
+pub(super) struct Member {
+    pub owner: String,
+    /// Under which definition of the pipeline it is ready to take parts, if it is.
+    pub ready: Option<String>,
+}
+
+/// Looks at the leases of a pipeline, and ends those of members that died.
+pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Result<Seen, SqlError> {
+    let leases = engine.catalog.leases();
+    let name = pipeline_lease(pipeline.id);
+    let below = format!("{name}:member:");
+    let mut found = leases.under(&name).await?;
+    let mut any_dead = false;
+    for one in &found {
+        let run = one.lease.name.strip_prefix(&below);
+        let Some(run) = run.and_then(|run| run.parse().ok()).map(RunId) else {
+            continue;
+        };
+        let is_dead = is_dead(&one.lease.owner);
+        if (!one.is_live || is_dead) && leases.bury(&one.lease, is_dead).await? {
+            any_dead = true;
+            close_run(engine, run).await?;
+        }
+    }
+    if any_dead {
+        found = leases.under(&name).await?;
+    }
+    let mut seen = Seen {
+        is_wanted: false,
+        asleep: None,
+        stopped_by: None,
+        members: BTreeMap::new(),
+        parts: BTreeMap::new(),
+    };
+    for Holding { lease, is_live } in found {
+        let Some(rest) = lease.name.strip_prefix(&name) else {
+            continue;
+        };
+        let mut words = rest.trim_start_matches(':').splitn(4, ':');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some(""), ..) if is_live && !is_dead(&lease.owner) => seen.is_wanted = true,
+            (Some(""), ..) => seen.asleep = Some(lease),
+            (Some("stopped"), ..) if is_live => {
+                seen.stopped_by = lease.owner.parse().ok().map(RunId);
+            }
+            (Some("member"), Some(run), None, _) => {
+                if let Ok(run) = run.parse() {
+                    let (owner, ready) = (lease.owner, None);
+                    seen.members.insert(RunId(run), Member { owner, ready });
+                }
+            }
+            (Some("member"), Some(run), Some("ready"), Some(stamp)) => {
+                let member = run.parse().ok().map(RunId);
+                let member = member.and_then(|run| seen.members.get_mut(&run));
+                if let Some(member) = member {
+                    member.ready = Some(stamp.to_owned());
+                }
+            }
+            (Some("part"), ..) => {
+                seen.parts.insert(lease.name, lease.owner);
+            }
+            _ => {}
+        }
+    }
+    Ok(seen)
+}
+
+/// Refuses a member while somebody wants the pipeline for itself, or an error has just stopped it.
+pub(super) async fn may_join(
+    engine: &Engine,
+    pipeline: &PipelineDefinition,
+) -> Result<Seen, SqlError> {
+    let seen = look(engine, pipeline).await?;
+    match seen.is_wanted || seen.stopped_by.is_some() {
+        true => Err(running_already(pipeline)),
+        false => Ok(seen),
+    }
+}
+
+/// Makes a run a member of those that share a pipeline.
+pub(super) async fn join(
+    engine: &Engine,
+    pipeline: &PipelineDefinition,
+    run: RunId,
+) -> Result<Lease, SqlError> {
+    let leases = engine.catalog.leases();
+    let (name, owner) = (pipeline_lease(pipeline.id), new_owner());
+    let own = format!("{name}:member:{}", run.0);
+    let own = leases.acquire(&own, &owner, LEASE_TTL).await?;
+    let own = own.ok_or_else(|| running_already(pipeline))?;
+    // Whoever wants the pipeline looks for members after taking its lease; so one of the two sees the other.
+    let seen = match may_join(engine, pipeline).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            leases.bury(&own, true).await?;
+            return Err(error);
+        }
+    };
+    // Who fell asleep with the pipeline's lease is not to wake up with it.
+    if let Some(asleep) = seen.asleep {
+        leases.release(&asleep).await?;
+    }
+    close_dead_runs(engine, pipeline).await?;
+    Ok(own)
+}
+
+/// Keeps a lease alive until it is dropped. It ends by itself only when somebody else took the lease.
+pub(super) struct Keeping(tokio::task::JoinHandle<()>);
+
+impl Keeping {
+    /// Whether the lease was lost.
+    pub fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    pub fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(super) fn keep(leases: Leases, lease: Lease) -> Keeping {
+    Keeping(tokio::spawn(async move {
         let mut clock = tokio::time::interval(RENEW_EVERY);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -75,10 +248,10 @@ pub(super) fn keep(leases: Leases, lease: Lease) -> tokio::task::JoinHandle<()> 
                 }
             }
         }
-    })
+    }))
 }
 
-/// Runs on record as running although nobody holds the lease any more.
+/// Closes the runs on record as running although nobody holds a lease for them any more.
 async fn close_dead_runs(engine: &Engine, pipeline: &PipelineDefinition) -> Result<(), SqlError> {
     let runs = engine.catalog.runs();
     let filter = RunFilter {
@@ -86,17 +259,33 @@ async fn close_dead_runs(engine: &Engine, pipeline: &PipelineDefinition) -> Resu
         state: Some(RunState::Running),
         limit: None,
     };
-    for run in runs.list(filter).await? {
-        let error = RunError {
-            sqlstate: SqlState::ADMIN_SHUTDOWN.0.to_owned(),
-            message: "the server died during the run".into(),
-            detail: None,
-            hint: None,
-        };
-        runs.finish(run.id, RunState::Failed, run.counters, Some(error))
-            .await?;
+    let running = runs.list(filter).await?;
+    if running.is_empty() {
+        return Ok(());
+    }
+    // A member has its lease before its run is on record, and gives it back after the run's end is.
+    let members = look(engine, pipeline).await?.members;
+    for run in running {
+        if !members.contains_key(&run.id) {
+            close_run(engine, run.id).await?;
+        }
     }
     Ok(())
+}
+
+async fn close_run(engine: &Engine, run: RunId) -> Result<(), SqlError> {
+    let runs = engine.catalog.runs();
+    let counters = runs.get(run).await?.map(|run| run.counters);
+    let error = RunError {
+        sqlstate: SqlState::ADMIN_SHUTDOWN.0.to_owned(),
+        message: "the server died during the run".into(),
+        detail: None,
+        hint: None,
+    };
+    let counters = counters.unwrap_or_default();
+    Ok(runs
+        .finish(run, RunState::Failed, counters, Some(error))
+        .await?)
 }
 
 /// This machine since its last start, as far as process ids mean the same to all who see the name.

@@ -213,6 +213,7 @@ impl Replaying {
                 pipeline,
                 run: open.run,
                 lease: &open.lease,
+                keeps_refused: false,
                 mark,
                 position,
                 batch: &mut batch,

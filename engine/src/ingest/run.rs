@@ -123,7 +123,9 @@ pub(super) struct OpenRun {
     pub lease: Lease,
     pub counters: RunCounters,
     error_count: i64,
-    renewing: tokio::task::JoinHandle<()>,
+    keeping: lease::Keeping,
+    /// Others may run the pipeline as well.
+    is_member: bool,
     finished: bool,
 }
 
@@ -135,33 +137,62 @@ impl OpenRun {
     ) -> Result<Self, SqlError> {
         let leases = engine.catalog.leases();
         let lease = lease::acquire(engine, pipeline).await?;
-        let started = engine
-            .catalog
-            .runs()
-            .start(NewRun {
-                pipeline: pipeline.id,
-                name: pipeline.name.clone(),
-                trigger: trigger.name().to_owned(),
-                server: engine.config.server_name.clone(),
-            })
-            .await;
+        let keeping = lease::keep(leases.clone(), lease.clone());
+        let started = match lease::until_alone(engine, pipeline).await {
+            Ok(()) => {
+                let new = new_run(engine, pipeline, trigger);
+                let started = engine.catalog.runs().start(new).await;
+                started.map_err(SqlError::from)
+            }
+            Err(error) => Err(error),
+        };
         let run = match started {
             Ok(run) => run,
             Err(error) => {
                 leases.release(&lease).await?;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let renewing = lease::keep(leases, lease.clone());
-        Ok(Self {
+        Ok(Self::of(engine, run, lease, keeping, false))
+    }
+
+    /// Begins a run that shares the pipeline with those of other servers.
+    pub async fn join(
+        engine: &Arc<Engine>,
+        pipeline: &PipelineDefinition,
+        trigger: Trigger,
+    ) -> Result<Self, SqlError> {
+        lease::may_join(engine, pipeline).await?;
+        let runs = engine.catalog.runs();
+        // A run is on record only while it has a lease: whoever finds none takes it for dead.
+        let run = runs.reserve().await?;
+        let lease = lease::join(engine, pipeline, run).await?;
+        let keeping = lease::keep(engine.catalog.leases(), lease.clone());
+        let new = new_run(engine, pipeline, trigger);
+        if let Err(error) = runs.start_as(run, new).await {
+            give_up(engine, &lease, true).await?;
+            return Err(error.into());
+        }
+        Ok(Self::of(engine, run, lease, keeping, true))
+    }
+
+    fn of(
+        engine: &Arc<Engine>,
+        run: RunId,
+        lease: Lease,
+        keeping: lease::Keeping,
+        is_member: bool,
+    ) -> Self {
+        Self {
             engine: Arc::clone(engine),
             run,
             lease,
             counters: RunCounters::default(),
             error_count: 0,
-            renewing,
+            keeping,
+            is_member,
             finished: false,
-        })
+        }
     }
 
     pub fn engine(&self) -> Arc<Engine> {
@@ -171,7 +202,7 @@ impl OpenRun {
     /// Fails when another server has taken the pipeline over. A commit finds that out for itself; this is for runs that
     /// have nothing to commit.
     pub fn require_lease(&self) -> Result<(), SqlError> {
-        match self.renewing.is_finished() {
+        match self.keeping.has_ended() {
             true => Err(CatalogError::LeaseLost(self.lease.name.clone()).into()),
             false => Ok(()),
         }
@@ -214,13 +245,18 @@ impl OpenRun {
     }
 
     /// Ends a run that could not do its work and gives its error back.
-    pub async fn fail(mut self, error: SqlError) -> SqlError {
+    pub async fn fail(self, error: SqlError) -> SqlError {
         let recorded = RunError {
             sqlstate: error.state.0.to_owned(),
             message: error.message.clone(),
             detail: error.detail.clone(),
             hint: error.hint.clone(),
         };
+        self.fail_as(recorded, error).await
+    }
+
+    /// The same, with another error on record.
+    pub async fn fail_as(mut self, recorded: RunError, error: SqlError) -> SqlError {
         if let Err(second) = self.end(RunState::Failed, Some(recorded)).await {
             tracing::error!(run = self.run.0, error = %second, "could not record a failed run");
         }
@@ -229,21 +265,21 @@ impl OpenRun {
 
     async fn end(&mut self, state: RunState, error: Option<RunError>) -> Result<(), SqlError> {
         self.finished = true;
-        self.renewing.abort();
+        self.keeping.stop();
         let ended = self
             .engine
             .catalog
             .runs()
             .finish(self.run, state, self.counters, error)
             .await;
-        self.engine.catalog.leases().release(&self.lease).await?;
+        give_up(&self.engine, &self.lease, self.is_member).await?;
         Ok(ended?)
     }
 }
 
 impl Drop for OpenRun {
     fn drop(&mut self) {
-        self.renewing.abort();
+        self.keeping.stop();
         if self.finished {
             return;
         }
@@ -253,17 +289,38 @@ impl Drop for OpenRun {
             self.lease.clone(),
             self.counters,
         );
+        let is_member = self.is_member;
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let endings = self.engine.endings.clone();
+            let ending = async move {
                 let runs = engine.catalog.runs();
                 if let Err(error) = runs.finish(run, RunState::Cancelled, counters, None).await {
                     tracing::warn!(run = run.0, %error, "could not record a cancelled run");
                 }
-                if let Err(error) = engine.catalog.leases().release(&lease).await {
+                if let Err(error) = give_up(&engine, &lease, is_member).await {
                     tracing::warn!(run = run.0, %error, "could not release a lease");
                 }
-            });
+            };
+            endings.spawn_on(ending, &runtime);
         }
+    }
+}
+
+fn new_run(engine: &Engine, pipeline: &PipelineDefinition, trigger: Trigger) -> NewRun {
+    NewRun {
+        pipeline: pipeline.id,
+        name: pipeline.name.clone(),
+        trigger: trigger.name().to_owned(),
+        server: engine.config.server_name.clone(),
+    }
+}
+
+/// Gives back the lease of a run, and what a member has besides.
+async fn give_up(engine: &Engine, lease: &Lease, is_member: bool) -> Result<(), CatalogError> {
+    let leases = engine.catalog.leases();
+    match is_member {
+        true => leases.bury(lease, true).await.map(drop),
+        false => leases.release(lease).await,
     }
 }
 
@@ -600,6 +657,7 @@ impl RunBatch {
                 part_marks: Vec::new(),
                 replays: &[],
                 superseded: &superseded,
+                keeps_refused: false,
             },
             &mut ready.target,
         )
@@ -728,6 +786,8 @@ pub(super) struct CommitBatch<'a> {
     pub part_marks: Vec<TransactionMark>,
     pub replays: &'a [ReplayMark],
     pub superseded: &'a [ReplayMark],
+    /// Whether the files of a batch that the table refuses are kept in it, to be committed once more.
+    pub keeps_refused: bool,
 }
 
 /// What a commit remembers of the source.
@@ -805,8 +865,10 @@ pub(super) async fn commit_batch(
     };
     if let Err(error) = target.table.commit(request).await {
         // Only a refusal tells for certain that the files are in no commit.
-        if matches!(error, LakeError::Conflict { .. }) {
-            target.table.discard(adds).await;
+        match error {
+            LakeError::Conflict { .. } if work.keeps_refused => work.batch.adds = adds,
+            LakeError::Conflict { .. } => target.table.discard(adds).await,
+            _ => {}
         }
         return Err(error.into());
     }

@@ -16,6 +16,7 @@ use boathouse_catalog::state::{RunFilter, RunRecord, RunState};
 use boathouse_sql::statement::{PipelineSource, Schedule};
 use chrono::{DateTime, Utc};
 use croner::Cron;
+use tokio_util::sync::CancellationToken;
 
 use super::plan::statement_of;
 use super::publish::is_into_topic;
@@ -31,9 +32,26 @@ const RUNS_MAX: usize = 4;
 /// How long a pipeline rests that goes on by itself and failed.
 const CONTINUOUS_PAUSE: chrono::Duration = chrono::Duration::seconds(10);
 
+/// How long runs may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
 /// The running scheduler. Dropping it starts no more runs and stops those it started.
 pub struct Scheduler {
+    stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+}
+
+impl Scheduler {
+    /// Stops the runs it started, and waits until they have.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_WITHIN, &mut self.task)
+            .await
+            .is_err()
+        {
+            tracing::warn!("scheduled runs did not stop in time");
+        }
+    }
 }
 
 impl Drop for Scheduler {
@@ -45,19 +63,25 @@ impl Drop for Scheduler {
 /// Starts the scheduler of an engine. It ends with the engine.
 pub fn start(engine: &Arc<Engine>) -> Scheduler {
     let engine = Arc::downgrade(engine);
+    let stop = CancellationToken::new();
     Scheduler {
-        task: tokio::spawn(run(engine)),
+        task: tokio::spawn(run(engine, stop.clone())),
+        stop,
     }
 }
 
-async fn run(engine: Weak<Engine>) {
+async fn run(engine: Weak<Engine>, stop: CancellationToken) {
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let running: Arc<Mutex<HashSet<ObjectId>>> = Arc::default();
     let continuous = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
-        clock.tick().await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return tasks.shutdown().await,
+            _ = clock.tick() => {}
+        }
         while tasks.try_join_next().is_some() {}
         let Some(engine) = engine.upgrade() else {
             return;
@@ -170,7 +194,8 @@ async fn due(
         // After an error that trying again does not mend, it is tried again now and then all the same:
         // somebody may have mended it.
         let last = newest_run(engine, pipeline.id, None).await?;
-        let failed = last.filter(|run| run.state == RunState::Failed);
+        // The death of a server is no reason to wait.
+        let failed = last.filter(|run| run.state == RunState::Failed && !died(run));
         let pause = failed.and_then(|run| run.finished_at);
         let waits = pause.is_some_and(|at| now - at < CONTINUOUS_PAUSE);
         return Ok((!waits).then_some(Trigger::Continuous));
@@ -210,6 +235,12 @@ async fn due(
             Ok(ready.then_some(Trigger::After))
         }
     }
+}
+
+/// Whether a run failed because its server went.
+fn died(run: &RunRecord) -> bool {
+    let error = run.error.as_ref();
+    error.is_some_and(|error| error.sqlstate == SqlState::ADMIN_SHUTDOWN.0)
 }
 
 /// Whether each of these pipelines has succeeded since that time, or ever.

@@ -54,6 +54,11 @@ impl SourceSchema {
         added
     }
 
+    /// Whether it has all columns of another, with their types.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.columns.iter().all(|one| self.columns.contains(one))
+    }
+
     /// Joins another sample of the same source before anything was loaded: types are widened.
     pub fn join(&mut self, other: &Self) {
         for (name, column_type) in &other.columns {

@@ -5,6 +5,7 @@
 //! catalog lacks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::kernels::cmp::neq;
@@ -22,6 +23,10 @@ use super::row_plan::RowPlan;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{LakeTable, MetadataChange};
 use crate::query::QueryContext;
+
+/// How often, and at what intervals, the catalog is asked for a table that another server is making.
+const NAMED_WITHIN_LOOKS: usize = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The target as this run knows it.
 pub(super) struct Target {
@@ -123,8 +128,29 @@ impl Target {
         self.store_definition(plan).await
     }
 
-    /// The table, made with these columns.
+    /// The table, made with these columns, unless another server was faster.
     pub async fn create(plan: &RowPlan, fields: &SchemaRef) -> Result<Self, SqlError> {
+        let error = match Self::make(plan, fields).await {
+            Ok(target) => return Ok(target),
+            Err(error) => error,
+        };
+        let is_taken =
+            [SqlState::DUPLICATE_TABLE, SqlState::SERIALIZATION_FAILURE].contains(&error.state);
+        if !is_taken {
+            return Err(error);
+        }
+        // Its folder may be there before the catalog names it.
+        for _ in 0..NAMED_WITHIN_LOOKS {
+            plan.engine().catalog.refresh().await?;
+            if let Some(target) = Self::find(plan).await? {
+                return Ok(target);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(error)
+    }
+
+    async fn make(plan: &RowPlan, fields: &SchemaRef) -> Result<Self, SqlError> {
         let catalog = &plan.engine().catalog;
         let snapshot = catalog.snapshot();
         let schema = snapshot.schema(&plan.target_schema).ok_or_else(|| {

@@ -135,9 +135,11 @@ impl Server {
     /// Ends when every session has left.
     pub async fn stop(mut self, grace: Duration) {
         self.stop.cancel();
-        drop(self.scheduler.take());
         drop(self.keeper.take());
         self.shared.registry.drain();
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.stop().await;
+        }
         let left = tokio::time::timeout(grace, self.shared.registry.until_empty()).await;
         if left.is_err() {
             self.shared.registry.terminate();

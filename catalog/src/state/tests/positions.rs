@@ -365,3 +365,40 @@ fn a_dropped_pipeline_takes_its_records_along() {
         assert_eq!(error.sqlstate(), "55000");
     });
 }
+
+#[test]
+fn notes_stay_beside_what_is_committed() {
+    on_both(async |database: TestDatabase| {
+        let (catalog, pipeline) = with_pipeline(&database).await;
+        let lease = catalog
+            .leases()
+            .acquire("stock", "one", std::time::Duration::from_secs(600))
+            .await
+            .unwrap()
+            .unwrap();
+        let positions = catalog.positions();
+        let first = positions.prepare(position(pipeline, 0)).await.unwrap();
+        for number in 1..3 {
+            let what = serde_json::json!({ "start": number });
+            positions.note(pipeline, &what, &lease).await.unwrap();
+        }
+        // One that was prepared before a note is committed after it.
+        positions.resolve(pipeline, first).await.unwrap();
+        let last = positions.last_committed(pipeline).await.unwrap().unwrap();
+        assert_eq!(last.sequence, first);
+        assert_eq!(positions.at(pipeline, first).await.unwrap(), Some(last));
+        assert_eq!(positions.at(pipeline, first + 9).await.unwrap(), None);
+        positions.forget_below(pipeline, 1000).await.unwrap();
+        let notes = positions.notes(pipeline).await.unwrap();
+        assert_eq!(
+            notes,
+            [
+                serde_json::json!({ "start": 1 }),
+                serde_json::json!({ "start": 2 })
+            ]
+        );
+        catalog.leases().release(&lease).await.unwrap();
+        let late = positions.note(pipeline, &notes[0], &lease).await;
+        assert!(matches!(late, Err(CatalogError::LeaseLost(_))));
+    });
+}

@@ -37,5 +37,5 @@ pub use board::{CaptureBoard, CaptureStatus, PartitionStatus, TableStatus};
 pub use lag::recorded_status;
 pub(super) use plan::{check, parse_options};
 pub(super) use range::refresh_range;
-pub(super) use run::{begin as begin_run, is_current, run_capture};
+pub(super) use run::{begin as begin_run, is_current, join as join_run, run_capture};
 pub use verify::{Verdict, verify_pipeline};

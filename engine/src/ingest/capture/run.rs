@@ -138,6 +138,15 @@ pub(in crate::ingest) async fn begin(
     }
 }
 
+/// Begins a run that goes on by itself and shares the pipeline with those of other servers.
+pub(in crate::ingest) async fn join(
+    engine: &Arc<Engine>,
+    pipeline: &PipelineDefinition,
+) -> Result<(OpenRun, Arc<Running>), SqlError> {
+    let open = OpenRun::join(engine, pipeline, Trigger::Continuous).await?;
+    Ok((open, engine.captures.run(pipeline)))
+}
+
 /// Whether a pipeline is still what it was when its run began.
 pub(in crate::ingest) fn is_current(engine: &Engine, pipeline: &PipelineDefinition) -> bool {
     let snapshot = engine.catalog.snapshot();

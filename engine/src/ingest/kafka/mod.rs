@@ -19,6 +19,8 @@
 //!
 //! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands.
 //!
+//! Several servers share the partitions of a pipeline that appends ([`share`]): each commits for its own.
+//!
 //! One loop per run ([`pump`]) reads, decodes ahead, writes and commits; how runs begin and end is in [`run`], where
 //! reading begins in [`offsets`].
 
@@ -32,6 +34,7 @@ mod pump;
 mod rate;
 mod replay;
 mod run;
+mod share;
 mod status;
 
 pub(super) use plan::{check, is_from_topics, parse_options};

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::ObjectId;
-use boathouse_catalog::state::{RunMessage, Severity};
+use boathouse_catalog::state::{Lease, RunMessage, Severity};
 use boathouse_connectors::kafka::{KafkaSession, PartitionEnds, TopicPartition};
 use serde_json::{Map, Value, json};
 
 use super::super::run::application;
 use super::plan::{Start, TopicPlan};
+use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{LakeTable, TransactionMark};
+use crate::lake::{LakeTable, TableSnapshot, TransactionMark};
 
 /// How long a partition may take to have again what was read of it, after its broker has started anew.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +38,16 @@ pub(super) struct LastMessage {
 }
 
 impl Progress {
+    /// A partition of which nothing has been read.
+    fn from(start: i64) -> Self {
+        Self {
+            next: start,
+            mark: None,
+            start: Some(start),
+            last: None,
+        }
+    }
+
     /// Where the reader begins: at the last message, if it can be looked at again.
     pub fn read_from(&self) -> i64 {
         match self.last {
@@ -54,6 +65,16 @@ fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
         partition.topic,
         partition.partition
     )
+}
+
+/// What a table's mark of a partition says.
+pub(super) async fn marked(
+    snapshot: &TableSnapshot,
+    pipeline: ObjectId,
+    partition: &TopicPartition,
+) -> Result<Option<i64>, SqlError> {
+    let name = application_of(pipeline, partition);
+    Ok(snapshot.transaction(&name).await?)
 }
 
 /// The mark that a commit moves.
@@ -102,7 +123,25 @@ pub(super) fn to_json(progress: &BTreeMap<TopicPartition, Progress>) -> Value {
 }
 
 impl Recorded {
-    pub fn from_json(position: Option<&Value>) -> Self {
+    /// What is on record of a pipeline: what the last commit remembers, and where reading begins by notes.
+    pub async fn load(engine: &Engine, pipeline: ObjectId) -> Result<Self, SqlError> {
+        let positions = engine.catalog.positions();
+        let last = positions.last_committed(pipeline).await?;
+        let last = last.map(|last| last.position);
+        let mut recorded = Self::from_json(last.as_ref());
+        for note in positions.notes(pipeline).await? {
+            recorded.any = true;
+            for (partition, one) in partitions_of(Some(&note)) {
+                // The first that was noted counts.
+                if let Some(start) = one["start"].as_i64() {
+                    recorded.starts.entry(partition).or_insert(start);
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn from_json(position: Option<&Value>) -> Self {
         let mut recorded = Self {
             any: position.is_some(),
             ..Self::default()
@@ -154,6 +193,82 @@ pub(super) struct Begun {
     pub warnings: Vec<RunMessage>,
 }
 
+/// Puts on record where reading begins of partitions that no commit and no note tells of, whichever server is to read them. What
+/// another server has noted first counts.
+pub(super) async fn note_starts(
+    plan: &TopicPlan,
+    (pipeline, lease): (ObjectId, &Lease),
+    session: &KafkaSession,
+    table: Option<&LakeTable>,
+    all: &[TopicPartition],
+    recorded: Recorded,
+) -> Result<Recorded, SqlError> {
+    let mut marks = BTreeMap::new();
+    let unknown = |partition: &&TopicPartition| !recorded.starts.contains_key(partition);
+    if all.iter().filter(unknown).count() == 0 {
+        return Ok(recorded);
+    }
+    if let Some(table) = table {
+        let snapshot = table.snapshot(None).await?;
+        for partition in all {
+            if let Some(mark) = marked(&snapshot, pipeline, partition).await? {
+                marks.insert(partition.clone(), mark);
+            }
+        }
+    }
+    let new: Vec<TopicPartition> = all
+        .iter()
+        .filter(unknown)
+        .filter(|partition| !marks.contains_key(partition))
+        .cloned()
+        .collect();
+    if new.is_empty() {
+        return Ok(recorded);
+    }
+    let ends = session.ends(new.clone()).await?;
+    let first = !recorded.any && marks.is_empty();
+    let starts = starts_of(plan, session, new, &ends, first).await?;
+    let starts: BTreeMap<TopicPartition, Progress> = starts
+        .into_iter()
+        .map(|(partition, next)| (partition, Progress::from(next)))
+        .collect();
+    let engine = plan.rows.engine();
+    let note = json!({ "topics": to_json(&starts) });
+    let positions = engine.catalog.positions();
+    positions.note(pipeline, &note, lease).await?;
+    Recorded::load(engine, pipeline).await
+}
+
+/// Where partitions begin that have not begun.
+async fn starts_of(
+    plan: &TopicPlan,
+    session: &KafkaSession,
+    new: Vec<TopicPartition>,
+    ends: &BTreeMap<TopicPartition, PartitionEnds>,
+    first: bool,
+) -> Result<BTreeMap<TopicPartition, i64>, SqlError> {
+    let at_time = match plan.options.start {
+        Start::Time(time) if first => session.offsets_at(new.clone(), time).await?,
+        _ => BTreeMap::new(),
+    };
+    let mut starts = BTreeMap::new();
+    for partition in new {
+        let Some(end) = ends.get(&partition) else {
+            continue;
+        };
+        let given = plan.options.start_offsets.get(&partition).copied();
+        // Partitions and topics that came later are read from their beginning, whatever the start was.
+        let start = match (first, given, plan.options.start) {
+            (true, Some(given), _) => given,
+            (false, ..) | (true, None, Start::Earliest) => end.low,
+            (true, None, Start::Latest) => end.high,
+            (true, None, Start::Time(_)) => at_time.get(&partition).copied().unwrap_or(end.high),
+        };
+        starts.insert(partition, start);
+    }
+    Ok(starts)
+}
+
 /// Finds out where each partition goes on.
 pub(super) async fn begin(
     plan: &TopicPlan,
@@ -167,8 +282,7 @@ pub(super) async fn begin(
     if let Some(table) = table {
         let snapshot = table.snapshot(None).await?;
         for partition in &partitions {
-            let name = application_of(pipeline, partition);
-            if let Some(mark) = snapshot.transaction(&name).await? {
+            if let Some(mark) = marked(&snapshot, pipeline, partition).await? {
                 marks.insert(partition.clone(), mark);
             }
         }
@@ -185,10 +299,12 @@ pub(super) async fn begin(
         ends = session.ends(partitions.clone()).await?;
     }
     let first = !recorded.any && marks.is_empty();
-    let at_time = match plan.options.start {
-        Start::Time(time) if first => session.offsets_at(partitions.clone(), time).await?,
-        _ => BTreeMap::new(),
-    };
+    let new: Vec<TopicPartition> = partitions
+        .iter()
+        .filter(|one| !marks.contains_key(one) && !recorded.starts.contains_key(one))
+        .cloned()
+        .collect();
+    let starts = starts_of(plan, session, new, &ends, first).await?;
     let mut begun = Begun {
         progress: BTreeMap::new(),
         ends: BTreeMap::new(),
@@ -216,30 +332,10 @@ pub(super) async fn begin(
                         .filter(|last| last.offset >= end.low),
                 }
             }
-            (None, Some(start)) => Progress {
-                next: start,
-                mark: None,
-                start: Some(start),
-                last: None,
-            },
+            (None, Some(start)) => Progress::from(start),
             (None, None) => {
                 begun.is_new = true;
-                let given = plan.options.start_offsets.get(&partition).copied();
-                // Partitions and topics that came later are read from their beginning, whatever the start was.
-                let next = match (first, given, plan.options.start) {
-                    (true, Some(given), _) => given,
-                    (false, ..) | (true, None, Start::Earliest) => end.low,
-                    (true, None, Start::Latest) => end.high,
-                    (true, None, Start::Time(_)) => {
-                        at_time.get(&partition).copied().unwrap_or(end.high)
-                    }
-                };
-                Progress {
-                    next,
-                    mark: None,
-                    start: Some(next),
-                    last: None,
-                }
+                Progress::from(starts.get(&partition).copied().unwrap_or(end.low))
             }
         };
         let progress = match Gap::between(&partition, &progress, end) {

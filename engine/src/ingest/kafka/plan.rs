@@ -16,9 +16,11 @@
 //! | `dead_letter_topic` | | a topic that messages which are set aside are sent to as well |
 //! | `discover` | `'10 s'` | how often topics and partitions are looked for that are new |
 //! | `group` | `'boathouse-<name>'` | the consumer group that offsets are reported to, for other tools |
+//! | `servers_max` | | servers that share the partitions at most; 1 leaves them to one |
 //! | `key` | `'text'` | what keys are read as: `'text'` or `'bytes'` |
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +75,7 @@ pub(in crate::ingest) struct TopicOptions {
     pub dead_letter_topic: Option<String>,
     pub discover: Duration,
     pub group: String,
+    pub servers_max: usize,
     pub keys: KeyFormat,
 }
 
@@ -330,6 +333,9 @@ pub(in crate::ingest) fn parse_options(
             .unwrap_or(Duration::from_secs(10))
             .max(Duration::from_millis(100)),
         group: group.unwrap_or_else(|| format!("boathouse-{}", statement.name)),
+        servers_max: options
+            .take_number("servers_max")?
+            .map_or(usize::MAX, NonZeroUsize::get),
         keys,
     };
     options.finish()?;

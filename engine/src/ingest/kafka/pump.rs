@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::RunCounters;
+use boathouse_catalog::state::{RunCounters, RunError};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::kafka::{KafkaSession, MessageReader, ReaderOptions, TopicPartition};
 use boathouse_connectors::message::{MessageBlock, PartitionEnd, fingerprint};
@@ -20,7 +21,9 @@ use super::super::failpoint;
 use super::super::load::{Batch, Failure, PIPELINE_TAG, message_of};
 use super::super::quarantine::{Messages, QuarantineWriter, Rejected};
 use super::super::rows::Rows;
-use super::super::run::{CommitBatch, OpenRun, Settled, commit_batch, position_of, settle};
+use super::super::run::{
+    CommitBatch, OpenRun, Settled, application, commit_batch, position_of, settle,
+};
 use super::super::schema::SourceSchema;
 use super::super::target::Target;
 use super::dead_letter::DeadLetters;
@@ -28,10 +31,12 @@ use super::decode::{Decoded, Decoding};
 use super::keyed::changes_of;
 use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
+use super::rate::Rate;
+use super::share::{Moves, Share};
 use super::status::Report;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, ChangeBatch};
+use crate::lake::{AppendWriter, ChangeBatch, LakeError};
 
 /// Blocks that are decoded ahead.
 const DECODED_AHEAD_MAX: usize = 3;
@@ -57,13 +62,18 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Records of positions kept of a pipeline.
 const POSITIONS_KEPT: i64 = 1000;
 
+/// How often a batch is tried to be committed again because other servers were faster.
+const TURNS_MAX: usize = 20;
+
 /// Why the loop ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Everything up to where the partitions ended is in the table, or somebody asked it to stop.
     Done,
-    /// There are partitions that are not read yet, or the connection is another now.
+    /// Other partitions are to be read, or the connection or the table is another now.
     Anew,
+    /// The run of another server has stopped the pipeline, with this error.
+    Stopped(RunError),
 }
 
 type Decodes = FuturesOrdered<
@@ -77,6 +87,9 @@ pub(super) struct Pump<'a> {
     plan: &'a TopicPlan,
     engine: Arc<Engine>,
     session: KafkaSession,
+    /// Of a pipeline that other servers may read as well.
+    share: Option<&'a mut Share>,
+    rate: Rate,
     reader: MessageReader,
     rows: Rows<'a>,
     letters: Option<DeadLetters>,
@@ -84,8 +97,18 @@ pub(super) struct Pump<'a> {
     decodes: Decodes,
     /// Blocks that did not tell the columns.
     untold: VecDeque<Arc<MessageBlock>>,
+    /// All there are, and those that are read here.
+    all: BTreeSet<TopicPartition>,
     partitions: Vec<TopicPartition>,
     progress: BTreeMap<TopicPartition, Progress>,
+    /// What the newest commit of another server remembers.
+    foreign: Option<Value>,
+    /// The table's columns as they were when rows were planned for them.
+    columns: Option<SchemaRef>,
+    /// What others have done to the table does not go together with what is held.
+    is_overtaken: bool,
+    /// What had been counted when the last commit was made.
+    committed: RunCounters,
     /// What was read of each partition, by its number: what comes below was read before.
     read: Vec<i64>,
     /// The message each partition must begin with, if there is one at its offset.
@@ -128,6 +151,7 @@ impl<'a> Pump<'a> {
         open: &mut OpenRun,
         pipeline: &PipelineDefinition,
         continuous: bool,
+        mut share: Option<&'a mut Share>,
     ) -> Result<Self, SqlError> {
         let engine = Arc::clone(plan.rows.engine());
         let session = plan.cluster.session()?;
@@ -155,55 +179,56 @@ impl<'a> Pump<'a> {
                     .hint("CHECK CONNECTION tells what topics there are"),
             );
         }
+        let mut all: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
+        // What another server has committed of a partition is seen once its lease is held.
+        let own = match &mut share {
+            Some(share) => share.settle(&partitions).await?,
+            None => partitions.clone(),
+        };
         let Settled {
             source,
             stale,
             mark,
             ..
         } = settle(&plan.rows, pipeline.id).await?;
-        let position = engine
-            .catalog
-            .positions()
-            .last_committed(pipeline.id)
-            .await?;
-        let position = position.map(|position| position.position);
-        let recorded = Recorded::from_json(position.as_ref());
+        let mut recorded = Recorded::load(&engine, pipeline.id).await?;
         let target = Target::find(&plan.rows).await?;
+        let table = target.as_ref().map(|target| target.table.as_ref());
+        let mut foreign = None;
+        if share.is_some() {
+            let under = (pipeline.id, &open.lease);
+            recorded =
+                offsets::note_starts(plan, under, &session, table, &partitions, recorded).await?;
+            let positions = engine.catalog.positions();
+            let last = positions.last_committed(pipeline.id).await?;
+            foreign = last.map(|last| last.position);
+        }
         let Begun {
             progress,
             ends,
             is_new,
             warnings,
-        } = offsets::begin(
-            plan,
-            pipeline.id,
-            &session,
-            target.as_ref().map(|target| target.table.as_ref()),
-            partitions,
-            &recorded,
-        )
-        .await?;
+        } = offsets::begin(plan, pipeline.id, &session, table, own.clone(), &recorded).await?;
         open.add_messages(warnings).await?;
         let source = match &plan.rows.declared {
             Some(declared) => declared.clone(),
             None if stale => SourceSchema::default(),
             None => source,
         };
+        // One whose ends nobody could tell is found anew.
+        all.retain(|one| progress.contains_key(one) || !own.contains(one));
         let partitions: Vec<TopicPartition> = progress.keys().cloned().collect();
         let from = progress
             .iter()
             .map(|(partition, progress)| (partition.clone(), progress.read_from()))
             .collect();
+        let rate = plan.options.rate.share(partitions.len(), all.len());
         let options = ReaderOptions {
             group: plan.options.group.clone(),
-            block_messages_max: plan
-                .options
-                .rate
-                .rows
-                .map_or(plan.options.batch_rows, |rate| {
-                    let a_second = usize::try_from(rate.get()).unwrap_or(usize::MAX);
-                    a_second.min(plan.options.batch_rows)
-                }),
+            block_messages_max: rate.rows.map_or(plan.options.batch_rows, |rate| {
+                let a_second = usize::try_from(rate.get()).unwrap_or(usize::MAX);
+                a_second.min(plan.options.batch_rows)
+            }),
         };
         let reader = plan.cluster.read(&from, &options)?;
         let rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
@@ -218,7 +243,10 @@ impl<'a> Pump<'a> {
             plan,
             engine,
             session,
+            share,
+            rate,
             reader,
+            committed: rows.counters,
             rows,
             letters: DeadLetters::open(plan).await?,
             decoding,
@@ -226,8 +254,12 @@ impl<'a> Pump<'a> {
             untold: VecDeque::new(),
             read: progress.values().map(|progress| progress.next).collect(),
             expected: progress.values().map(|progress| progress.last).collect(),
+            all,
             partitions,
             progress,
+            foreign,
+            columns: None,
+            is_overtaken: false,
             moved: BTreeSet::new(),
             mark,
             starts: is_new,
@@ -251,7 +283,8 @@ impl<'a> Pump<'a> {
 
     /// Puts on record where reading begins that no commit tells of, so that it begins there again after a crash.
     async fn pin(&mut self, open: &OpenRun) -> Result<(), SqlError> {
-        if !std::mem::take(&mut self.starts) {
+        // Where shared partitions begin has been noted.
+        if !std::mem::take(&mut self.starts) || self.share.is_some() {
             return Ok(());
         }
         let positions = self.engine.catalog.positions();
@@ -277,6 +310,13 @@ impl<'a> Pump<'a> {
     fn position(&self) -> Value {
         let mut position = position_of(&self.plan.rows, &self.rows.source);
         position["topics"] = offsets::to_json(&self.progress);
+        // What other servers have told of their partitions is told on.
+        for (partition, one) in offsets::partitions_of(self.foreign.as_ref()) {
+            if self.all.contains(&partition) && !self.progress.contains_key(&partition) {
+                let number = partition.partition.to_string();
+                position["topics"][partition.topic.as_ref()][number] = one.clone();
+            }
+        }
         position
     }
 
@@ -287,6 +327,10 @@ impl<'a> Pump<'a> {
         require_row_wise(plan, &self.rows.ready()?.transform)?;
         self.decoding.schema.columns = self.rows.source.arrow();
         self.decoding.version += 1;
+        if self.share.is_some() {
+            let snapshot = self.rows.ready()?.target.table.snapshot(None).await?;
+            self.columns = Some(Arc::clone(snapshot.schema()));
+        }
         Ok(())
     }
 
@@ -298,10 +342,18 @@ impl<'a> Pump<'a> {
         status: &Running,
     ) -> Result<Ended, SqlError> {
         let outcome = self.turn(open, pipeline, status).await;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             self.abandon().await;
+            // Another server may have dropped the table a moment ago.
+            if error.state == SqlState::UNDEFINED_TABLE && self.rows.ready.is_some() {
+                self.engine.catalog.refresh().await?;
+                self.is_overtaken |= self.is_dropped();
+            }
         }
-        outcome
+        match self.is_overtaken {
+            true => Ok(Ended::Anew),
+            false => outcome,
+        }
     }
 
     async fn turn(
@@ -352,9 +404,16 @@ impl<'a> Pump<'a> {
                         self.commit(open).await?;
                         return Ok(Ended::Done);
                     }
-                    if let Some(ended) = ended {
-                        self.commit(open).await?;
-                        return Ok(ended);
+                    match ended {
+                        Some(Ended::Stopped(error)) => {
+                            self.abandon().await;
+                            return Ok(Ended::Stopped(error));
+                        }
+                        Some(ended) => {
+                            self.commit(open).await?;
+                            return Ok(ended);
+                        }
+                        None => {}
                     }
                     if !self.plan.is_connected_as_told() {
                         self.commit(open).await?;
@@ -394,8 +453,7 @@ impl<'a> Pump<'a> {
     async fn take(&mut self, open: &mut OpenRun, block: MessageBlock) -> Result<(), SqlError> {
         if !block.is_empty() {
             let now = Instant::now();
-            let rate = &self.plan.options.rate;
-            self.takes_at = rate.resume_at(now, block.len(), block.bytes());
+            self.takes_at = self.rate.resume_at(now, block.len(), block.bytes());
             // A pause of our own making is no silence.
             self.came = self.takes_at;
             failpoint::hit("kafka_read");
@@ -705,35 +763,9 @@ impl<'a> Pump<'a> {
             self.batch.batch.quarantine.push(file);
         }
         let pipeline = self.rows.pipeline;
-        let part_marks = self
-            .moved
-            .iter()
-            .filter_map(|partition| {
-                let progress = self.progress.get(partition)?;
-                Some(offsets::mark_of(pipeline, partition, progress))
-            })
-            .collect();
-        let position = self.position();
-        let mut held = std::mem::take(&mut self.batch);
-        let target = &mut self.rows.ready()?.target;
-        let sequence = commit_batch(
-            &self.plan.rows,
-            CommitBatch {
-                pipeline,
-                run: open.run,
-                lease: &open.lease,
-                mark: self.mark,
-                position,
-                batch: &mut held.batch,
-                removes: Vec::new(),
-                changes: std::mem::take(&mut held.changes),
-                part_marks,
-                replays: &[],
-                superseded: &[],
-            },
-            target,
-        )
-        .await?;
+        let sequence = self.put(open).await?;
+        self.batch = Held::default();
+        self.committed = self.rows.counters;
         self.mark = Some(sequence);
         for partition in std::mem::take(&mut self.moved) {
             if let Some(progress) = self.progress.get_mut(&partition) {
@@ -755,6 +787,103 @@ impl<'a> Pump<'a> {
             self.reader.report(offsets.collect());
         }
         Ok(())
+    }
+
+    /// Commits the batch in its turn: other servers commit to the same table, one after the other.
+    async fn put(&mut self, open: &OpenRun) -> Result<i64, SqlError> {
+        let pipeline = self.rows.pipeline;
+        let is_shared = self.share.is_some();
+        let has_company = self.share.as_ref().is_some_and(|share| share.has_company());
+        let mut refusal: Option<SqlError> = None;
+        let mut turn = 0;
+        loop {
+            if refusal.is_some() || has_company {
+                let has_moved = self.catch_up(refusal.is_some()).await?;
+                if let Some(error) = refusal.take().filter(|_| !has_moved) {
+                    return Err(error);
+                }
+            }
+            let marks = self.moved.iter().filter_map(|partition| {
+                let progress = self.progress.get(partition)?;
+                Some(offsets::mark_of(pipeline, partition, progress))
+            });
+            let part_marks = marks.collect();
+            let position = self.position();
+            let held = &mut self.batch;
+            let target = &mut self.rows.ready()?.target;
+            let is_wider = target.metadata_change().is_some();
+            let batch = CommitBatch {
+                pipeline,
+                run: open.run,
+                lease: &open.lease,
+                mark: self.mark,
+                position,
+                batch: &mut held.batch,
+                removes: Vec::new(),
+                changes: std::mem::take(&mut held.changes),
+                part_marks,
+                replays: &[],
+                superseded: &[],
+                keeps_refused: is_shared,
+            };
+            match commit_batch(&self.plan.rows, batch, target).await {
+                Ok(sequence) => {
+                    if is_wider {
+                        self.columns = None;
+                    }
+                    return Ok(sequence);
+                }
+                Err(error) if is_shared && turn < TURNS_MAX && is_refused(&error) => {
+                    open.require_lease()?;
+                    tracing::debug!(%error, turn, "the table has moved on, committing again");
+                    refusal = Some(error);
+                    turn += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes up what other servers have committed since; tells whether they have. What is held is given up when it does not go
+    /// together with that, or when it was refused because somebody else has read the same partitions.
+    async fn catch_up(&mut self, was_refused: bool) -> Result<bool, SqlError> {
+        let pipeline = self.rows.pipeline;
+        let snapshot = self.rows.ready()?.target.table.snapshot(None).await?;
+        let mark = snapshot.transaction(&application(pipeline)).await?;
+        if mark == self.mark {
+            let columns = || Arc::clone(snapshot.schema());
+            self.columns.get_or_insert_with(columns);
+            return Ok(false);
+        }
+        // Columns that others have added are to be planned for.
+        let mut fits = self.columns.as_ref() == Some(snapshot.schema());
+        let moved = self.moved.iter().filter(|_| was_refused);
+        for partition in moved {
+            let found = offsets::marked(&snapshot, pipeline, partition).await?;
+            fits &= found == self.progress.get(partition).and_then(|one| one.mark);
+        }
+        let positions = self.engine.catalog.positions();
+        let position = match mark {
+            Some(mark) => positions.at(pipeline, mark).await?,
+            None => None,
+        };
+        let position = position.map(|position| position.position);
+        fits &= position.as_ref().is_some_and(|position| {
+            let source = SourceSchema::from_json(&position["source"]);
+            let stamp = position["stamp"].as_str();
+            stamp == Some(&self.plan.rows.format_stamp) && self.rows.source.covers(&source)
+        });
+        if !fits {
+            self.is_overtaken = true;
+            return Err(SqlError::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "another server has committed what does not go together with what is held",
+            )
+            .retryable());
+        }
+        self.mark = mark;
+        self.foreign = position;
+        Ok(true)
     }
 
     /// Tells how far it is, and looks for partitions that are new.
@@ -789,11 +918,38 @@ impl<'a> Pump<'a> {
         if self.until.is_some() {
             return Ok(None);
         }
+        if let Some(ended) = self.look_around().await {
+            return Ok(Some(ended));
+        }
         self.discover().await
+    }
+
+    /// Looks at what other servers do with the pipeline.
+    async fn look_around(&mut self) -> Option<Ended> {
+        let share = self.share.as_mut()?;
+        match share.look().await {
+            Ok(Moves::Stay) => None,
+            Ok(Moves::Settle) => Some(Ended::Anew),
+            Ok(Moves::Discover) => {
+                let waits = self.plan.options.discover;
+                self.discovered = Instant::now().checked_sub(waits)?;
+                None
+            }
+            Ok(Moves::GiveWay) => Some(Ended::Done),
+            Ok(Moves::Stop(error)) => Some(Ended::Stopped(error)),
+            // Whether the catalog is away too long is noticed by the lease.
+            Err(error) => {
+                tracing::warn!(%error, "could not look at the leases of a pipeline");
+                None
+            }
+        }
     }
 
     /// Nothing came for a while: there must be nothing.
     async fn listen(&mut self) -> Result<(), SqlError> {
+        if self.partitions.is_empty() {
+            return Ok(());
+        }
         let ends = self.session.ends(self.partitions.clone()).await?;
         let unread = self.progress.iter().find(|(partition, progress)| {
             ends.get(*partition).is_some_and(|ends| ends.high > progress.next)
@@ -831,7 +987,7 @@ impl<'a> Pump<'a> {
                         );
                     }
                 };
-                let new = found.iter().any(|one| !self.progress.contains_key(one));
+                let new = found.iter().any(|one| !self.all.contains(one));
                 Ok(new.then_some(Ended::Anew))
             }
             Some(_) => Ok(None),
@@ -887,8 +1043,17 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// What was read, and what of it is in the table.
     pub fn counters(&self) -> RunCounters {
         self.rows.counters
+    }
+
+    pub fn committed_counters(&self) -> RunCounters {
+        self.committed
+    }
+
+    pub fn is_overtaken(&self) -> bool {
+        self.is_overtaken
     }
 }
 
@@ -926,6 +1091,13 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether the table has refused a commit, which then has certainly not taken place.
+fn is_refused(error: &SqlError) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<LakeError>());
+    matches!(cause, Some(LakeError::Conflict { .. }))
 }
 
 /// A message that the statement says must fail stops the pipeline.

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::Severity;
 
-use super::super::capture::{Running, begin_run, is_current};
+use super::super::capture::{Running, begin_run, is_current, join_run};
 use super::super::load::message_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
 use super::plan::TopicPlan;
 use super::pump::{Ended, Pump};
+use super::share::{Share, members_max};
 use crate::engine::Engine;
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlState};
 
 /// Pauses between attempts while brokers cannot be reached.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -36,14 +38,34 @@ pub(in crate::ingest) async fn run_topics(
         );
     }
     let continuous = trigger == Trigger::Continuous;
-    let (mut open, status) = begin_run(engine, pipeline, trigger).await?;
+    let servers_max = match continuous {
+        true => members_max(engine, pipeline)?,
+        false => 1,
+    };
+    let (mut open, status) = match servers_max {
+        1 => begin_run(engine, pipeline, trigger).await?,
+        _ => join_run(engine, pipeline).await?,
+    };
+    let mut share = (servers_max > 1).then(|| Share::of(engine, pipeline, &open, servers_max));
     let mut pause = PAUSE_MIN;
     let mut attempts = 0;
     loop {
         let begun = Instant::now();
-        let error = match attempt(&mut open, engine, pipeline, continuous, &status).await {
-            Ok(Ended::Done) => return open.succeed().await,
+        let shared = share.as_mut();
+        let error = match attempt(&mut open, engine, pipeline, continuous, &status, shared).await {
+            Ok(Ended::Done) => return end(open, share.as_ref()).await,
             Ok(Ended::Anew) => continue,
+            Ok(Ended::Stopped(recorded)) => {
+                let error = SqlError::new(
+                    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("another server stopped the pipeline: {}", recorded.message),
+                );
+                return Err(open.fail_as(recorded, error).await);
+            }
+            Err(error) if continuous && was_dropped(&error) => {
+                engine.catalog.refresh().await?;
+                return end(open, share.as_ref()).await;
+            }
             Err(error) => error,
         };
         // What went well for a while begins anew.
@@ -52,7 +74,7 @@ pub(in crate::ingest) async fn run_topics(
         }
         attempts += 1;
         if !error.retryable || (!continuous && attempts >= ATTEMPTS_MAX) {
-            return Err(open.fail(error).await);
+            return Err(stop(open, share.as_ref(), error).await);
         }
         tracing::warn!(
             pipeline = pipeline.name, %error,
@@ -61,12 +83,49 @@ pub(in crate::ingest) async fn run_topics(
         open.add_messages(vec![message_of(Severity::Warning, None, &error)])
             .await?;
         status.lose();
+        // What does not pass by itself may be this server's own trouble.
+        if let Some(share) = share.as_mut().filter(|_| attempts > 1) {
+            share.step_back().await?;
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
         if continuous && (status.is_to_stop() || !is_current(engine, pipeline)) {
             return open.succeed().await;
         }
     }
+}
+
+/// Ends a run that has done its work, or has none any more.
+async fn end(open: OpenRun, share: Option<&Share>) -> Result<RunSummary, SqlError> {
+    let summary = open.succeed().await?;
+    if let Some(share) = share {
+        share.forget_dropped().await?;
+    }
+    Ok(summary)
+}
+
+/// Whether somebody has dropped the pipeline while it was about to commit.
+fn was_dropped(error: &SqlError) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<CatalogError>());
+    matches!(cause, Some(CatalogError::PipelineDropped(_)))
+}
+
+/// Ends a run by an error, and those of the other servers with it.
+async fn stop(open: OpenRun, share: Option<&Share>, error: SqlError) -> SqlError {
+    // Neither a member that others have given up for dead nor one that has lost the catalog stops anybody.
+    let stops_all = match share {
+        Some(share) => !share.is_lost().await.unwrap_or(true),
+        None => false,
+    };
+    let stops_all = stops_all && !error.state.0.starts_with("08");
+    let error = open.fail(error).await;
+    if let Some(share) = share.filter(|_| stops_all)
+        && let Err(second) = share.stop_all().await
+    {
+        tracing::error!(error = %second, "could not stop the runs of other servers");
+    }
+    error
 }
 
 /// One attempt at a run: from what the table has to its end, or to the first error.
@@ -76,15 +135,15 @@ async fn attempt(
     pipeline: &PipelineDefinition,
     continuous: bool,
     status: &Arc<Running>,
+    share: Option<&mut Share>,
 ) -> Result<Ended, SqlError> {
     let plan = TopicPlan::open(engine, pipeline).await?;
-    // What an attempt read that it did not commit is read and counted again.
-    let before = open.counters;
-    let mut pump = Pump::start(&plan, open, pipeline, continuous).await?;
+    let mut pump = Pump::start(&plan, open, pipeline, continuous, share).await?;
     let outcome = pump.work(open, pipeline, status).await;
+    // What an attempt read that it did not commit is read and counted again.
     open.counters = match &outcome {
-        Ok(_) => pump.counters(),
-        Err(_) => before,
+        Ok(_) if !pump.is_overtaken() => pump.counters(),
+        _ => pump.committed_counters(),
     };
     outcome
 }

@@ -90,14 +90,21 @@ pub async fn recorded_partitions(
 ) -> Result<Vec<PartitionStatus>, SqlError> {
     let last = engine.catalog.positions().last_committed(pipeline).await?;
     let position = last.map(|last| last.position);
+    let notes = engine.catalog.positions().notes(pipeline).await?;
     let target = target_of(engine, pipeline);
-    Ok(partitions_of(position.as_ref())
+    // What was noted of a partition holds until a commit tells of it.
+    let told = notes.iter().chain(&position);
+    let next: BTreeMap<TopicPartition, i64> = told
+        .flat_map(|told| partitions_of(Some(told)))
+        .map(|(partition, one)| (partition, one["next"].as_i64().unwrap_or_default()))
+        .collect();
+    Ok(next
         .into_iter()
-        .map(|(partition, one)| PartitionStatus {
+        .map(|(partition, next)| PartitionStatus {
             topic: partition.topic.to_string(),
             partition: partition.partition,
             target,
-            offset: one["next"].as_i64().unwrap_or_default(),
+            offset: next,
             messages_behind: None,
             seconds_behind: None,
             committed_at: 0,

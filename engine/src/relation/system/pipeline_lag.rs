@@ -1,8 +1,8 @@
 //! `system.pipeline_lag`: the tables that pipelines capture from databases, the partitions they read from Kafka and the
 //! tables they publish there, and how far each is.
 //!
-//! A pipeline that runs in this process tells what it is at. Of one that runs elsewhere, or stands, what is on
-//! record is shown, and how far it is behind is not known.
+//! A pipeline that runs in this process tells what it is at. Of one that runs elsewhere, or stands, and of partitions that other
+//! servers read, what is on record is shown, and how far it is behind is not known.
 
 use crate::error::SqlError;
 use crate::function::value::Value;
@@ -33,7 +33,21 @@ async fn rows(context: QueryContext) -> Result<Vec<Row>, SqlError> {
             running.filter(|status| !(status.tables.is_empty() && status.partitions.is_empty()));
         let runs_here = running.is_some();
         let status = match running {
-            Some(status) => status,
+            Some(mut status) => {
+                // Other servers may read some of its partitions.
+                if !status.partitions.is_empty() {
+                    let mut others = recorded_partitions(engine, pipeline.id).await?;
+                    others.retain(|other| {
+                        let mut own = status.partitions.iter();
+                        !own.any(|one| one.partition == other.partition && one.topic == other.topic)
+                    });
+                    status.partitions.extend(others);
+                    status.partitions.sort_by(|one, other| {
+                        (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
+                    });
+                }
+                status
+            }
             None => {
                 let mut status = recorded_status(engine, pipeline.id).await?;
                 status.partitions = recorded_partitions(engine, pipeline.id).await?;
