@@ -3,6 +3,7 @@
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_connectors::mysql::Position;
 
+use super::super::kafka::recorded_table;
 use super::board::{CaptureStatus, TableStatus};
 use super::state::{CaptureState, SnapshotState};
 use crate::engine::Engine;
@@ -28,6 +29,10 @@ pub async fn recorded_status(
             Some((sequence, next)) if sequence <= settled => next,
             _ => record.state,
         };
+        if let Some(table) = recorded_table(&state) {
+            status.tables.push(table);
+            continue;
+        }
         let state: CaptureState = serde_json::from_value(state).map_err(|error| {
             SqlError::internal(format!("what is known of {} cannot be read", record.source))
                 .caused_by(error)

@@ -19,11 +19,14 @@
 //!
 //! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands.
 //!
+//! Rows may go to many tables by a column ([`fan`]), each of which then has marks of its own.
+//!
 //! One loop per run ([`pump`]) reads, decodes ahead, writes and commits; how runs begin and end is in [`run`], where
 //! reading begins in [`offsets`].
 
 mod dead_letter;
 mod decode;
+mod fan;
 mod keyed;
 mod offsets;
 mod plan;
@@ -34,6 +37,7 @@ mod replay;
 mod run;
 mod status;
 
+pub(super) use fan::recorded_table;
 pub(super) use plan::{check, is_from_topics, parse_options};
 pub(super) use preview::preview_topics;
 pub(super) use replay::replay_messages;

@@ -47,7 +47,7 @@ impl Progress {
 }
 
 /// The name under which a partition's offset is marked.
-fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
+pub(super) fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
     format!(
         "{}:{}:{}",
         application(pipeline),
@@ -154,7 +154,7 @@ pub(super) struct Begun {
     pub warnings: Vec<RunMessage>,
 }
 
-/// Finds out where each partition goes on.
+/// Finds out where each partition goes on by the marks of a table.
 pub(super) async fn begin(
     plan: &TopicPlan,
     pipeline: ObjectId,
@@ -173,6 +173,17 @@ pub(super) async fn begin(
             }
         }
     }
+    begin_at(plan, session, marks, partitions, recorded).await
+}
+
+/// Finds out where each partition goes on that was committed up to its mark, if it has one.
+pub(super) async fn begin_at(
+    plan: &TopicPlan,
+    session: &KafkaSession,
+    marks: BTreeMap<TopicPartition, i64>,
+    partitions: Vec<TopicPartition>,
+    recorded: &Recorded,
+) -> Result<Begun, SqlError> {
     let mut ends = session.ends(partitions.clone()).await?;
     // A broker that has just started may not yet have heard how far the others are.
     let begun = Instant::now();

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::RunCounters;
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::kafka::{KafkaSession, MessageReader, ReaderOptions, TopicPartition};
@@ -25,6 +25,7 @@ use super::super::schema::SourceSchema;
 use super::super::target::Target;
 use super::dead_letter::DeadLetters;
 use super::decode::{Decoded, Decoding};
+use super::fan::{FanCommit, FanOut};
 use super::keyed::changes_of;
 use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
@@ -80,6 +81,8 @@ pub(super) struct Pump<'a> {
     reader: MessageReader,
     rows: Rows<'a>,
     letters: Option<DeadLetters>,
+    /// The tables, where rows go to several.
+    fan: Option<FanOut<'a>>,
     decoding: Decoding,
     decodes: Decodes,
     /// Blocks that did not tell the columns.
@@ -155,40 +158,24 @@ impl<'a> Pump<'a> {
                     .hint("CHECK CONNECTION tells what topics there are"),
             );
         }
-        let Settled {
-            source,
-            stale,
-            mark,
-            ..
-        } = settle(&plan.rows, pipeline.id).await?;
-        let position = engine
-            .catalog
-            .positions()
-            .last_committed(pipeline.id)
-            .await?;
-        let position = position.map(|position| position.position);
-        let recorded = Recorded::from_json(position.as_ref());
-        let target = Target::find(&plan.rows).await?;
+        let (begun, source, mark, fan) = match &plan.fan {
+            None => begin(plan, pipeline.id, &session, partitions).await?,
+            Some(fan) => {
+                let at = (&session, partitions.as_slice());
+                let opened = FanOut::open(plan, fan, open, pipeline.id, at).await?;
+                let recorded = Recorded::from_json(opened.position.as_ref());
+                let marks = opened.marks;
+                let begun = offsets::begin_at(plan, &session, marks, partitions, &recorded).await?;
+                (begun, opened.source, opened.mark, Some(opened.fan))
+            }
+        };
         let Begun {
             progress,
             ends,
             is_new,
             warnings,
-        } = offsets::begin(
-            plan,
-            pipeline.id,
-            &session,
-            target.as_ref().map(|target| target.table.as_ref()),
-            partitions,
-            &recorded,
-        )
-        .await?;
+        } = begun;
         open.add_messages(warnings).await?;
-        let source = match &plan.rows.declared {
-            Some(declared) => declared.clone(),
-            None if stale => SourceSchema::default(),
-            None => source,
-        };
         let partitions: Vec<TopicPartition> = progress.keys().cloned().collect();
         let from = progress
             .iter()
@@ -221,6 +208,7 @@ impl<'a> Pump<'a> {
             reader,
             rows,
             letters: DeadLetters::open(plan).await?,
+            fan,
             decoding,
             decodes: FuturesOrdered::new(),
             untold: VecDeque::new(),
@@ -243,7 +231,8 @@ impl<'a> Pump<'a> {
             away_since: None,
         };
         pump.pin(open).await?;
-        if pump.rows.plan.declared.is_some() || !pump.rows.source.is_empty() {
+        let knows_all = pump.fan.is_none() && pump.rows.plan.declared.is_some();
+        if knows_all || !pump.rows.source.is_empty() {
             pump.prepare().await?;
         }
         Ok(pump)
@@ -277,17 +266,36 @@ impl<'a> Pump<'a> {
     fn position(&self) -> Value {
         let mut position = position_of(&self.plan.rows, &self.rows.source);
         position["topics"] = offsets::to_json(&self.progress);
+        if let Some(fan) = &self.fan {
+            position["into"] = Value::from(fan.target_schema());
+        }
         position
     }
 
     /// Plans for the columns there are now.
     async fn prepare(&mut self) -> Result<(), SqlError> {
-        self.rows.prepare().await?;
-        let plan = self.rows.plan;
-        require_row_wise(plan, &self.rows.ready()?.transform)?;
+        match &mut self.fan {
+            Some(fan) => {
+                fan.plan(&self.rows.source).await?;
+                self.decoding.schema.keep_unknown = false;
+            }
+            None => {
+                self.rows.prepare().await?;
+                let plan = self.rows.plan;
+                require_row_wise(plan, &self.rows.ready()?.transform)?;
+            }
+        }
         self.decoding.schema.columns = self.rows.source.arrow();
         self.decoding.version += 1;
         Ok(())
+    }
+
+    /// Whether it is known what becomes of messages.
+    fn is_planned(&self) -> bool {
+        match &self.fan {
+            Some(fan) => fan.is_planned(),
+            None => self.rows.ready.is_some(),
+        }
     }
 
     /// Works until the run has its end.
@@ -372,6 +380,9 @@ impl<'a> Pump<'a> {
 
     /// Whether somebody has dropped the table.
     fn is_dropped(&self) -> bool {
+        if let Some(fan) = &self.fan {
+            return fan.is_dropped();
+        }
         let Some(ready) = &self.rows.ready else {
             return false;
         };
@@ -430,7 +441,7 @@ impl<'a> Pump<'a> {
             self.reach(&ends);
             return Ok(());
         }
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             return self.meet(open, block, ends).await;
         }
         self.decode(block, ends);
@@ -459,7 +470,11 @@ impl<'a> Pump<'a> {
         let found = self.decoding.clone().infer(Arc::clone(&block)).await?;
         let told = found.is_some();
         if let Some(found) = found {
-            self.rows.source.add(&SourceSchema::of(&found));
+            let found = SourceSchema::of(&found);
+            self.rows.source.add(&match &self.fan {
+                Some(fan) => fan.routing_columns(found),
+                None => found,
+            });
         }
         self.untold.push_back(block);
         // At the end of what there is, those that tell nothing are set aside like any other that cannot be read.
@@ -470,6 +485,12 @@ impl<'a> Pump<'a> {
         }
         match self.prepare().await {
             Ok(()) => {}
+            // Messages of other tables may have the columns.
+            Err(error)
+                if waits && self.fan.is_some() && error.state == SqlState::UNDEFINED_COLUMN =>
+            {
+                return Ok(());
+            }
             // The query may ask for columns that later messages have.
             Err(error) if !told && error.state.0.starts_with("42") => {
                 return Err(
@@ -495,7 +516,7 @@ impl<'a> Pump<'a> {
         if decoded.version != self.decoding.version {
             decoded = self.decoding.clone().decode(decoded.block).await?;
         }
-        if decoded.has_unknown && self.plan.rows.declared.is_none() {
+        if decoded.has_unknown && self.plan.rows.declared.is_none() && self.fan.is_none() {
             decoded = self.widen(decoded).await?;
         }
         if decoded.block.is_empty() {
@@ -519,14 +540,19 @@ impl<'a> Pump<'a> {
             ),
         };
         quarantine.take_from(messages);
-        for rejected in decoded.rejected {
+        for rejected in &decoded.rejected {
             self.rows.counters.rows_quarantined += 1;
-            let rejected =
-                Rejected::of_message(rejected.message, &rejected.sqlstate, rejected.reason);
+            let reason = rejected.reason.clone();
+            let rejected = Rejected::of_message(rejected.message, &rejected.sqlstate, reason);
             quarantine.write(rejected).await?;
         }
         let first_bad = quarantine.newest().cloned();
         let kept = match self.decoding.is_keyed {
+            false if let Some(fan) = &mut self.fan => {
+                let (rows, decoding) = (&mut self.rows, &self.decoding);
+                fan.take(rows, &decoded, decoding, &mut quarantine).await?;
+                Vec::new()
+            }
             false => self
                 .rows
                 .transform_and_check(&decoded.rows, &mut quarantine)
@@ -629,6 +655,25 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// Writes what is held for several tables.
+    async fn flush_tables(&mut self) -> Result<(), SqlError> {
+        let Some(fan) = &mut self.fan else {
+            return Ok(());
+        };
+        let before = self.rows.counters.rows_quarantined;
+        let mut quarantine = match self.batch.quarantine.take() {
+            Some(quarantine) => quarantine,
+            // Only what was written has something to write.
+            None => return Ok(()),
+        };
+        fan.flush(&mut self.rows, &self.decoding, &mut quarantine)
+            .await?;
+        let bad = quarantine.newest().cloned();
+        self.batch.quarantine = Some(quarantine);
+        self.batch.rejected += self.rows.counters.rows_quarantined - before;
+        self.refuse(bad)
+    }
+
     /// Notes how far a block reaches that was written.
     fn note(&mut self, block: &MessageBlock) {
         let mut lasts: BTreeMap<u32, usize> = BTreeMap::new();
@@ -689,11 +734,12 @@ impl<'a> Pump<'a> {
         if !advances {
             return Ok(());
         }
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             // Nothing has told what the table would be.
             return Ok(());
         }
         self.close_writer().await?;
+        self.flush_tables().await?;
         failpoint::hit("kafka_written");
         if let Some(quarantine) = self.batch.quarantine.take()
             && let Some(file) = quarantine.finish().await?
@@ -715,25 +761,43 @@ impl<'a> Pump<'a> {
             .collect();
         let position = self.position();
         let mut held = std::mem::take(&mut self.batch);
-        let target = &mut self.rows.ready()?.target;
-        let sequence = commit_batch(
-            &self.plan.rows,
-            CommitBatch {
-                pipeline,
-                run: open.run,
-                lease: &open.lease,
-                mark: self.mark,
-                position,
-                batch: &mut held.batch,
-                removes: Vec::new(),
-                changes: std::mem::take(&mut held.changes),
-                part_marks,
-                replays: &[],
-                superseded: &[],
-            },
-            target,
-        )
-        .await?;
+        let sequence = match &mut self.fan {
+            Some(fan) => {
+                let next = self.progress.iter();
+                let next = next.map(|(partition, progress)| (partition.clone(), progress.next));
+                fan.commit(FanCommit {
+                    pipeline,
+                    run: open.run,
+                    lease: &open.lease,
+                    mark: self.mark,
+                    position,
+                    next: next.collect(),
+                    quarantine: &held.batch.quarantine,
+                })
+                .await?
+            }
+            None => {
+                let target = &mut self.rows.ready()?.target;
+                commit_batch(
+                    &self.plan.rows,
+                    CommitBatch {
+                        pipeline,
+                        run: open.run,
+                        lease: &open.lease,
+                        mark: self.mark,
+                        position,
+                        batch: &mut held.batch,
+                        removes: Vec::new(),
+                        changes: std::mem::take(&mut held.changes),
+                        part_marks,
+                        replays: &[],
+                        superseded: &[],
+                    },
+                    target,
+                )
+                .await?
+            }
+        };
         self.mark = Some(sequence);
         for partition in std::mem::take(&mut self.moved) {
             if let Some(progress) = self.progress.get_mut(&partition) {
@@ -767,7 +831,11 @@ impl<'a> Pump<'a> {
         let at = self.reader.status();
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
-        status.tell(self.newest.status(target, &self.progress, &at.ends));
+        let mut told = self.newest.status(target, &self.progress, &at.ends);
+        if let Some(fan) = &self.fan {
+            told.tables = fan.status();
+        }
+        status.tell(told);
         open.counters = self.rows.counters;
         let runs = self.engine.catalog.runs();
         if let Err(error) = runs.progress(open.run, open.counters).await {
@@ -862,7 +930,7 @@ impl<'a> Pump<'a> {
         let low = ends.get(&partition).map_or(0, |ends| ends.low);
         let text = format!("{}; it is read from its beginning", error.message);
         open.add_messages(vec![offsets::warning(text)]).await?;
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             return Err(error);
         }
         if let Some(progress) = self.progress.get_mut(&partition) {
@@ -885,11 +953,42 @@ impl<'a> Pump<'a> {
         if let Some(ready) = &self.rows.ready {
             ready.target.table.discard(held.batch.adds).await;
         }
+        if let Some(fan) = &mut self.fan {
+            fan.abandon().await;
+        }
     }
 
     pub fn counters(&self) -> RunCounters {
         self.rows.counters
     }
+}
+
+/// Where reading goes on by the marks of the one table, and what is known of the source.
+async fn begin<'a>(
+    plan: &'a TopicPlan,
+    pipeline: ObjectId,
+    session: &KafkaSession,
+    partitions: Vec<TopicPartition>,
+) -> Result<(Begun, SourceSchema, Option<i64>, Option<FanOut<'a>>), SqlError> {
+    let Settled {
+        source,
+        stale,
+        mark,
+        ..
+    } = settle(&plan.rows, pipeline).await?;
+    let positions = plan.rows.engine().catalog.positions();
+    let position = positions.last_committed(pipeline).await?;
+    let position = position.map(|position| position.position);
+    let recorded = Recorded::from_json(position.as_ref());
+    let target = Target::find(&plan.rows).await?;
+    let table = target.as_ref().map(|target| target.table.as_ref());
+    let begun = offsets::begin(plan, pipeline, session, table, partitions, &recorded).await?;
+    let source = match &plan.rows.declared {
+        Some(declared) => declared.clone(),
+        None if stale => SourceSchema::default(),
+        None => source,
+    };
+    Ok((begun, source, mark, None))
 }
 
 /// The partitions that are wanted and exist.
@@ -929,7 +1028,7 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
 }
 
 /// A message that the statement says must fail stops the pipeline.
-fn failure(failure: Failure) -> SqlError {
+pub(super) fn failure(failure: Failure) -> SqlError {
     match failure {
         Failure::Fatal(error) => error,
         Failure::File(message) | Failure::Passing(message) => {
