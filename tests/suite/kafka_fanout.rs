@@ -450,6 +450,110 @@ async fn what_makes_no_sense_is_refused() -> Result<(), Failure> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_is_sent_to_its_topic_or_stops_the_pipeline() -> Result<(), Failure> {
+    let fixture = Fixture::new(1).await?;
+    let client = fixture.client().await?;
+    let topic = &fixture.topic;
+    let letters = format!("{topic}-letters");
+    fixture.broker.create_topic(&letters, 1, &[]).await?;
+    fixture.produce(&[
+        r#"{"kind":"a","id":1}"#,
+        r#"{"id":2}"#,
+        r#"{"kind":"a","id":-3}"#,
+    ])?;
+    let create = |rest: &str| {
+        format!(
+            "CREATE OR REPLACE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO SCHEMA bronze BY kind \
+             EXPECT positive CHECK (id > 0) ON VIOLATION QUARANTINE {rest}"
+        )
+    };
+    rows(&client, &create("ON ERROR STOP SCHEDULE ON DEMAND")).await?;
+    let found = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        found.starts_with("22000: the pipeline stopped at a message that could not be taken"),
+        "{found}"
+    );
+    assert_eq!(
+        columns(&client).await?,
+        Vec::<String>::new(),
+        "nothing of the batch was taken"
+    );
+    rows(
+        &client,
+        &create("SCHEDULE ON DEMAND WITH (rejected_max = 1)"),
+    )
+    .await?;
+    let found = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        found.starts_with("22000: more than 1 messages of one commit could not be taken"),
+        "{found}"
+    );
+    let with = format!("SCHEDULE ON DEMAND WITH (dead_letter_topic = '{letters}')");
+    rows(&client, &create(&with)).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(rows(&client, "SELECT id FROM bronze.a").await?, ["1"]);
+    let letters = fixture.broker.receive(&letters, 1)?;
+    let mut told: Vec<String> = letters
+        .iter()
+        .map(|letter| {
+            let (at, state) = (
+                letter.header("boathouse-offset"),
+                letter.header("boathouse-sqlstate"),
+            );
+            format!("{at} {state}")
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told, ["1 23502", "2 23514"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_included_names_tables_too_and_topics_may_be_many() -> Result<(), Failure> {
+    let fixture = Fixture::new(1).await?;
+    let client = fixture.client().await?;
+    let topic = &fixture.topic;
+    for place in ["North", "south-2"] {
+        let name = format!("{topic}.{place}");
+        fixture.broker.create_topic(&name, 1, &[]).await?;
+        let payload = format!("{{\"at\":\"{place}\"}}");
+        fixture
+            .broker
+            .produce(&name, [Sent::new(payload.as_bytes())])?;
+    }
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}[.].*') FORMAT TEXT INCLUDE (topic) INTO SCHEMA bronze BY place \
+             AS SELECT split_part(_topic, '.', 2) AS place, payload FROM source WITH (target_lag = '100 ms', discover = '500 ms')"
+        ),
+    )
+    .await?;
+    wait_for(
+        &client,
+        "SELECT place, payload FROM bronze.north UNION ALL SELECT place, payload FROM bronze.south_2 ORDER BY 1",
+        "North|{\"at\":\"North\"};south-2|{\"at\":\"south-2\"}",
+    )
+    .await?;
+    // A topic that comes later is a table that comes later.
+    let name = format!("{topic}.west");
+    fixture.broker.create_topic(&name, 1, &[]).await?;
+    fixture.broker.produce(&name, [Sent::new(b"w")])?;
+    wait_for(&client, "SELECT payload FROM bronze.west", "w").await?;
+    wait_for(
+        &client,
+        "SELECT count(*), max(seconds_behind) FROM system.pipeline_lag",
+        "6|0",
+    )
+    .await?;
+    // One that is dropped while it runs is made again.
+    rows(&client, "DROP TABLE bronze.west").await?;
+    fixture.broker.produce(&name, [Sent::new(b"again")])?;
+    wait_for(&client, "SELECT payload FROM bronze.west", "again").await?;
+    Ok(())
+}
+
 /// The types of events, and how many of each.
 const KINDS: usize = 7;
 

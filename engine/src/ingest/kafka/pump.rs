@@ -231,8 +231,11 @@ impl<'a> Pump<'a> {
             away_since: None,
         };
         pump.pin(open).await?;
-        let knows_all = pump.fan.is_none() && pump.rows.plan.declared.is_some();
-        if knows_all || !pump.rows.source.is_empty() {
+        let needs_none = match &pump.fan {
+            Some(fan) => fan.needs_no_message(),
+            None => pump.rows.plan.declared.is_some(),
+        };
+        if needs_none || !pump.rows.source.is_empty() {
             pump.prepare().await?;
         }
         Ok(pump)
@@ -833,7 +836,7 @@ impl<'a> Pump<'a> {
         let target = target.map(|ready| ready.target.definition.id);
         let mut told = self.newest.status(target, &self.progress, &at.ends);
         if let Some(fan) = &self.fan {
-            told.tables = fan.status();
+            fan.tell(&mut told);
         }
         status.tell(told);
         open.counters = self.rows.counters;

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::Severity;
+use boathouse_sql::statement::Into as Target;
 
 use super::super::capture::{Running, begin_run, is_current};
 use super::super::load::message_of;
+use super::super::plan::statement_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
 use super::plan::TopicPlan;
@@ -30,9 +32,8 @@ pub(in crate::ingest) async fn run_topics(
 ) -> Result<RunSummary, SqlError> {
     if trigger == Trigger::FullRefresh {
         return Err(
-            SqlError::unsupported("FULL REFRESH of a pipeline FROM KAFKA").hint(
-                "DROP TABLE its target: the next run makes it anew and reads from where the first began",
-            ),
+            SqlError::unsupported("FULL REFRESH of a pipeline FROM KAFKA")
+                .hint(refresh_hint(pipeline)?),
         );
     }
     let continuous = trigger == Trigger::Continuous;
@@ -67,6 +68,18 @@ pub(in crate::ingest) async fn run_topics(
             return open.succeed().await;
         }
     }
+}
+
+/// How to read everything once more.
+fn refresh_hint(pipeline: &PipelineDefinition) -> Result<&'static str, SqlError> {
+    Ok(match statement_of(pipeline)?.into {
+        Target::Schema { .. } => {
+            "DROP PIPELINE and DROP TABLE what it fills, and make the pipeline again: it reads from where it is told to begin"
+        }
+        _ => {
+            "DROP TABLE its target: the next run makes it anew and reads from where the first began"
+        }
+    })
 }
 
 /// One attempt at a run: from what the table has to its end, or to the first error.

@@ -34,7 +34,7 @@ use boathouse_sql::name::quote_identifier;
 use serde_json::Value;
 
 use super::super::PlannedPipeline;
-use super::super::capture::TableStatus;
+use super::super::capture::{CaptureStatus, TableStatus};
 use super::super::check::Checks;
 use super::super::quarantine::{Messages, QuarantineWriter, Rejected};
 use super::super::rows::Rows;
@@ -77,6 +77,11 @@ impl<'a> FanOut<'a> {
         }
     }
 
+    /// Whether routing can be planned before any message tells columns.
+    pub fn needs_no_message(&self) -> bool {
+        self.plan.rows.declared.is_some() || self.plan.rows.query.is_none()
+    }
+
     /// Whether messages can be routed.
     pub fn is_planned(&self) -> bool {
         self.router.is_some()
@@ -100,9 +105,12 @@ impl<'a> FanOut<'a> {
         targets.any(|target| snapshot.table_by_id(target).is_none())
     }
 
-    /// How far the tables are.
-    pub fn status(&self) -> Vec<TableStatus> {
-        self.tables.values().filter_map(FanTable::status).collect()
+    /// Tells how far the tables are: as far as the partition that is furthest behind.
+    pub fn tell(&self, status: &mut CaptureStatus) {
+        status.tables = self.tables.values().filter_map(FanTable::status).collect();
+        let behind = status.partitions.iter().map(|one| one.seconds_behind);
+        let behind: Option<Vec<f64>> = behind.collect();
+        status.seconds_behind = behind.and_then(|all| all.into_iter().reduce(f64::max));
     }
 
     /// Holds the messages of a block for their tables. `tally` counts, and knows the columns routing needs.
