@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::super::super::quarantine::QuarantinedRow;
 use super::super::super::replay::{Corrections, Replaying, unknown_columns, waiting_rows};
-use super::super::super::rows::Rows;
+use super::super::super::rows::{Rows, count};
 use super::super::super::run::OpenRun;
 use super::super::super::schema::SourceSchema;
+use super::super::super::target::Target;
 use super::super::decode::Decoding;
 use super::super::plan::{FanPlan, TopicPlan};
 use super::super::pump::partitions_of;
 use super::super::replay::{BLOCK_MESSAGES, block_of, decode, partitions_of as partitions_in};
-use super::table::FanTable;
 use super::{FanOut, Opened, table_name};
 use crate::error::{SqlError, SqlState};
 
@@ -63,6 +63,7 @@ pub(in crate::ingest::kafka) async fn replay_by_table(
         };
         let before = std::mem::take(&mut open.counters);
         let outcome = fan.replay_into(open, pipeline.id, &value, work).await;
+        fan.forget_unlanded();
         open.counters.rows_in += before.rows_in;
         open.counters.rows_out += before.rows_out;
         open.counters.rows_quarantined += before.rows_quarantined;
@@ -110,8 +111,8 @@ impl FanOut<'_> {
         decoding.schema.keep_unknown = false;
         let mut named: Vec<(usize, String)> = Vec::new();
         for first in (0..waiting.len()).step_by(BLOCK_MESSAGES) {
-            let count = BLOCK_MESSAGES.min(waiting.len() - first);
-            let some = &waiting[first..first + count];
+            let end = waiting.len().min(first + BLOCK_MESSAGES);
+            let some = &waiting[first..end];
             let placed = decode(&decoding, some, &partitions, first).await?;
             let Some(batch) = corrections.apply(placed, waiting, router.transform())? else {
                 continue;
@@ -126,9 +127,7 @@ impl FanOut<'_> {
             let Ok((_, name)) = table_name(Some(&value), &self.fan.by) else {
                 continue;
             };
-            if self.table_of(Some(&value)).is_ok() {
-                by_table.entry((name, value)).or_default().push(row);
-            }
+            by_table.entry((name, value)).or_default().push(row);
         }
         Ok(by_table)
     }
@@ -142,8 +141,11 @@ impl FanOut<'_> {
         work: TableReplay<'_>,
     ) -> Result<(), SqlError> {
         let plan = self.plan;
-        let table = self.table_of(Some(value));
-        let table: &mut FanTable = table.map_err(|(state, reason)| SqlError::new(state, reason))?;
+        // One whose name is taken, or for which there is no room, goes on waiting.
+        let Ok(table) = self.table_of(Some(value)) else {
+            open.counters.rows_quarantined = count(work.waiting.len());
+            return Ok(());
+        };
         let partitions = partitions_in(work.waiting);
         let mut decoding = Decoding::new(plan, work.routing, &partitions);
         let routing = work.routing.clone();
@@ -153,17 +155,40 @@ impl FanOut<'_> {
             let block = Arc::new(block_of(some, &partitions, &[]));
             table.learn(plan, &decoding, &block).await?;
         }
-        let columns = table.prepare(plan, &mut tally).await?;
+        let columns = table.columns(&tally.source);
+        let (transform, expectations) = table.shape(plan, &mut tally, &columns).await?;
         open.add_messages(std::mem::take(&mut tally.messages))
             .await?;
         decoding.schema.columns = columns.arrow();
+        if Target::find(&table.plan).await?.is_none() {
+            // No table is made for rows that are not selected, or that no rule lets pass.
+            let corrections = Corrections::plan(&table.plan, &transform, work.statement)?;
+            let mut passing = 0;
+            for first in (0..work.waiting.len()).step_by(BLOCK_MESSAGES) {
+                let end = work.waiting.len().min(first + BLOCK_MESSAGES);
+                let some = &work.waiting[first..end];
+                let placed = decode(&decoding, some, &partitions, first).await?;
+                let Some(batch) = corrections.apply(placed, work.waiting, &transform)? else {
+                    continue;
+                };
+                for part in transform.apply(&batch.rows).await?.0 {
+                    let verdict = expectations.judge(&part.output);
+                    let all = part.output.num_rows();
+                    passing += verdict.keep.map_or(all, |keep| keep.true_count());
+                }
+            }
+            if passing == 0 {
+                open.counters.rows_quarantined = count(work.waiting.len());
+                return Ok(());
+            }
+        }
         let row_plan = Arc::clone(&table.plan);
         let mut rows = Rows::new(&row_plan, pipeline, open.run, columns, open.counters);
         rows.lands = table.lands.take();
         let mut replaying = Replaying::begin(&mut rows, work.statement).await?;
         for first in (0..work.waiting.len()).step_by(BLOCK_MESSAGES) {
-            let count = BLOCK_MESSAGES.min(work.waiting.len() - first);
-            let some = &work.waiting[first..first + count];
+            let end = work.waiting.len().min(first + BLOCK_MESSAGES);
+            let some = &work.waiting[first..end];
             let placed = decode(&decoding, some, &partitions, first).await?;
             replaying
                 .take(open, &mut rows, placed, work.waiting)

@@ -422,17 +422,6 @@ impl FanTable {
         Ok(())
     }
 
-    /// Plans for the columns it has. Gives those its messages are decoded by.
-    pub async fn prepare(
-        &mut self,
-        plan: &TopicPlan,
-        tally: &mut Rows<'_>,
-    ) -> Result<SourceSchema, SqlError> {
-        let columns = self.columns(&tally.source);
-        self.shape(plan, tally, &columns).await?;
-        Ok(columns)
-    }
-
     /// Takes up the columns of a block. Gives the names of those that are new.
     async fn infer(
         &mut self,
@@ -458,7 +447,7 @@ impl FanTable {
     }
 
     /// What its rows are made by.
-    async fn shape(
+    pub async fn shape(
         &mut self,
         plan: &TopicPlan,
         tally: &mut Rows<'_>,
