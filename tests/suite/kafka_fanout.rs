@@ -245,6 +245,57 @@ async fn each_type_of_event_has_a_table_with_its_own_columns() -> Result<(), Fai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_is_replaced_goes_on_in_its_tables() -> Result<(), Failure> {
+    let fixture = Fixture::new(1).await?;
+    let client = fixture.client().await?;
+    let topic = &fixture.topic;
+    let create = |rest: &str| {
+        format!(
+            "CREATE OR REPLACE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON {rest} SCHEDULE ON DEMAND"
+        )
+    };
+    fixture.produce(&[
+        r#"{"kind":"Big Sale","id":1}"#,
+        r#"{"kind":"big-sale","id":2}"#,
+    ])?;
+    rows(&client, &create("INTO SCHEMA bronze BY kind")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    // The query makes the values one; it takes the name over, and what waited goes there.
+    let mended = create(
+        "INTO SCHEMA bronze BY kind AS SELECT replace(lower(kind), ' ', '-') AS kind, id FROM source",
+    );
+    rows(&client, &mended).await?;
+    fixture.produce(&[r#"{"kind":"BIG SALE","id":3}"#])?;
+    rows(&client, "RUN PIPELINE p").await?;
+    rows(&client, "REPLAY QUARANTINE p").await?;
+    assert_eq!(
+        rows(&client, "SELECT kind, id FROM bronze.big_sale ORDER BY id").await?,
+        ["Big Sale|1", "big-sale|2", "big-sale|3"]
+    );
+    // Tables of another schema are others, and are filled from where the first run began.
+    rows(&client, "CREATE SCHEMA silver").await?;
+    rows(&client, &create("INTO SCHEMA silver BY kind")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        rows(&client, "SELECT kind, id FROM silver.big_sale").await?,
+        ["Big Sale|1"]
+    );
+    let lag = "SELECT source, schema_name FROM system.pipeline_lag WHERE table_name IS NOT NULL";
+    assert_eq!(rows(&client, lag).await?, ["Big Sale|silver"]);
+    // So is one table.
+    rows(&client, &create("INTO one")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(value(&client, "SELECT count(*) FROM one").await?, "3");
+    assert_eq!(rows(&client, lag).await?, [format!("{topic}/0|public")]);
+    rows(&client, "DROP PIPELINE p").await?;
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM system.pipeline_lag").await?,
+        "0"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_query_names_the_tables_and_rules_keep_values_out() -> Result<(), Failure> {
     let fixture = Fixture::new(2).await?;
     let client = fixture.client().await?;

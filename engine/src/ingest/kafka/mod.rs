@@ -37,7 +37,7 @@ mod replay;
 mod run;
 mod status;
 
-pub(super) use fan::recorded_table;
+pub(super) use fan::{filled_schema, is_filled, recorded_table};
 pub(super) use plan::{check, is_from_topics, parse_options};
 pub(super) use preview::preview_topics;
 pub(super) use replay::replay_messages;

@@ -363,7 +363,7 @@ pub(super) fn made_again(pipeline: &str, partition: &TopicPartition, offset: i64
     .hint(skip_hint(pipeline))
 }
 
-fn skip_hint(pipeline: &str) -> String {
+pub(super) fn skip_hint(pipeline: &str) -> String {
     format!(
         "ALTER PIPELINE {} SET (lost_offsets = 'skip') goes on with the oldest message there is",
         boathouse_sql::name::quote_identifier(pipeline)

@@ -236,7 +236,14 @@ impl<'a> Pump<'a> {
             None => pump.rows.plan.declared.is_some(),
         };
         if needs_none || !pump.rows.source.is_empty() {
-            pump.prepare().await?;
+            match pump.prepare().await {
+                // Messages that come may have the columns.
+                Err(error)
+                    if !needs_none
+                        && pump.fan.is_some()
+                        && error.state == SqlState::UNDEFINED_COLUMN => {}
+                prepared => prepared?,
+            }
         }
         Ok(pump)
     }
@@ -270,7 +277,7 @@ impl<'a> Pump<'a> {
         let mut position = position_of(&self.plan.rows, &self.rows.source);
         position["topics"] = offsets::to_json(&self.progress);
         if let Some(fan) = &self.fan {
-            position["into"] = Value::from(fan.target_schema());
+            fan.describe(&mut position);
         }
         position
     }

@@ -31,17 +31,20 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_sql::name::quote_identifier;
+use boathouse_sql::statement::Into as Target;
 use serde_json::Value;
 
 use super::super::PlannedPipeline;
 use super::super::capture::{CaptureStatus, TableStatus};
 use super::super::check::Checks;
+use super::super::plan::statement_of;
 use super::super::quarantine::{Messages, QuarantineWriter, Rejected};
 use super::super::rows::Rows;
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
 use super::decode::{Decoded, Decoding};
 use super::plan::{FanPlan, TopicPlan, require_row_wise};
+use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 
 pub(super) use commit::FanCommit;
@@ -96,6 +99,12 @@ impl<'a> FanOut<'a> {
     /// The schema of the tables, by which a position tells which tables it is of.
     pub fn target_schema(&self) -> &'a str {
         &self.plan.rows.target_schema
+    }
+
+    /// What a position says besides how far the partitions are.
+    pub fn describe(&self, position: &mut Value) {
+        position["into"] = Value::from(self.target_schema());
+        position["routing"] = Value::from(route::routing_stamp(&self.plan.rows, &self.fan.by));
     }
 
     /// Whether somebody has dropped a table.
@@ -179,7 +188,7 @@ impl<'a> FanOut<'a> {
         }
         let found = self.tables.get_mut(&name);
         let table = found.ok_or((SqlState::INTERNAL_ERROR, "the table is missing".into()))?;
-        if table.value != value {
+        if !table.is_of(value) {
             let reason = format!(
                 "\"{}\" in column \"{by}\" names the table {}, as \"{}\" does that came first",
                 route::shown(value),
@@ -247,8 +256,26 @@ pub(super) fn require_column(fields: &SchemaRef, by: &str) -> Result<(), SqlErro
     }
 }
 
-/// What is on record of a table that a pipeline from Kafka fills by a column; `None` of other records.
-pub(in crate::ingest) fn recorded_table(state: &Value) -> Option<TableStatus> {
+/// The schema that a pipeline fills tables of by a column, if it does.
+pub(in crate::ingest) fn filled_schema(engine: &Engine, pipeline: ObjectId) -> Option<String> {
+    let snapshot = engine.catalog.snapshot();
+    let definition = snapshot.pipelines().find(|one| one.id == pipeline)?;
+    match statement_of(definition).ok()?.into {
+        Target::Schema { name, by: Some(_) } => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether a record is of a table that a pipeline from Kafka fills by a column.
+pub(in crate::ingest) fn is_filled(state: &Value) -> bool {
+    state["fan_target"].is_i64()
+}
+
+/// What is on record of a table of a schema.
+pub(in crate::ingest) fn recorded_table(state: &Value, schema: &str) -> Option<TableStatus> {
+    if state["schema"].as_str() != Some(schema) {
+        return None;
+    }
     let target = state["fan_target"].as_i64()?;
     Some(TableStatus {
         source: state["value"].as_str()?.to_owned(),

@@ -20,6 +20,7 @@ use super::super::decode::Decoding;
 use super::super::offsets::{self, Recorded, partitions_of};
 use super::super::plan::{FanPlan, TopicPlan};
 use super::FanOut;
+use super::route::routing_stamp;
 use super::table::FanTable;
 use crate::error::{SqlError, SqlState};
 use crate::ingest::failpoint;
@@ -79,6 +80,7 @@ impl<'a> FanOut<'a> {
             begun.redo(work, &pending, from).await?;
             last = Some(pending);
         }
+        begun.tables.values_mut().for_each(FanTable::close);
         let mark = last.as_ref().map(|last| last.sequence);
         let position = last.map(|last| last.position);
         let source = begun.known_source(position.as_ref());
@@ -91,20 +93,31 @@ impl<'a> FanOut<'a> {
         })
     }
 
-    /// The columns that routing needs, as far as they are known.
+    /// The columns that routing needs, as far as they are known: by a position, or, where the query was another then, by what the
+    /// messages of the tables have.
     fn known_source(&self, position: Option<&Value>) -> SourceSchema {
         let known = self.routing_source();
         let rows = &self.plan.rows;
-        let position = position.filter(|position| {
-            rows.declared.is_none()
-                && known.is_empty()
-                && position["into"] == self.target_schema()
+        if rows.declared.is_some() || !known.is_empty() {
+            return known;
+        }
+        let routing = routing_stamp(rows, &self.fan.by);
+        let recorded = position.filter(|position| {
+            position["into"] == self.target_schema()
+                && position["routing"].as_str() == Some(routing.as_str())
                 && position["stamp"].as_str() == Some(rows.format_stamp.as_str())
         });
-        match position {
-            Some(position) => self.routing_columns(SourceSchema::from_json(&position["source"])),
-            None => known,
-        }
+        let found = match recorded {
+            Some(position) => SourceSchema::from_json(&position["source"]),
+            None => {
+                let mut all = SourceSchema::default();
+                for table in self.tables.values() {
+                    all.add(&table.source);
+                }
+                all
+            }
+        };
+        self.routing_columns(found)
     }
 
     /// Whether any table has a batch. One that none has never was.
@@ -220,6 +233,14 @@ impl<'a> FanOut<'a> {
         let wanted = wanted.filter(|one| read.until.contains_key(one)).cloned();
         let recorded = Recorded::from_json(read.from);
         let marks = marks_of(self, read.from);
+        let gone = read.until.iter().find(|(partition, until)| {
+            marks.get(partition) < Some(until) && !work.partitions.contains(partition)
+        });
+        if let Some((partition, _)) = gone
+            && !plan.options.skips_lost
+        {
+            return Err(left(&plan.rows.name, partition));
+        }
         let begun =
             offsets::begin_at(plan, work.session, marks, wanted.collect(), &recorded).await?;
         let mut progress = begun.progress;
@@ -316,7 +337,7 @@ impl<'a> FanOut<'a> {
             let (rows, fan) = (&self.plan.rows, self.fan);
             let table = self.tables.entry(name.clone());
             let table = table.or_insert_with(|| FanTable::new(rows, fan, &name, value));
-            if table.value == value {
+            if table.is_of(value) {
                 self.held_bytes += table.hold(&message);
             }
         }
@@ -412,6 +433,16 @@ fn marks_of(fan: &FanOut<'_>, position: Option<&Value>) -> BTreeMap<TopicPartiti
         Some(position) => offsets_in(position),
         None => BTreeMap::new(),
     }
+}
+
+/// Messages of a batch that only some tables have are not to be had any more.
+fn left(pipeline: &str, partition: &TopicPartition) -> SqlError {
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("partition {partition} is not read any more, and some tables lack messages of it"),
+    )
+    .detail("the server was stopped between the commits of two tables")
+    .hint(offsets::skip_hint(pipeline))
 }
 
 fn away(message: &str) -> SqlError {

@@ -3,6 +3,8 @@
 //! Only the columns that the query may read are decoded for it, and of the query only the column that names the table is
 //! evaluated, without its WHERE: that is asked when the row is made.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, UInt32Type};
@@ -164,6 +166,15 @@ pub(super) fn with_mentioned(own: &SourceSchema, routing: &SourceSchema) -> Sour
     let mut all = own.clone();
     all.add(routing);
     all
+}
+
+/// What makes values of messages: the column and the query.
+pub(super) fn routing_stamp(rows: &RowPlan, by: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    by.hash(&mut hasher);
+    let query = rows.query.as_ref().map(ToString::to_string);
+    query.hash(&mut hasher);
+    format!("{:x}", hasher.finish())
 }
 
 #[cfg(test)]

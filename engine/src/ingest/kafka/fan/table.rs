@@ -27,7 +27,7 @@ use super::super::decode::{Decoded, Decoding};
 use super::super::offsets::{self, application_of};
 use super::super::plan::{FanPlan, TopicPlan};
 use super::super::pump::failure;
-use super::route::with_mentioned;
+use super::route::{routing_stamp, with_mentioned};
 use crate::error::{SqlError, SqlState};
 use crate::lake::{AppendWriter, WrittenFile};
 
@@ -48,7 +48,11 @@ struct Shape {
 pub(super) struct FanTable {
     /// What stands in the column of its rows.
     pub value: String,
+    /// The value is one of the statement as it is now; else the next one that makes the name takes it.
+    is_claimed: bool,
     name: String,
+    /// Tells whether values are still made in the same way.
+    routing: String,
     /// What is asked of its rows: of the expectations those that name columns it has.
     pub plan: Arc<RowPlan>,
     /// The columns of its messages.
@@ -84,6 +88,8 @@ impl FanTable {
         });
         Self {
             value: value.to_owned(),
+            is_claimed: true,
+            routing: routing_stamp(rows, &fan.by),
             name: name.to_owned(),
             plan: Arc::new(plan),
             source: SourceSchema::default(),
@@ -111,6 +117,7 @@ impl FanTable {
         }
         let mut table = Self::new(rows, fan, name, state["value"].as_str()?);
         table.target = state["fan_target"].as_i64().map(ObjectId);
+        table.is_claimed = state["routing"].as_str() == Some(table.routing.as_str());
         if state["stamp"].as_str() == Some(rows.format_stamp.as_str()) {
             table.source = SourceSchema::from_json(&state["source"]);
         }
@@ -126,6 +133,7 @@ impl FanTable {
             "fan_target": target.0,
             "schema": self.plan.target_schema,
             "value": self.value,
+            "routing": self.routing,
             "source": self.source.to_json(),
             "stamp": self.plan.format_stamp,
         });
@@ -138,6 +146,21 @@ impl FanTable {
             state,
             next: None,
         })
+    }
+
+    /// Whether the value is the one whose rows it has. Another makes the same name.
+    pub fn is_of(&mut self, value: &str) -> bool {
+        if !std::mem::replace(&mut self.is_claimed, true) {
+            self.value = value.to_owned();
+        }
+        self.value == value
+    }
+
+    /// Forgets the marks, so that those of all partitions are read.
+    pub fn close(&mut self) {
+        self.is_open = false;
+        self.mark = None;
+        self.marks.clear();
     }
 
     /// Whether it is, or is to be, a table.
