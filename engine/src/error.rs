@@ -60,6 +60,7 @@ impl SqlState {
     pub const OUT_OF_MEMORY: Self = Self("53200");
     pub const DISK_FULL: Self = Self("53100");
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
     pub const LOCK_NOT_AVAILABLE: Self = Self("55P03");
     pub const QUERY_CANCELED: Self = Self("57014");

@@ -93,6 +93,28 @@ impl QuarantineLedger {
             .collect()
     }
 
+    /// The files of rejected rows of one sequence, whether or not it is settled.
+    pub async fn files_of(
+        &self,
+        pipeline: ObjectId,
+        sequence: i64,
+    ) -> Result<Vec<QuarantineFile>, CatalogError> {
+        let query = sqlx::query(
+            "SELECT path, row_count FROM quarantine_files \
+             WHERE pipeline_id = $1 AND sequence = $2 ORDER BY path",
+        );
+        let query = query.bind(pipeline.0).bind(sequence);
+        let rows = query.fetch_all(self.database.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(QuarantineFile {
+                    path: row.try_get(0)?,
+                    rows: row.try_get(1)?,
+                })
+            })
+            .collect()
+    }
+
     /// The rows replayed or superseded so far.
     pub async fn replays(
         &self,

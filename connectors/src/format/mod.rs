@@ -25,7 +25,7 @@ use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::file::LocalFile;
 use crate::options::Options;
 
-pub use names::{NameStyle, unique_names};
+pub use names::{NameStyle, plain_name, unique_names};
 pub use registry::format;
 
 /// A kind of file. Listed once, in [`format()`].

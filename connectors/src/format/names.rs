@@ -41,6 +41,12 @@ pub fn unique_names<S: AsRef<str>>(header: &[S], style: NameStyle) -> Vec<String
         .collect()
 }
 
+/// A text as a name that can be written in SQL without quotes: lower case, words joined by `_`. Empty when it has neither
+/// a letter nor a digit.
+pub fn plain_name(text: &str) -> String {
+    snake(text)
+}
+
 fn snake(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     for character in text.trim().chars() {

@@ -14,7 +14,7 @@ use arrow::array::{
     UInt32Array,
 };
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Int64Type, Schema};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
 use boathouse_catalog::state::ReplayMark;
 use boathouse_catalog::types::ColumnType;
@@ -34,6 +34,7 @@ use super::quarantine::{QuarantinedRow, RawCells, quarantined_rows};
 use super::row_plan::RowPlan;
 use super::rows::{Ready, Rows, conform, count};
 use super::run::{CommitBatch, OpenRun, commit_batch, position_of, settle};
+use super::transform::Transform;
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -81,9 +82,8 @@ async fn replay(
     let mut replaying = Replaying::begin(&mut rows, statement).await?;
     let mut decoding = decode(engine, rows.ready()?, &waiting)?;
     while let Some(decoded) = decoding.batches.recv().await {
-        let ready = rows.ready()?;
-        let placed = placed_by_line(&decoded.batch, &waiting, ready)?;
-        replaying.take(open, ready, placed, &waiting).await?;
+        let placed = placed_by_line(&decoded.batch, &waiting, rows.ready()?)?;
+        replaying.take(open, &mut rows, placed, &waiting).await?;
     }
     decoding.finish().await.map_err(|error| {
         SqlError::new(SqlState(error.sqlstate), error.message.clone()).caused_by(error)
@@ -137,7 +137,9 @@ impl Replaying {
         rows: &mut Rows<'_>,
         statement: &ReplayQuarantine,
     ) -> Result<Self, SqlError> {
-        rows.prepare().await?;
+        if rows.ready.is_none() {
+            rows.prepare().await?;
+        }
         let (plan, pipeline) = (rows.plan, rows.pipeline);
         let ready = rows.ready()?;
         if !ready.transform.is_row_wise() {
@@ -146,7 +148,7 @@ impl Replaying {
             ));
         }
         Ok(Self {
-            corrections: Corrections::plan(plan, ready, statement)?,
+            corrections: Corrections::plan(plan, &ready.transform, statement)?,
             files: ReplayedFiles::new(pipeline, ready.policy == OnChangedFile::Reload),
             marks: Vec::new(),
             selected: 0,
@@ -157,16 +159,17 @@ impl Replaying {
     pub async fn take(
         &mut self,
         open: &mut OpenRun,
-        ready: &Ready,
+        rows: &mut Rows<'_>,
         placed: Placed,
         waiting: &[QuarantinedRow],
     ) -> Result<(), SqlError> {
-        let Some(batch) = self.corrections.apply(placed, waiting, ready)? else {
+        let transform = Arc::clone(&rows.ready()?.transform);
+        let Some(batch) = self.corrections.apply(placed, waiting, &transform)? else {
             return Ok(());
         };
         self.selected += batch.rows.num_rows();
-        for (rows, origin) in judge_again(ready, &batch.rows).await? {
-            open.counters.rows_out += count(rows.num_rows());
+        for (passed, origin) in judge_again(rows, &batch.rows).await? {
+            open.counters.rows_out += count(passed.num_rows());
             for (index, row) in origin.values().iter().enumerate() {
                 let quarantined = &waiting[batch.numbers[*row as usize]];
                 // A join may make several rows of one.
@@ -177,7 +180,11 @@ impl Replaying {
                     });
                 }
                 self.files
-                    .write(ready, quarantined.file.as_deref(), &rows.slice(index, 1))
+                    .write(
+                        rows.ready()?,
+                        quarantined.file.as_deref(),
+                        &passed.slice(index, 1),
+                    )
                     .await?;
             }
         }
@@ -277,7 +284,7 @@ fn placed_by_line(
 struct ReplayedFiles {
     pipeline: String,
     by_source: bool,
-    open: Option<(Option<String>, AppendWriter)>,
+    open: Option<(Option<String>, SchemaRef, AppendWriter)>,
     finished: Vec<WrittenFile>,
 }
 
@@ -301,19 +308,22 @@ impl ReplayedFiles {
         if self
             .open
             .as_ref()
-            .is_some_and(|(open, _)| open.as_deref() != source)
+            .is_some_and(|(open, schema, _)| open.as_deref() != source || *schema != ready.schema)
         {
             self.close().await?;
         }
-        let (_, writer) = match &mut self.open {
+        let (_, _, writer) = match &mut self.open {
             Some(open) => open,
-            none => none.insert((source.map(str::to_owned), ready.writer()?)),
+            none => {
+                let schema = Arc::clone(&ready.schema);
+                none.insert((source.map(str::to_owned), schema, ready.writer()?))
+            }
         };
         Ok(writer.write(rows).await?)
     }
 
     async fn close(&mut self) -> Result<(), SqlError> {
-        let Some((source, writer)) = self.open.take() else {
+        let Some((source, _, writer)) = self.open.take() else {
             return Ok(());
         };
         for mut file in writer.finish().await? {
@@ -368,7 +378,7 @@ fn decode(
 }
 
 /// The WHERE and the SET of the statement, ready to be evaluated.
-struct Corrections {
+pub(super) struct Corrections {
     filter: Option<Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
     assignments: BTreeMap<usize, Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
     schema: Arc<Schema>,
@@ -377,14 +387,18 @@ struct Corrections {
 }
 
 /// Corrected source rows and which quarantined row each one is.
-struct Corrected {
-    rows: RecordBatch,
-    numbers: Vec<usize>,
+pub(super) struct Corrected {
+    pub rows: RecordBatch,
+    pub numbers: Vec<usize>,
 }
 
 impl Corrections {
-    fn plan(plan: &RowPlan, ready: &Ready, statement: &ReplayQuarantine) -> Result<Self, SqlError> {
-        let source = ready.transform.source();
+    pub fn plan(
+        plan: &RowPlan,
+        transform: &Transform,
+        statement: &ReplayQuarantine,
+    ) -> Result<Self, SqlError> {
+        let source = transform.source();
         let mut fields: Vec<Field> = source
             .fields()
             .iter()
@@ -430,11 +444,11 @@ impl Corrections {
     }
 
     /// Corrects the rows that the filter selects.
-    fn apply(
+    pub fn apply(
         &self,
         placed: Placed,
         waiting: &[QuarantinedRow],
-        ready: &Ready,
+        transform: &Transform,
     ) -> Result<Option<Corrected>, SqlError> {
         let failed = |error: arrow::error::ArrowError| {
             SqlError::internal("could not form the rows to replay").caused_by(error)
@@ -445,7 +459,7 @@ impl Corrections {
             has_cells,
         } = placed;
         let row = |number: &usize| waiting.get(*number);
-        let source = ready.transform.source();
+        let source = transform.source();
         columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
         columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
         let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
@@ -523,7 +537,7 @@ fn without(rescued: &ArrayRef, corrected: &[&str]) -> ArrayRef {
 /// Rows of the table made of corrected rows, each with the corrected row it came from. What breaks a
 /// rule again is left out.
 async fn judge_again(
-    ready: &Ready,
+    rows: &mut Rows<'_>,
     corrected: &RecordBatch,
 ) -> Result<Vec<(RecordBatch, UInt32Array)>, SqlError> {
     let failed = |error: arrow::error::ArrowError| {
@@ -539,8 +553,10 @@ async fn judge_again(
     };
     let mut passed = Vec::new();
     // What is still not of its column's type was told apart by its place; rows keep theirs here.
-    let unfit: Vec<usize> = ready
-        .transform
+    let ready = rows.ready()?;
+    let transform = Arc::clone(&ready.transform);
+    let expectations = Arc::clone(&ready.expectations);
+    let unfit: Vec<usize> = transform
         .unfit(corrected)
         .iter()
         .map(|row| row.row)
@@ -551,12 +567,16 @@ async fn judge_again(
     let every =
         UInt32Array::from_iter_values(0..u32::try_from(corrected.num_rows()).unwrap_or(u32::MAX));
     let (corrected, places) = keep(corrected.clone(), every, Some(fits))?;
-    for part in ready.transform.apply(&corrected).await?.0 {
-        let verdict = ready.expectations.judge(&part.output);
+    for part in transform.apply(&corrected).await?.0 {
+        let verdict = expectations.judge(&part.output);
         if let Some(violation) = verdict.failed {
             return Err(SqlError::new(violation.sqlstate, violation.reason));
         }
         let (output, origin) = keep(part.output, part.rows, verdict.keep)?;
+        let part = [(output, origin)];
+        rows.land(&part)?;
+        let [(output, origin)] = part;
+        let ready = rows.ready()?;
         // A row that does not fit its column stays; the others may fit.
         let mut fitting = Vec::new();
         conform(ready, &output, &origin, &mut fitting, &mut Vec::new());

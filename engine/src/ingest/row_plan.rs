@@ -24,6 +24,7 @@ pub(super) enum Metadata {
 }
 
 /// What is asked of rows.
+#[derive(Clone)]
 pub(super) struct RowPlan {
     pub name: String,
     pub context: QueryContext,
@@ -39,6 +40,7 @@ pub(super) struct RowPlan {
     pub on_schema_change: OnSchemaChange,
     pub on_changed_file: Option<OnChangedFile>,
     pub target_schema: String,
+    /// Empty where rows go to several tables of the schema.
     pub target_name: String,
     /// The columns by which rows of the target are known; empty where rows are only added.
     pub key: Vec<String>,
@@ -63,12 +65,22 @@ impl RowPlan {
                 name.schema.clone().unwrap_or_else(|| "public".into()),
                 name.name.clone(),
             ),
-            Target::Schema(_) => {
-                return Err(SqlError::unsupported(match metadata {
-                    Metadata::OfFile { .. } => "INTO SCHEMA of a pipeline FROM FILES",
-                    Metadata::OfMessage(_) => "INTO SCHEMA of a pipeline FROM KAFKA",
-                }));
-            }
+            Target::Schema { name, by } => match (&metadata, by) {
+                // Which table a row goes to is told by the row.
+                (Metadata::OfMessage(_), Some(_)) => (name.clone(), String::new()),
+                (Metadata::OfMessage(_), None) => {
+                    return Err(SqlError::new(
+                        SqlState::SYNTAX_ERROR,
+                        "INTO SCHEMA of a pipeline FROM KAFKA needs BY",
+                    )
+                    .hint("INTO SCHEMA name BY column: the column's value names the table of each row"));
+                }
+                (Metadata::OfFile { .. }, _) => {
+                    return Err(SqlError::unsupported(
+                        "INTO SCHEMA of a pipeline FROM FILES",
+                    ));
+                }
+            },
             Target::Topic(_) => {
                 return Err(SqlError::unsupported(
                     "INTO KAFKA of a pipeline that is not FROM TABLE",

@@ -3,6 +3,7 @@
 //! Where rows come from is the affair of whoever decodes them. Behind the source's columns a batch may have one more that says
 //! which message a row is of; no query sees it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,13 +35,15 @@ pub(super) struct Rows<'a> {
     pub counters: RunCounters,
     pub messages: Vec<RunMessage>,
     pub ready: Option<Ready>,
+    /// The output columns that the target gets if it lacks them; `None` for all.
+    pub lands: Option<BTreeSet<String>>,
     reported: Instant,
 }
 
 /// Everything planned for the source's present columns.
 pub(super) struct Ready {
     pub transform: Arc<Transform>,
-    pub expectations: Checks,
+    pub expectations: Arc<Checks>,
     pub constraints: Checks,
     pub target: Target,
     pub schema: SchemaRef,
@@ -63,6 +66,7 @@ impl<'a> Rows<'a> {
             counters,
             messages: Vec::new(),
             ready: None,
+            lands: None,
             reported: Instant::now(),
         }
     }
@@ -84,11 +88,12 @@ impl<'a> Rows<'a> {
             _ => Vec::new(),
         };
         let transform = Arc::new(Transform::plan(self.plan, &self.source, &left_out).await?);
+        let landing = self.landing(transform.fields());
         let mut target = match known {
             Some(target) => target,
-            None => Target::create(self.plan, transform.fields()).await?,
+            None => Target::create(self.plan, &landing).await?,
         };
-        let added = target.widen(transform.fields())?;
+        let added = target.widen(&landing)?;
         if !added.is_empty() && !adds_columns(self.plan.on_schema_change) {
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
@@ -103,7 +108,7 @@ impl<'a> Rows<'a> {
             ));
         }
         let schema = target.schema();
-        let expectations = Checks::plan(self.plan, transform.fields(), None)?;
+        let expectations = Arc::new(Checks::plan(self.plan, transform.fields(), None)?);
         let constraints = Checks::plan(self.plan, &schema, Some(&target.definition))?;
         let policy = self.plan.changed_file_policy(transform.is_row_wise())?;
         self.ready = Some(Ready {
@@ -115,6 +120,45 @@ impl<'a> Rows<'a> {
             policy,
         });
         Ok(())
+    }
+
+    /// Of the output columns those that the target is to have.
+    fn landing(&self, fields: &SchemaRef) -> SchemaRef {
+        let Some(lands) = &self.lands else {
+            return Arc::clone(fields);
+        };
+        let landing = fields.fields().iter();
+        let landing = landing.filter(|field| lands.contains(field.name()));
+        Arc::new(Schema::new(landing.cloned().collect::<Vec<_>>()))
+    }
+
+    /// Gives the target the columns in which some of these rows have a value, where it does not get all of them.
+    /// Tells whether rows have other columns now than those before.
+    pub fn land(&mut self, parts: &[(RecordBatch, UInt32Array)]) -> Result<bool, SqlError> {
+        let Some(lands) = &mut self.lands else {
+            return Ok(false);
+        };
+        let before = lands.len();
+        for (rows, _) in parts {
+            for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+                if column.null_count() < column.len() && !lands.contains(field.name()) {
+                    lands.insert(field.name().clone());
+                }
+            }
+        }
+        if lands.len() == before || self.ready.is_none() {
+            return Ok(false);
+        }
+        let plan = self.plan;
+        let fields = Arc::clone(self.ready()?.transform.fields());
+        let landing = self.landing(&fields);
+        let ready = self.ready()?;
+        if ready.target.widen(&landing)?.is_empty() {
+            return Ok(false);
+        }
+        ready.schema = ready.target.schema();
+        ready.constraints = Checks::plan(plan, &ready.schema, Some(&ready.target.definition))?;
+        Ok(true)
     }
 
     pub fn ready(&mut self) -> Result<&mut Ready, SqlError> {
@@ -162,23 +206,55 @@ impl<'a> Rows<'a> {
         source: &RecordBatch,
         quarantine: &mut QuarantineWriter,
     ) -> Result<Vec<(RecordBatch, UInt32Array)>, Failure> {
-        let mut counters = self.counters;
-        let mut messages = Vec::new();
         let ready = self.ready()?;
-        let (parts, failed) = ready.transform.apply(source).await?;
+        let transform = Arc::clone(&ready.transform);
+        let expectations = Arc::clone(&ready.expectations);
+        let parts = self
+            .expected(&transform, &expectations, source, quarantine)
+            .await?;
+        self.land(&parts)?;
+        self.fitting(parts, source, quarantine).await
+    }
+
+    /// What the query makes of rows of the source and no rule keeps out, each with the row it came from. Needs no target.
+    pub async fn expected(
+        &mut self,
+        transform: &Transform,
+        expectations: &Checks,
+        source: &RecordBatch,
+        quarantine: &mut QuarantineWriter,
+    ) -> Result<Vec<(RecordBatch, UInt32Array)>, Failure> {
+        let (parts, failed) = transform.apply(source).await?;
         for failed in failed {
             let row = failed.row as usize;
             let reason = failed.error.message;
             let rejected = Rejected::of_row(source, row, failed.error.state, reason);
-            counters.rows_quarantined += 1;
+            self.counters.rows_quarantined += 1;
             quarantine.write(rejected).await?;
         }
+        let mut messages = Vec::new();
         let mut kept = Vec::with_capacity(parts.len());
         for part in parts {
-            let judged = judge(&ready.expectations, part.output, part.rows, source);
-            let (output, origin) = judged
-                .settle(&mut counters, &mut messages, quarantine)
-                .await?;
+            let judged = judge(expectations, part.output, part.rows, source);
+            let settled = judged.settle(&mut self.counters, &mut messages, quarantine);
+            kept.push(settled.await?);
+        }
+        self.add_warnings(messages);
+        Ok(kept)
+    }
+
+    /// Output rows as rows of the table; those that are none are quarantined.
+    pub async fn fitting(
+        &mut self,
+        parts: Vec<(RecordBatch, UInt32Array)>,
+        source: &RecordBatch,
+        quarantine: &mut QuarantineWriter,
+    ) -> Result<Vec<(RecordBatch, UInt32Array)>, Failure> {
+        let mut counters = self.counters;
+        let mut messages = Vec::new();
+        let ready = self.ready()?;
+        let mut kept = Vec::with_capacity(parts.len());
+        for (output, origin) in parts {
             let mut conformed = Vec::new();
             let mut misfits = Vec::new();
             conform(ready, &output, &origin, &mut conformed, &mut misfits);

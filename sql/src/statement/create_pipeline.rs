@@ -113,7 +113,11 @@ pub enum Into {
         sequence_by: Option<String>,
         stored_as: Option<StoredAs>,
     },
-    Schema(String),
+    Schema {
+        name: String,
+        /// `BY column`: the table of a row is named by its value there, instead of by the source.
+        by: Option<String>,
+    },
     Redshift {
         connection: String,
         schema: Option<String>,
@@ -469,7 +473,12 @@ impl Into {
     fn parse(input: &mut Input) -> Result<Self, ParseError> {
         let name_follows = matches!(input.peek_nth(1).token, Token::Word(_));
         if name_follows && input.keyword("SCHEMA") {
-            return Ok(Self::Schema(input.identifier()?));
+            let name = input.identifier()?;
+            let by = match input.keyword("BY") {
+                true => Some(input.identifier()?),
+                false => None,
+            };
+            return Ok(Self::Schema { name, by });
         }
         if TopicTarget::is_next(input) {
             return TopicTarget::parse(input).map(Self::Topic);
@@ -774,7 +783,13 @@ impl fmt::Display for SourceColumn {
 impl fmt::Display for Into {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Schema(name) => write!(formatter, "SCHEMA {}", quote_identifier(name)),
+            Self::Schema { name, by } => {
+                write!(formatter, "SCHEMA {}", quote_identifier(name))?;
+                match by {
+                    Some(by) => write!(formatter, " BY {}", quote_identifier(by)),
+                    None => Ok(()),
+                }
+            }
             Self::Topic(topic) => write!(formatter, "{topic}"),
             Self::Redshift { connection, schema } => {
                 write!(formatter, "REDSHIFT {}", quote_identifier(connection))?;

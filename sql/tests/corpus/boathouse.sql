@@ -55,6 +55,9 @@ CREATE PIPELINE shop_cdc FROM MYSQL shop TABLES ('shop.%') EXCEPT ('shop.tmp_%')
   WITH (snapshot = 'initial', zero_date = 'null', target_lag = '5 s');
 CREATE PIPELINE order_events FROM KAFKA events TOPICS ('order-.*') FORMAT JSON INCLUDE (key, partition, offset, timestamp, headers)
   INTO bronze.order_events AS SELECT a FROM source ON ERROR DEAD LETTER;
+CREATE PIPELINE by_type FROM KAFKA events TOPICS ('events') FORMAT JSON INTO SCHEMA bronze BY event_type
+  AS SELECT * FROM source EXPECT known CHECK (event_type <> 'x') ON VIOLATION QUARANTINE WITH (tables_max = 40);
+CREATE PIPELINE by_type FROM KAFKA events TOPICS ('events') FORMAT JSON INTO SCHEMA "Two words" BY "Event type" SCHEDULE ON DEMAND;
 CREATE PIPELINE levels FROM KAFKA events TOPICS ('levels')
   FORMAT PROTOBUF (schema = 'syntax = "proto3"; message Level { int64 id = 1; }', message = 'Level', header = 'glue') INTO bronze.levels SCHEDULE ON DEMAND;
 CREATE PIPELINE sales FROM KAFKA events TOPICS ('sales') FORMAT CSV (delimiter = ';', column_names = ('id', 'paid'), ragged = 'reject') COLUMNS (id integer, paid numeric(12,2))

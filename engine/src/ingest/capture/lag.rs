@@ -3,6 +3,7 @@
 use boathouse_catalog::definitions::ObjectId;
 use boathouse_connectors::mysql::Position;
 
+use super::super::kafka::{filled_schema, is_filled, recorded_table};
 use super::board::{CaptureStatus, TableStatus};
 use super::state::{CaptureState, SnapshotState};
 use crate::engine::Engine;
@@ -23,11 +24,19 @@ pub async fn recorded_status(
         status.position = position.to_string();
         status.committed_at = position.committed_at;
     }
+    let schema = filled_schema(engine, pipeline);
     for record in engine.catalog.captures().list(pipeline).await? {
         let state = match record.next {
             Some((sequence, next)) if sequence <= settled => next,
             _ => record.state,
         };
+        if is_filled(&state) {
+            // A pipeline that fills something else now has left some behind.
+            let schema = schema.as_deref();
+            let table = schema.and_then(|schema| recorded_table(&state, schema));
+            status.tables.extend(table);
+            continue;
+        }
         let state: CaptureState = serde_json::from_value(state).map_err(|error| {
             SqlError::internal(format!("what is known of {} cannot be read", record.source))
                 .caused_by(error)

@@ -203,7 +203,8 @@ fn check_clauses(
         return refused("ON SCHEMA CHANGE");
     }
     let (name, one_table) = match &statement.into {
-        Target::Schema(name) => (name.clone(), None),
+        Target::Schema { by: Some(_), .. } => return refused("INTO SCHEMA ... BY"),
+        Target::Schema { name, by: None } => (name.clone(), None),
         Target::Table {
             name,
             key,

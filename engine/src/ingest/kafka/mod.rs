@@ -20,12 +20,14 @@
 //! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands.
 //!
 //! Several servers share the partitions of a pipeline that appends ([`share`]): each commits for its own.
+//! Rows may go to many tables by a column ([`fan`]), each of which then has marks of its own.
 //!
 //! One loop per run ([`pump`]) reads, decodes ahead, writes and commits; how runs begin and end is in [`run`], where
 //! reading begins in [`offsets`].
 
 mod dead_letter;
 mod decode;
+mod fan;
 mod keyed;
 mod offsets;
 mod plan;
@@ -37,6 +39,7 @@ mod run;
 mod share;
 mod status;
 
+pub(super) use fan::{filled_schema, is_filled, recorded_table};
 pub(super) use plan::{check, is_from_topics, parse_options};
 pub(super) use preview::preview_topics;
 pub(super) use replay::replay_messages;

@@ -58,7 +58,7 @@ impl Progress {
 }
 
 /// The name under which a partition's offset is marked.
-fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
+pub(super) fn application_of(pipeline: ObjectId, partition: &TopicPartition) -> String {
     format!(
         "{}:{}:{}",
         application(pipeline),
@@ -141,7 +141,7 @@ impl Recorded {
         Ok(recorded)
     }
 
-    fn from_json(position: Option<&Value>) -> Self {
+    pub fn from_json(position: Option<&Value>) -> Self {
         let mut recorded = Self {
             any: position.is_some(),
             ..Self::default()
@@ -269,7 +269,7 @@ async fn starts_of(
     Ok(starts)
 }
 
-/// Finds out where each partition goes on.
+/// Finds out where each partition goes on by the marks of a table.
 pub(super) async fn begin(
     plan: &TopicPlan,
     pipeline: ObjectId,
@@ -287,6 +287,17 @@ pub(super) async fn begin(
             }
         }
     }
+    begin_at(plan, session, marks, partitions, recorded).await
+}
+
+/// Finds out where each partition goes on that was committed up to its mark, if it has one.
+pub(super) async fn begin_at(
+    plan: &TopicPlan,
+    session: &KafkaSession,
+    marks: BTreeMap<TopicPartition, i64>,
+    partitions: Vec<TopicPartition>,
+    recorded: &Recorded,
+) -> Result<Begun, SqlError> {
     let mut ends = session.ends(partitions.clone()).await?;
     // A broker that has just started may not yet have heard how far the others are.
     let begun = Instant::now();
@@ -448,7 +459,7 @@ pub(super) fn made_again(pipeline: &str, partition: &TopicPartition, offset: i64
     .hint(skip_hint(pipeline))
 }
 
-fn skip_hint(pipeline: &str) -> String {
+pub(super) fn skip_hint(pipeline: &str) -> String {
     format!(
         "ALTER PIPELINE {} SET (lost_offsets = 'skip') goes on with the oldest message there is",
         boathouse_sql::name::quote_identifier(pipeline)

@@ -17,6 +17,7 @@
 //! | `discover` | `'10 s'` | how often topics and partitions are looked for that are new |
 //! | `group` | `'boathouse-<name>'` | the consumer group that offsets are reported to, for other tools |
 //! | `servers_max` | | servers that share the partitions at most; 1 leaves them to one |
+//! | `tables_max` | 500 | tables that `INTO SCHEMA ... BY` fills at most |
 //! | `key` | `'text'` | what keys are read as: `'text'` or `'bytes'` |
 
 use std::collections::BTreeMap;
@@ -25,7 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Field;
-use boathouse_catalog::definitions::PipelineDefinition;
+use boathouse_catalog::definitions::{
+    ConnectionDefinition, ObjectKind, ObjectRef, PipelineDefinition, Privilege,
+};
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
     KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
@@ -42,10 +45,14 @@ use super::super::plan::{connector_option, statement_of};
 use super::super::row_plan::{Metadata, RowPlan};
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
+use super::fan::check_fan;
 use super::rate::Rate;
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::query::QueryContext;
+
+/// Tables that a pipeline fills at most, unless it says otherwise: a column that is no type of messages makes no more.
+const TABLES_MAX: usize = 500;
 
 /// A pipeline from Kafka, ready to run.
 pub(super) struct TopicPlan {
@@ -58,6 +65,8 @@ pub(super) struct TopicPlan {
     /// What is included, in the order of its columns.
     pub included: Vec<Included>,
     pub stops_at_errors: bool,
+    /// Rows go to tables by a column.
+    pub fan: Option<FanPlan>,
     pub options: TopicOptions,
 }
 
@@ -77,6 +86,15 @@ pub(in crate::ingest) struct TopicOptions {
     pub group: String,
     pub servers_max: usize,
     pub keys: KeyFormat,
+    pub tables_max: Option<usize>,
+}
+
+/// `INTO SCHEMA name BY column`.
+#[derive(Debug, Clone)]
+pub(super) struct FanPlan {
+    /// The column of the query's result that names the table of a row.
+    pub by: String,
+    pub tables_max: usize,
 }
 
 /// Where reading begins that has not begun before.
@@ -132,12 +150,22 @@ impl TopicPlan {
             _ => Vec::new(),
         };
         let options = parse_options(statement)?;
+        let fan = match &statement.into {
+            Target::Schema { by: Some(by), .. } => Some(FanPlan {
+                by: by.clone(),
+                tables_max: options.tables_max.unwrap_or(TABLES_MAX),
+            }),
+            _ => None,
+        };
         let topics = TopicPatterns::parse(topics, except)?;
         let format_stamp = format.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut included = included(include)?;
         let is_upsert = format
             .as_ref()
             .is_some_and(|format| format.name == "UPSERT");
+        if is_upsert && fan.is_some() {
+            return Err(keyed_fan_out());
+        }
         if is_upsert && key.is_empty() {
             key.push(Included::Key.column().to_owned());
             if !included.contains(&Included::Key) {
@@ -151,6 +179,9 @@ impl TopicPlan {
             registry: cluster.registry(),
         };
         let format = open_format(format.as_ref(), &needs)?;
+        if format.is_keyed() && fan.is_some() {
+            return Err(keyed_fan_out());
+        }
         if format.is_keyed() && key.is_empty() {
             return Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
@@ -175,6 +206,9 @@ impl TopicPlan {
             Metadata::OfMessage(fields),
         )?;
         rows.key = key;
+        if fan.is_some() {
+            require_create(&rows)?;
+        }
         if let Some(fixed) = format.fixed_columns() {
             rows.declared = Some(SourceSchema::of(&fixed));
         }
@@ -186,6 +220,7 @@ impl TopicPlan {
             format,
             included,
             stops_at_errors: statement.on_error == Some(OnError::Stop),
+            fan,
             options,
         })
     }
@@ -204,6 +239,9 @@ pub(in crate::ingest) async fn check(
     statement: &CreatePipeline,
 ) -> Result<PlannedPipeline, SqlError> {
     let plan = TopicPlan::resolve(context.clone(), statement).await?;
+    if let Some(fan) = &plan.fan {
+        return check_fan(&plan, fan).await;
+    }
     let Some(source) = &plan.rows.declared else {
         return Ok(PlannedPipeline { columns: None });
     };
@@ -238,6 +276,28 @@ pub(super) fn require_row_wise(plan: &RowPlan, transform: &Transform) -> Result<
         .hint("join in a view of the table"));
     }
     Ok(())
+}
+
+fn keyed_fan_out() -> SqlError {
+    SqlError::unsupported("INTO SCHEMA ... BY of messages that say which rows come and go").hint(
+        "a pipeline for each table INTO name KEY (...), with a query that selects its messages",
+    )
+}
+
+/// The tables are made in the schema by the pipeline's owner.
+fn require_create(plan: &RowPlan) -> Result<(), SqlError> {
+    let snapshot = &plan.context.snapshot;
+    let allowed = snapshot.schema(&plan.target_schema).is_some_and(|schema| {
+        let object = ObjectRef::new(ObjectKind::Schema, schema.id);
+        snapshot.has_privilege(plan.context.session.role, object, Privilege::Create)
+    });
+    if allowed {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for schema {}", plan.target_schema),
+    ))
 }
 
 fn open_format(
@@ -337,8 +397,15 @@ pub(in crate::ingest) fn parse_options(
             .take_number("servers_max")?
             .map_or(usize::MAX, NonZeroUsize::get),
         keys,
+        tables_max: options.take_number("tables_max")?,
     };
     options.finish()?;
+    if parsed.tables_max.is_some() && !matches!(statement.into, Target::Schema { .. }) {
+        return Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            "option \"tables_max\" is for INTO SCHEMA ... BY",
+        ));
+    }
     refuse_letters(statement, &parsed)?;
     Ok(parsed)
 }

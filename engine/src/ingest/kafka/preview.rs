@@ -17,6 +17,7 @@ use super::super::quarantine::GOES;
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
 use super::decode::Decoding;
+use super::fan::require_column;
 use super::plan::{TopicPlan, require_row_wise};
 use super::pump::partitions_of;
 use crate::engine::Engine;
@@ -118,6 +119,9 @@ pub(in crate::ingest) async fn preview_topics(
     }
     let transform = Transform::plan(&plan.rows, &source, &[]).await?;
     require_row_wise(&plan.rows, &transform)?;
+    if let Some(fan) = &plan.fan {
+        require_column(transform.fields(), &fan.by)?;
+    }
     let checks = Checks::plan(&plan.rows, transform.fields(), None)?;
     let decoding = Decoding::new(&plan, &source, &partitions);
     let mut left = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{RunCounters, RunError};
+use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
+use boathouse_catalog::state::{Lease, RunCounters, RunError};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::kafka::{KafkaSession, MessageReader, ReaderOptions, TopicPartition};
 use boathouse_connectors::message::{MessageBlock, PartitionEnd, fingerprint};
@@ -28,6 +28,7 @@ use super::super::schema::SourceSchema;
 use super::super::target::Target;
 use super::dead_letter::DeadLetters;
 use super::decode::{Decoded, Decoding};
+use super::fan::{FanCommit, FanOut};
 use super::keyed::changes_of;
 use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
@@ -93,6 +94,8 @@ pub(super) struct Pump<'a> {
     reader: MessageReader,
     rows: Rows<'a>,
     letters: Option<DeadLetters>,
+    /// The tables, where rows go to several.
+    fan: Option<FanOut<'a>>,
     decoding: Decoding,
     decodes: Decodes,
     /// Blocks that did not tell the columns.
@@ -185,36 +188,39 @@ impl<'a> Pump<'a> {
             Some(share) => share.settle(&partitions).await?,
             None => partitions.clone(),
         };
-        let Settled {
+        let Beginning {
+            begun,
             source,
-            stale,
             mark,
-            ..
-        } = settle(&plan.rows, pipeline.id).await?;
-        let mut recorded = Recorded::load(&engine, pipeline.id).await?;
-        let target = Target::find(&plan.rows).await?;
-        let table = target.as_ref().map(|target| target.table.as_ref());
-        let mut foreign = None;
-        if share.is_some() {
-            let under = (pipeline.id, &open.lease);
-            recorded =
-                offsets::note_starts(plan, under, &session, table, &partitions, recorded).await?;
-            let positions = engine.catalog.positions();
-            let last = positions.last_committed(pipeline.id).await?;
-            foreign = last.map(|last| last.position);
-        }
+            fan,
+            foreign,
+        } = match &plan.fan {
+            None => {
+                let under = share.is_some().then_some(&open.lease);
+                begin(plan, pipeline.id, &session, (&partitions, own.clone()), under).await?
+            }
+            Some(fan) => {
+                let at = (&session, partitions.as_slice());
+                let opened = FanOut::open(plan, fan, open, pipeline.id, at).await?;
+                let recorded = Recorded::from_json(opened.position.as_ref());
+                let marks = opened.marks;
+                let begun = offsets::begin_at(plan, &session, marks, partitions, &recorded).await?;
+                Beginning {
+                    begun,
+                    source: opened.source,
+                    mark: opened.mark,
+                    fan: Some(opened.fan),
+                    foreign: None,
+                }
+            }
+        };
         let Begun {
             progress,
             ends,
             is_new,
             warnings,
-        } = offsets::begin(plan, pipeline.id, &session, table, own.clone(), &recorded).await?;
+        } = begun;
         open.add_messages(warnings).await?;
-        let source = match &plan.rows.declared {
-            Some(declared) => declared.clone(),
-            None if stale => SourceSchema::default(),
-            None => source,
-        };
         // One whose ends nobody could tell is found anew.
         all.retain(|one| progress.contains_key(one) || !own.contains(one));
         let partitions: Vec<TopicPartition> = progress.keys().cloned().collect();
@@ -249,6 +255,7 @@ impl<'a> Pump<'a> {
             committed: rows.counters,
             rows,
             letters: DeadLetters::open(plan).await?,
+            fan,
             decoding,
             decodes: FuturesOrdered::new(),
             untold: VecDeque::new(),
@@ -275,8 +282,19 @@ impl<'a> Pump<'a> {
             away_since: None,
         };
         pump.pin(open).await?;
-        if pump.rows.plan.declared.is_some() || !pump.rows.source.is_empty() {
-            pump.prepare().await?;
+        let needs_none = match &pump.fan {
+            Some(fan) => fan.needs_no_message(),
+            None => pump.rows.plan.declared.is_some(),
+        };
+        if needs_none || !pump.rows.source.is_empty() {
+            match pump.prepare().await {
+                // Messages that come may have the columns.
+                Err(error)
+                    if !needs_none
+                        && pump.fan.is_some()
+                        && error.state == SqlState::UNDEFINED_COLUMN => {}
+                prepared => prepared?,
+            }
         }
         Ok(pump)
     }
@@ -317,14 +335,25 @@ impl<'a> Pump<'a> {
                 position["topics"][partition.topic.as_ref()][number] = one.clone();
             }
         }
+        if let Some(fan) = &self.fan {
+            fan.describe(&mut position);
+        }
         position
     }
 
     /// Plans for the columns there are now.
     async fn prepare(&mut self) -> Result<(), SqlError> {
-        self.rows.prepare().await?;
-        let plan = self.rows.plan;
-        require_row_wise(plan, &self.rows.ready()?.transform)?;
+        match &mut self.fan {
+            Some(fan) => {
+                fan.plan(&self.rows.source).await?;
+                self.decoding.schema.keep_unknown = false;
+            }
+            None => {
+                self.rows.prepare().await?;
+                let plan = self.rows.plan;
+                require_row_wise(plan, &self.rows.ready()?.transform)?;
+            }
+        }
         self.decoding.schema.columns = self.rows.source.arrow();
         self.decoding.version += 1;
         if self.share.is_some() {
@@ -332,6 +361,14 @@ impl<'a> Pump<'a> {
             self.columns = Some(Arc::clone(snapshot.schema()));
         }
         Ok(())
+    }
+
+    /// Whether it is known what becomes of messages.
+    fn is_planned(&self) -> bool {
+        match &self.fan {
+            Some(fan) => fan.is_planned(),
+            None => self.rows.ready.is_some(),
+        }
     }
 
     /// Works until the run has its end.
@@ -431,6 +468,9 @@ impl<'a> Pump<'a> {
 
     /// Whether somebody has dropped the table.
     fn is_dropped(&self) -> bool {
+        if let Some(fan) = &self.fan {
+            return fan.is_dropped();
+        }
         let Some(ready) = &self.rows.ready else {
             return false;
         };
@@ -488,7 +528,7 @@ impl<'a> Pump<'a> {
             self.reach(&ends);
             return Ok(());
         }
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             return self.meet(open, block, ends).await;
         }
         self.decode(block, ends);
@@ -517,7 +557,11 @@ impl<'a> Pump<'a> {
         let found = self.decoding.clone().infer(Arc::clone(&block)).await?;
         let told = found.is_some();
         if let Some(found) = found {
-            self.rows.source.add(&SourceSchema::of(&found));
+            let found = SourceSchema::of(&found);
+            self.rows.source.add(&match &self.fan {
+                Some(fan) => fan.routing_columns(found),
+                None => found,
+            });
         }
         self.untold.push_back(block);
         // At the end of what there is, those that tell nothing are set aside like any other that cannot be read.
@@ -528,6 +572,12 @@ impl<'a> Pump<'a> {
         }
         match self.prepare().await {
             Ok(()) => {}
+            // Messages of other tables may have the columns.
+            Err(error)
+                if waits && self.fan.is_some() && error.state == SqlState::UNDEFINED_COLUMN =>
+            {
+                return Ok(());
+            }
             // The query may ask for columns that later messages have.
             Err(error) if !told && error.state.0.starts_with("42") => {
                 return Err(
@@ -553,7 +603,7 @@ impl<'a> Pump<'a> {
         if decoded.version != self.decoding.version {
             decoded = self.decoding.clone().decode(decoded.block).await?;
         }
-        if decoded.has_unknown && self.plan.rows.declared.is_none() {
+        if decoded.has_unknown && self.plan.rows.declared.is_none() && self.fan.is_none() {
             decoded = self.widen(decoded).await?;
         }
         if decoded.block.is_empty() {
@@ -577,14 +627,19 @@ impl<'a> Pump<'a> {
             ),
         };
         quarantine.take_from(messages);
-        for rejected in decoded.rejected {
+        for rejected in &decoded.rejected {
             self.rows.counters.rows_quarantined += 1;
-            let rejected =
-                Rejected::of_message(rejected.message, &rejected.sqlstate, rejected.reason);
+            let reason = rejected.reason.clone();
+            let rejected = Rejected::of_message(rejected.message, &rejected.sqlstate, reason);
             quarantine.write(rejected).await?;
         }
         let first_bad = quarantine.newest().cloned();
         let kept = match self.decoding.is_keyed {
+            false if let Some(fan) = &mut self.fan => {
+                let (rows, decoding) = (&mut self.rows, &self.decoding);
+                fan.take(rows, &decoded, decoding, &mut quarantine).await?;
+                Vec::new()
+            }
             false => self
                 .rows
                 .transform_and_check(&decoded.rows, &mut quarantine)
@@ -687,6 +742,25 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// Writes what is held for several tables.
+    async fn flush_tables(&mut self) -> Result<(), SqlError> {
+        let Some(fan) = &mut self.fan else {
+            return Ok(());
+        };
+        let before = self.rows.counters.rows_quarantined;
+        let mut quarantine = match self.batch.quarantine.take() {
+            Some(quarantine) => quarantine,
+            // Only what was written has something to write.
+            None => return Ok(()),
+        };
+        fan.flush(&mut self.rows, &self.decoding, &mut quarantine)
+            .await?;
+        let bad = quarantine.newest().cloned();
+        self.batch.quarantine = Some(quarantine);
+        self.batch.rejected += self.rows.counters.rows_quarantined - before;
+        self.refuse(bad)
+    }
+
     /// Notes how far a block reaches that was written.
     fn note(&mut self, block: &MessageBlock) {
         let mut lasts: BTreeMap<u32, usize> = BTreeMap::new();
@@ -747,11 +821,12 @@ impl<'a> Pump<'a> {
         if !advances {
             return Ok(());
         }
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             // Nothing has told what the table would be.
             return Ok(());
         }
         self.close_writer().await?;
+        self.flush_tables().await?;
         failpoint::hit("kafka_written");
         if let Some(quarantine) = self.batch.quarantine.take()
             && let Some(file) = quarantine.finish().await?
@@ -763,7 +838,10 @@ impl<'a> Pump<'a> {
             self.batch.batch.quarantine.push(file);
         }
         let pipeline = self.rows.pipeline;
-        let sequence = self.put(open).await?;
+        let sequence = match self.fan.is_some() {
+            true => self.put_tables(open).await?,
+            false => self.put(open).await?,
+        };
         self.batch = Held::default();
         self.committed = self.rows.counters;
         self.mark = Some(sequence);
@@ -844,6 +922,27 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Commits what is held to each of the tables that it is of.
+    async fn put_tables(&mut self, open: &OpenRun) -> Result<i64, SqlError> {
+        let position = self.position();
+        let next = self.progress.iter();
+        let next = next.map(|(partition, progress)| (partition.clone(), progress.next));
+        let next = next.collect();
+        let Some(fan) = &mut self.fan else {
+            return Err(SqlError::internal("rows go to one table"));
+        };
+        fan.commit(FanCommit {
+            pipeline: self.rows.pipeline,
+            run: open.run,
+            lease: &open.lease,
+            mark: self.mark,
+            position,
+            next,
+            quarantine: &self.batch.batch.quarantine,
+        })
+        .await
+    }
+
     /// Takes up what other servers have committed since; tells whether they have. What is held is given up when it does not go
     /// together with that, or when it was refused because somebody else has read the same partitions.
     async fn catch_up(&mut self, was_refused: bool) -> Result<bool, SqlError> {
@@ -896,7 +995,11 @@ impl<'a> Pump<'a> {
         let at = self.reader.status();
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
-        status.tell(self.newest.status(target, &self.progress, &at.ends));
+        let mut told = self.newest.status(target, &self.progress, &at.ends);
+        if let Some(fan) = &self.fan {
+            fan.tell(&mut told);
+        }
+        status.tell(told);
         open.counters = self.rows.counters;
         let runs = self.engine.catalog.runs();
         if let Err(error) = runs.progress(open.run, open.counters).await {
@@ -1018,7 +1121,7 @@ impl<'a> Pump<'a> {
         let low = ends.get(&partition).map_or(0, |ends| ends.low);
         let text = format!("{}; it is read from its beginning", error.message);
         open.add_messages(vec![offsets::warning(text)]).await?;
-        if self.rows.ready.is_none() {
+        if !self.is_planned() {
             return Err(error);
         }
         if let Some(progress) = self.progress.get_mut(&partition) {
@@ -1041,6 +1144,9 @@ impl<'a> Pump<'a> {
         if let Some(ready) = &self.rows.ready {
             ready.target.table.discard(held.batch.adds).await;
         }
+        if let Some(fan) = &mut self.fan {
+            fan.abandon().await;
+        }
     }
 
     /// What was read, and what of it is in the table.
@@ -1055,6 +1161,57 @@ impl<'a> Pump<'a> {
     pub fn is_overtaken(&self) -> bool {
         self.is_overtaken
     }
+}
+
+/// Where reading goes on, and what is known of the source.
+struct Beginning<'a> {
+    begun: Begun,
+    source: SourceSchema,
+    mark: Option<i64>,
+    fan: Option<FanOut<'a>>,
+    /// What the newest commit of another server remembers.
+    foreign: Option<Value>,
+}
+
+/// Where reading of our `own` partitions goes on by the marks of the one table. With a lease `under` which the partitions are
+/// shared it is noted where any of them begins.
+async fn begin<'a>(
+    plan: &'a TopicPlan,
+    pipeline: ObjectId,
+    session: &KafkaSession,
+    (all, own): (&[TopicPartition], Vec<TopicPartition>),
+    under: Option<&Lease>,
+) -> Result<Beginning<'a>, SqlError> {
+    let Settled {
+        source,
+        stale,
+        mark,
+        ..
+    } = settle(&plan.rows, pipeline).await?;
+    let engine = plan.rows.engine();
+    let mut recorded = Recorded::load(engine, pipeline).await?;
+    let target = Target::find(&plan.rows).await?;
+    let table = target.as_ref().map(|target| target.table.as_ref());
+    let mut foreign = None;
+    if let Some(lease) = under {
+        recorded =
+            offsets::note_starts(plan, (pipeline, lease), session, table, all, recorded).await?;
+        let last = engine.catalog.positions().last_committed(pipeline).await?;
+        foreign = last.map(|last| last.position);
+    }
+    let begun = offsets::begin(plan, pipeline, session, table, own, &recorded).await?;
+    let source = match &plan.rows.declared {
+        Some(declared) => declared.clone(),
+        None if stale => SourceSchema::default(),
+        None => source,
+    };
+    Ok(Beginning {
+        begun,
+        source,
+        mark,
+        fan: None,
+        foreign,
+    })
 }
 
 /// The partitions that are wanted and exist.
@@ -1101,7 +1258,7 @@ fn is_refused(error: &SqlError) -> bool {
 }
 
 /// A message that the statement says must fail stops the pipeline.
-fn failure(failure: Failure) -> SqlError {
+pub(super) fn failure(failure: Failure) -> SqlError {
     match failure {
         Failure::Fatal(error) => error,
         Failure::File(message) | Failure::Passing(message) => {

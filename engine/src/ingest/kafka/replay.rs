@@ -16,12 +16,13 @@ use super::super::rows::Rows;
 use super::super::run::{OpenRun, position_of, settle};
 use super::super::{RunSummary, Trigger};
 use super::decode::Decoding;
+use super::fan::replay_by_table;
 use super::plan::TopicPlan;
 use crate::engine::Engine;
 use crate::error::SqlError;
 
 /// Messages decoded at once.
-const BLOCK_MESSAGES: usize = 4096;
+pub(super) const BLOCK_MESSAGES: usize = 4096;
 
 /// Replays what the statement selects. A run that goes on by itself gives way meanwhile.
 pub(in crate::ingest) async fn replay_messages(
@@ -51,6 +52,9 @@ async fn replay(
             "newer messages of the same keys may have been taken since: correct the table with SQL",
         ));
     }
+    if let Some(fan) = &plan.fan {
+        return replay_by_table(open, (&plan, fan), pipeline, statement).await;
+    }
     let settled = settle(&plan.rows, pipeline.id).await?;
     let mut waiting = waiting_rows(engine, pipeline.id).await?;
     waiting.retain(|row| row.message.is_some());
@@ -70,9 +74,7 @@ async fn replay(
         let count = BLOCK_MESSAGES.min(waiting.len() - first);
         let some = &waiting[first..first + count];
         let placed = decode(&decoding, some, &partitions, first).await?;
-        replaying
-            .take(open, rows.ready()?, placed, &waiting)
-            .await?;
+        replaying.take(open, &mut rows, placed, &waiting).await?;
         first += count;
     }
     let mut position = position_of(&plan.rows, &rows.source);
@@ -86,7 +88,7 @@ async fn replay(
         .await
 }
 
-fn partitions_of(waiting: &[QuarantinedRow]) -> Vec<TopicPartition> {
+pub(super) fn partitions_of(waiting: &[QuarantinedRow]) -> Vec<TopicPartition> {
     let messages = waiting.iter().filter_map(|row| row.message.as_ref());
     let mut partitions: Vec<TopicPartition> = messages
         .map(|message| TopicPartition {
@@ -100,7 +102,7 @@ fn partitions_of(waiting: &[QuarantinedRow]) -> Vec<TopicPartition> {
 }
 
 /// The rows of messages. One that still cannot be decoded is a row of nulls, for SET to fill.
-async fn decode(
+pub(super) async fn decode(
     decoding: &Decoding,
     waiting: &[QuarantinedRow],
     partitions: &[TopicPartition],
@@ -134,7 +136,7 @@ async fn decode(
     })
 }
 
-fn block_of(
+pub(super) fn block_of(
     waiting: &[QuarantinedRow],
     partitions: &[TopicPartition],
     unreadable: &[u32],

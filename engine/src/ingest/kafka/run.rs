@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::Severity;
+use boathouse_sql::statement::Into as Target;
 
 use super::super::capture::{Running, begin_run, is_current, join_run};
 use super::super::load::message_of;
+use super::super::plan::statement_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
 use super::plan::TopicPlan;
@@ -32,9 +34,8 @@ pub(in crate::ingest) async fn run_topics(
 ) -> Result<RunSummary, SqlError> {
     if trigger == Trigger::FullRefresh {
         return Err(
-            SqlError::unsupported("FULL REFRESH of a pipeline FROM KAFKA").hint(
-                "DROP TABLE its target: the next run makes it anew and reads from where the first began",
-            ),
+            SqlError::unsupported("FULL REFRESH of a pipeline FROM KAFKA")
+                .hint(refresh_hint(pipeline)?),
         );
     }
     let continuous = trigger == Trigger::Continuous;
@@ -126,6 +127,18 @@ async fn stop(open: OpenRun, share: Option<&Share>, error: SqlError) -> SqlError
         tracing::error!(error = %second, "could not stop the runs of other servers");
     }
     error
+}
+
+/// How to read everything once more.
+fn refresh_hint(pipeline: &PipelineDefinition) -> Result<&'static str, SqlError> {
+    Ok(match statement_of(pipeline)?.into {
+        Target::Schema { .. } => {
+            "DROP PIPELINE and DROP TABLE what it fills, and make the pipeline again: it reads from where it is told to begin"
+        }
+        _ => {
+            "DROP TABLE its target: the next run makes it anew and reads from where the first began"
+        }
+    })
 }
 
 /// One attempt at a run: from what the table has to its end, or to the first error.
