@@ -301,7 +301,7 @@ impl CreatePipeline {
         let into = match &self.into {
             Into::Redshift { connection, .. } => Some(connection),
             Into::Topic(target) => Some(&target.connection),
-            Into::Table { .. } | Into::Schema(_) => None,
+            Into::Table { .. } | Into::Schema { .. } => None,
         };
         from.into_iter().chain(into).map(String::as_str).collect()
     }

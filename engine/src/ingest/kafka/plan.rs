@@ -26,9 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Field;
-use boathouse_catalog::definitions::{
-    ConnectionDefinition, ObjectKind, ObjectRef, PipelineDefinition, Privilege,
-};
+use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
     KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,

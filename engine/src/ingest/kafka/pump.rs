@@ -197,7 +197,14 @@ impl<'a> Pump<'a> {
         } = match &plan.fan {
             None => {
                 let under = share.is_some().then_some(&open.lease);
-                begin(plan, pipeline.id, &session, (&partitions, own.clone()), under).await?
+                begin(
+                    plan,
+                    pipeline.id,
+                    &session,
+                    (&partitions, own.clone()),
+                    under,
+                )
+                .await?
             }
             Some(fan) => {
                 let at = (&session, partitions.as_slice());
