@@ -385,6 +385,74 @@ async fn the_query_names_the_tables_and_rules_keep_values_out() -> Result<(), Fa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_that_come_later_are_rescued_or_stop_the_pipeline_where_it_says_so()
+-> Result<(), Failure> {
+    let fixture = Fixture::new(1).await?;
+    let client = fixture.client().await?;
+    let topic = &fixture.topic;
+    let create = |policy: &str| {
+        format!(
+            "CREATE OR REPLACE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON INTO SCHEMA bronze BY kind \
+             EXPECT small CHECK (size < 10) ON VIOLATION QUARANTINE ON SCHEMA CHANGE {policy} SCHEDULE ON DEMAND"
+        )
+    };
+    fixture.produce(&[
+        r#"{"kind":"box","size":1}"#,
+        r#"{"kind":"box","size":11}"#,
+        r#"{"kind":"note","text":"x"}"#,
+    ])?;
+    rows(&client, &create("RESCUE")).await?;
+    let shown = rows(&client, "TEST PIPELINE p LIMIT 1").await?;
+    assert_eq!(shown, ["box|1|∅|∅"]);
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        columns(&client).await?,
+        [
+            "box|kind text, size bigint, _rescued json",
+            "note|kind text, text text, _rescued json",
+        ]
+    );
+    assert_eq!(
+        rows(&client, "SELECT message FROM system.pipeline_errors").await?,
+        [
+            "expectation \"small\" is not asked of rows of table note: column \"size\" does not exist"
+        ]
+    );
+    fixture.produce(&[r#"{"kind":"box","size":2,"lid":true}"#])?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        rows(&client, "SELECT size, _rescued FROM bronze.box ORDER BY 1").await?,
+        ["1|∅", "2|{\"lid\":true}"]
+    );
+    rows(&client, &create("FAIL")).await?;
+    fixture.produce(&[
+        r#"{"kind":"note","text":"y"}"#,
+        r#"{"kind":"box","size":3,"lid":true}"#,
+    ])?;
+    let found = failure(&client, "RUN PIPELINE p").await;
+    assert!(
+        found.starts_with("42703: messages of \"box\" have new columns: \"lid\""),
+        "{found}"
+    );
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM bronze.note").await?,
+        "1",
+        "nothing of the batch was taken"
+    );
+    rows(&client, &create("ADD COLUMNS")).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    assert_eq!(
+        rows(&client, "SELECT size, lid FROM bronze.box ORDER BY 1").await?,
+        ["1|∅", "2|∅", "3|t"]
+    );
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM bronze.note").await?,
+        "2"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_there_is_written_to_as_one_target_would_be() -> Result<(), Failure> {
     let fixture = Fixture::new(1).await?;
     let client = fixture.client().await?;

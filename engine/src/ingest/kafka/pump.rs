@@ -834,6 +834,8 @@ impl<'a> Pump<'a> {
         }
         self.close_writer().await?;
         self.flush_tables().await?;
+        open.add_messages(std::mem::take(&mut self.rows.messages))
+            .await?;
         failpoint::hit("kafka_written");
         if let Some(quarantine) = self.batch.quarantine.take()
             && let Some(file) = quarantine.finish().await?
