@@ -204,6 +204,41 @@ pub async fn tables_are_read_at_once(flavor: Flavor) -> Result<(), Failure> {
     fixture.finish().await
 }
 
+/// Rows that changed while their table was still to be read are told from those that are read, whatever a statement changes
+/// of the table that leaves its columns alone.
+pub async fn rows_of_before_stay_known_when_defaults_change(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE a (k VARCHAR(20) PRIMARY KEY, v INT DEFAULT 1, w INT); INSERT INTO a VALUES ('before', 1, 1)")
+        .await?;
+    // It cannot be read until it is unlocked, while it changes.
+    session.execute("LOCK TABLES a WRITE").await?;
+    fixture
+        .create_pipeline(Schedule::Continuous, "target_lag = '100 ms'")
+        .await?;
+    // From here on it is followed.
+    fixture
+        .wait_for("SELECT count(*) FROM bronze.a", "0")
+        .await?;
+    for (key, statement) in [
+        ("x", "ALTER TABLE a ALTER COLUMN v SET DEFAULT 7"),
+        ("y", "DO 0"),
+    ] {
+        let count = format!("SELECT count(*) FROM bronze.a WHERE k = '{key}'");
+        session
+            .execute(&format!("INSERT INTO a VALUES ('{key}', 2, 2)"))
+            .await?;
+        fixture.wait_for(&count, "1").await?;
+        session.execute(statement).await?;
+    }
+    // Time to bring the table into line.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    session.execute("UNLOCK TABLES").await?;
+    fixture.follow("a table that was locked").await?;
+    fixture.finish().await
+}
+
 /// A chunk that a crash kept from being committed is read again, whatever is committed to its table before.
 pub async fn a_chunk_that_was_not_committed_is_read_again(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;

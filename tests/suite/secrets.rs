@@ -137,8 +137,18 @@ async fn reaches_a_capture(flavor: Flavor) -> Result<(), Failure> {
     wait_for(&client, "SELECT state FROM system.pipeline_runs", "running").await?;
 
     // The source lets in who is in; the pipeline comes again with the other password.
+    let (id, user, command, sessions) = match flavor {
+        // MySQL cannot show there what other tests ask with characters beyond three bytes.
+        Flavor::MySql => (
+            "processlist_id",
+            "processlist_user",
+            "processlist_command",
+            "performance_schema.threads",
+        ),
+        Flavor::MariaDb => ("id", "user", "command", "information_schema.processlist"),
+    };
     let reader = format!(
-        "SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist WHERE user = '{name}' AND command LIKE 'Binlog Dump%'"
+        "SELECT COALESCE(MAX({id}), 0) FROM {sessions} WHERE {user} = '{name}' AND {command} LIKE 'Binlog Dump%'"
     );
     let mut before = "0".to_owned();
     let begun = Instant::now();

@@ -594,16 +594,20 @@ impl Pump {
             return Ok(());
         };
         change(&mut captured.state);
+        let has_same_key = is_same_key(&captured.state.table, &captured.source);
         if captured.state.table != *captured.source {
             captured.source = Arc::new(captured.state.table.clone());
             let ignored = &captured.state.ignored;
             captured.shape = self.plan.shape(&captured.source, ignored).await?;
             captured.state.shape.clone_from(&captured.shape.text);
         }
-        match Keys::of(&captured.source) {
-            Some(keys) => self.keys.insert(name.clone(), keys),
-            None => self.keys.remove(name),
-        };
+        // Keys that were noted are numbers of these alone.
+        if !has_same_key {
+            match Keys::of(&captured.source) {
+                Some(keys) => self.keys.insert(name.clone(), keys),
+                None => self.keys.remove(name),
+            };
+        }
         let state = captured.state.clone();
         match state.dropped {
             true => self.stream.forget(name),
@@ -1512,6 +1516,17 @@ fn keys_of(
         Some((literals, values.collect()))
     });
     keys.collect()
+}
+
+/// Whether rows of two descriptions of a table are told apart by the same values.
+fn is_same_key(one: &SourceTable, other: &SourceTable) -> bool {
+    let types = |table: &SourceTable| -> Vec<_> {
+        let columns = table.key.iter().map(|name| table.column(name));
+        columns
+            .map(|column| column.map(|column| column.source_type.clone()))
+            .collect()
+    };
+    one.key == other.key && types(one) == types(other)
 }
 
 fn table_status(captured: &Captured) -> TableStatus {
