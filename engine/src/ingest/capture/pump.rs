@@ -602,7 +602,7 @@ impl Pump {
             captured.state.shape.clone_from(&captured.shape.text);
         }
         // Keys that were noted are numbers of these alone.
-        if !has_same_key {
+        if !has_same_key || !self.keys.contains_key(name) {
             match Keys::of(&captured.source) {
                 Some(keys) => self.keys.insert(name.clone(), keys),
                 None => self.keys.remove(name),
