@@ -72,6 +72,7 @@ for_both! {
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,
     what_is_broken_is_found_and_healed: crate::verify::what_is_broken_is_found_and_healed,
     one_table_is_read_anew: crate::verify::one_table_is_read_anew,
+    rows_that_change_are_read_anew: crate::verify::rows_that_change_are_read_anew,
     a_range_is_read_anew: crate::verify::a_range_is_read_anew,
     sources_that_lost_history: crate::history::sources_that_lost_history,
     sessions_that_log_less: crate::history::sessions_that_log_less,

@@ -254,6 +254,41 @@ pub async fn a_range_is_read_anew(flavor: Flavor) -> Result<(), Failure> {
     fixture.finish().await
 }
 
+/// Rows that change while they are read anew keep what they changed to.
+pub async fn rows_that_change_are_read_anew(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let values: Vec<String> = (0..2000).map(|id| format!("({id}, 'part', 0)")).collect();
+    session
+        .execute(&format!(
+            "CREATE TABLE hot (id INT, part VARCHAR(10), v INT, PRIMARY KEY (id, part)); INSERT INTO hot VALUES {}; ANALYZE TABLE hot",
+            values.join(", ")
+        ))
+        .await?;
+    fixture
+        .create_pipeline(
+            Schedule::Continuous,
+            "chunk_rows = 500, target_lag = '50 ms'",
+        )
+        .await?;
+    let lake = fixture.follow("the snapshot").await?;
+    let address = fixture.source.address();
+    let moving = Workload::start(&address, &fixture.database, seed()?, 3, |draw| {
+        vec![format!(
+            "UPDATE hot SET v = v + 1 WHERE id = {}",
+            draw.random_range(0..2000)
+        )]
+    });
+    let refresh = format!(
+        "RUN PIPELINE p FULL REFRESH TABLES ('{}.hot') BETWEEN 0 AND 5000",
+        fixture.database
+    );
+    rows(&lake, &refresh).await?;
+    moving.stop().await?;
+    fixture.follow("after the range").await?;
+    fixture.finish().await
+}
+
 /// How many rows a statement says are not as at the source.
 async fn broken(lake: &Client, statement: &str) -> Result<usize, Failure> {
     let verdicts = rows(lake, statement).await?;

@@ -73,7 +73,7 @@ pub(super) struct Pump {
     pub committer: Committer,
     pub stream: Box<ChangeStream>,
     pub tables: BTreeMap<TableName, Captured>,
-    pub keys: HashMap<TableName, Keys>,
+    pub keys: HashMap<TableName, Arc<Keys>>,
     /// The newest sequence that every table has, and the position it reached.
     pub sequence: i64,
     pub committed: Position,
@@ -500,7 +500,7 @@ impl Pump {
         let source = Arc::new(state.table.clone());
         let name = source.name.clone();
         if let Some(keys) = Keys::of(&source) {
-            self.keys.insert(name.clone(), keys);
+            self.keys.insert(name.clone(), Arc::new(keys));
         }
         if !state.dropped {
             self.stream.capture(Arc::clone(&source));
@@ -604,7 +604,7 @@ impl Pump {
         // Keys that were noted are numbers of these alone.
         if !has_same_key || !self.keys.contains_key(name) {
             match Keys::of(&captured.source) {
-                Some(keys) => self.keys.insert(name.clone(), keys),
+                Some(keys) => self.keys.insert(name.clone(), Arc::new(keys)),
                 None => self.keys.remove(name),
             };
         }
@@ -1291,7 +1291,7 @@ impl Pump {
             },
             None => SnapshotState::Done { rows: total },
         };
-        let keys = self.keys.get(&table);
+        let keys = self.keys.get(&table).map(Arc::as_ref);
         let (sequence, written) = if captured.reloads() {
             let staged = super::chunks::stage(captured, chunk.batches).await?;
             captured.staged_rows += staged;

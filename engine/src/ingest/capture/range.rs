@@ -191,7 +191,8 @@ async fn refresh_one(
     let source = Arc::clone(&captured.source);
     let shape = Arc::clone(&captured.shape);
     let range = bounds(&source, between)?;
-    let keys = Keys::of(&source).ok_or_else(|| unfit(name, "has a key that cannot be compared"))?;
+    let keys = pump.keys.get(name).cloned();
+    let keys = keys.ok_or_else(|| unfit(name, "has a key that cannot be compared"))?;
     let mut seen = HashSet::new();
     let mut partials = AskedKeys::new();
     let mut after = None;

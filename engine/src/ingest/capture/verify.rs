@@ -738,7 +738,8 @@ async fn mend_keys(
     let touched = std::mem::take(&mut captured.touched);
     let shape = Arc::clone(&captured.shape);
     let definition = captured.definition.clone();
-    let keys = Keys::of(source);
+    // The numbers of those touched are of these.
+    let keys = pump.keys.get(name).cloned();
     let (true, Some(keys)) = (whole, keys) else {
         return Ok(false);
     };
