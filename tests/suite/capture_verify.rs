@@ -1,5 +1,7 @@
 //! `VERIFY PIPELINE` finds what somebody has done to the lake, and mends it.
 
+use std::time::Duration;
+
 use boathouse_tests::mysql::Flavor;
 use boathouse_tests::{Failure, rows};
 use rand::rngs::StdRng;
@@ -283,7 +285,16 @@ pub async fn rows_that_change_are_read_anew(flavor: Flavor) -> Result<(), Failur
         "RUN PIPELINE p FULL REFRESH TABLES ('{}.hot') BETWEEN 0 AND 5000",
         fixture.database
     );
-    rows(&lake, &refresh).await?;
+    // The table may get a column meanwhile.
+    let altered = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        session
+            .execute("ALTER TABLE hot ADD COLUMN late INT DEFAULT 5")
+            .await
+    };
+    let (refreshed, altered) = tokio::join!(rows(&lake, &refresh), altered);
+    altered?;
+    refreshed?;
     moving.stop().await?;
     fixture.follow("after the range").await?;
     fixture.finish().await

@@ -16,7 +16,9 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::types::ColumnType;
 use boathouse_connectors::mysql::{ChunkRequest, SourceTable, TableName, key_literals};
 
+use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
+use super::board::Running;
 use super::chunks::{Keys, of_shard};
 use super::plan::patterns;
 use super::pump::{Pump, chunk_rows};
@@ -54,7 +56,8 @@ pub async fn refresh_range(
     let (mut open, status) = begin(engine, pipeline, Trigger::FullRefresh).await?;
     let refreshed = async {
         let mut pump = open_pump(engine, pipeline, &mut open, &status).await?;
-        let mut done = refresh_tables(&mut pump, &refresh, between).await;
+        let run = (&mut open, pipeline, status.as_ref());
+        let mut done = refresh_tables(&mut pump, run, &refresh, between).await;
         if done.is_ok() {
             let until = pump.plan.server.source_state().await?;
             done = pump.work(&mut open, pipeline, Some(until), &status).await;
@@ -70,6 +73,7 @@ pub async fn refresh_range(
 
 async fn refresh_tables(
     pump: &mut Pump,
+    (open, pipeline, status): (&mut OpenRun, &PipelineDefinition, &Running),
     refresh: &Refresh,
     between: &(String, String),
 ) -> Result<(), SqlError> {
@@ -106,6 +110,9 @@ async fn refresh_tables(
                 )
                 .hint("try again"));
             }
+            // The table is brought into line first.
+            let until = pump.plan.server.source_state().await?;
+            pump.work(open, pipeline, Some(until), status).await?;
         }
     }
     Ok(())
