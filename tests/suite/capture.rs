@@ -67,6 +67,7 @@ for_both! {
     a_chunk_that_was_not_committed_is_read_again: crate::kills::a_chunk_that_was_not_committed_is_read_again,
     a_snapshot_under_load_of_minimal_images: crate::kills::a_snapshot_under_load_of_minimal_images,
     rows_of_before_stay_known_when_defaults_change: crate::kills::rows_of_before_stay_known_when_defaults_change,
+    ranges_of_a_table_are_read_at_once: crate::kills::ranges_of_a_table_are_read_at_once,
     tables_are_read_at_once: crate::kills::tables_are_read_at_once,
     a_snapshot_under_load: crate::kills::a_snapshot_under_load,
     changes_beyond_the_schema_are_followed_or_told: crate::schemas::changes_beyond_the_schema_are_followed_or_told,

@@ -38,7 +38,7 @@ async fn survive_kills(source: Source, kills: usize) -> Result<(), Failure> {
     fixture
         .create_pipeline(
             Schedule::Continuous,
-            "target_lag = '200 ms', chunk_rows = 50",
+            "target_lag = '200 ms', chunk_rows = 50, snapshot_readers = 3",
         )
         .await?;
     for kill in 0..kills {
@@ -135,7 +135,7 @@ async fn snapshot_under_load(flavor: Flavor, mut fixture: Fixture) -> Result<(),
     fixture
         .create_pipeline(
             Schedule::Continuous,
-            "target_lag = '200 ms', chunk_rows = 2000",
+            "target_lag = '200 ms', chunk_rows = 2000, snapshot_readers = 5",
         )
         .await?;
 
@@ -274,5 +274,71 @@ pub async fn a_chunk_that_was_not_committed_is_read_again(flavor: Flavor) -> Res
     }
     fixture.restart().await?;
     fixture.follow("two crashes").await?;
+    fixture.finish().await
+}
+
+/// Readers that no other table needs read on in the same one, whatever its key is made of.
+pub async fn ranges_of_a_table_are_read_at_once(flavor: Flavor) -> Result<(), Failure> {
+    const READERS: &str = "snapshot_readers = 6, target_lag = '100 ms'";
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    let depth = match flavor {
+        Flavor::MySql => "cte_max_recursion_depth",
+        Flavor::MariaDb => "max_recursive_iterations",
+    };
+    let numbers = |count: usize| {
+        format!(
+            "WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
+        )
+    };
+    // Rows that the source takes its time to tell, but not their keys.
+    session
+        .execute(&format!(
+            "SET SESSION {depth} = 100000;
+             CREATE TABLE slow (id BIGINT UNSIGNED PRIMARY KEY, digest CHAR(128) AS (SHA2(REPEAT(id, 150000), 512)) VIRTUAL);
+             INSERT INTO slow (id) {} SELECT 18446744073709551615 - i * 7 FROM n",
+            numbers(48)
+        ))
+        .await?;
+    fixture
+        .create_pipeline(Schedule::Continuous, &format!("chunk_rows = 6, {READERS}"))
+        .await?;
+    let reads = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT `id`, `digest` FROM `{}`%'",
+        fixture.database
+    );
+    let begun = Instant::now();
+    let mut most = 0;
+    while most < 2 {
+        assert!(begun.elapsed() < SNAPSHOT_TIMEOUT, "{}", fixture.log_end());
+        most = session.value(&reads).await?.parse()?;
+    }
+    fixture.follow("a table that is slow to read").await?;
+    // Keys of several columns, in orders of the source's own.
+    session
+        .execute(&format!(
+            "CREATE TABLE mixed (a VARCHAR(20) COLLATE utf8mb4_general_ci, b DECIMAL(20,3), c DATETIME(3), d BINARY(3), v INT,
+                 PRIMARY KEY (a, b, c, d));
+             INSERT INTO mixed {} SELECT CONCAT(IF(i % 2, 'É', 'e'), i % 7), i % 11 - 5.125, FROM_UNIXTIME(86400 + i % 13), CHAR(i % 256, i DIV 256, 32), i FROM n",
+            numbers(1_500)
+        ))
+        .await?;
+    fixture.follow("a table that appears").await?;
+    let lake = fixture.server.connect().await?;
+    rows(&lake, "DROP PIPELINE p").await?;
+    for table in ["slow", "mixed"] {
+        rows(&lake, &format!("DROP TABLE bronze.{table}")).await?;
+    }
+    session.execute("DROP TABLE slow").await?;
+    fixture
+        .create_pipeline(Schedule::OnDemand, &format!("chunk_rows = 90, {READERS}"))
+        .await?;
+    fixture.follow("a key of several columns").await?;
+    // And once more, in place of what is there.
+    session
+        .execute("UPDATE mixed SET v = -1 WHERE v % 3 = 0")
+        .await?;
+    rows(&lake, "RUN PIPELINE p FULL REFRESH").await?;
+    fixture.compare("a key of several columns, anew").await?;
     fixture.finish().await
 }

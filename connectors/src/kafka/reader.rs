@@ -39,7 +39,7 @@ const BLOCK_BYTES_MAX: usize = 4 << 20;
 const TURN_MESSAGES_MAX: usize = 1024;
 
 /// Messages fetched ahead, of all partitions.
-const AHEAD_BYTES_MAX: usize = 32 << 20;
+const AHEAD_BYTES_MAX: usize = 64 << 20;
 const AHEAD_BYTES_PER_PARTITION_MAX: usize = 8 << 20;
 const AHEAD_BYTES_PER_PARTITION_MIN: usize = 256 << 10;
 
@@ -126,7 +126,8 @@ impl KafkaCluster {
             .set("max.poll.interval.ms", "86400000")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "100")
-            .set("fetch.queue.backoff.ms", "20")
+            // As long the brokers are not asked for more of a partition whose queue was full a moment ago.
+            .set("fetch.queue.backoff.ms", "2")
             .set("fetch.max.bytes", (8 << 20).to_string())
             .set("fetch.message.max.bytes", ahead.min(4 << 20).to_string())
             .set("queued.min.messages", "100000")

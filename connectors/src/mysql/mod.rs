@@ -26,7 +26,7 @@ pub use ddl::{AddedValue, ColumnChange, SchemaChange};
 pub use position::{Gtids, Position, file_number};
 pub use schema::{DefaultValue, SourceColumn, SourceTable, TableName};
 pub use server::{Flavor, MySqlServer};
-pub use snapshot::{Chunk, ChunkRequest, ExactPlace, WholeSnapshot, key_literals};
+pub use snapshot::{Chunk, ChunkReader, ChunkRequest, ExactPlace, WholeSnapshot, key_literals};
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;

@@ -193,6 +193,11 @@ impl MySqlServer {
         wanted: impl Fn(&TableName) -> bool,
     ) -> Result<Vec<SourceTable>, ConnectorError> {
         let ask = |error| self.failed("ask the tables of", error);
+        if session.flavor == Flavor::MySql {
+            // It would say for a day how many rows a table had when somebody asked first.
+            let setting = "SET SESSION information_schema_stats_expiry = 0";
+            session.connection.query_drop(setting).await.map_err(ask)?;
+        }
         let rows: Vec<Row> = session
             .connection
             .query(

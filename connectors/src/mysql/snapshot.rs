@@ -33,6 +33,9 @@ const BATCH_ROWS: usize = 16_384;
 /// How long a server may take to show what its binlog has.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long a session may have nothing to do before it is used again.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
 /// How long one question waits for that.
 const VISIBLE_STEP: Duration = Duration::from_millis(500);
 
@@ -42,6 +45,8 @@ pub struct ChunkRequest {
     pub table: Arc<SourceTable>,
     /// The key of the last row read so far, as literals of the source's language.
     pub after: Option<Vec<String>>,
+    /// The key of the last row that is wanted, likewise.
+    pub until: Option<Vec<String>>,
     /// The rows with these keys alone, each given as literals.
     pub keys: Option<Vec<Vec<String>>>,
     /// The rows alone whose key begins with a value from the first to the second, given as literals.
@@ -59,10 +64,54 @@ pub struct Chunk {
     pub batches: Vec<RecordBatch>,
     pub rows: u64,
     pub bytes: u64,
-    /// The key of its last row; what comes next is after it. `None` when nothing comes next.
+    /// What comes next is after this key: that of its last row, or the one it was to be read up to. `None` when nothing
+    /// comes next.
     pub next: Option<Vec<String>>,
     /// No change behind this place of the binlog is in it: number of the file, and offset.
     pub high: (u64, u64),
+}
+
+/// A session that reads one chunk after another.
+pub struct ChunkReader {
+    server: MySqlServer,
+    session: Session,
+    used: Instant,
+}
+
+impl ChunkReader {
+    /// Whether the server may have given the session up.
+    pub fn is_stale(&self) -> bool {
+        self.used.elapsed() >= IDLE_MAX
+    }
+
+    /// The key of the last row that a chunk will have, so that the one behind it can be read as well. `None` when it
+    /// goes on to the end of the table.
+    pub async fn last_key(
+        &mut self,
+        request: &ChunkRequest,
+    ) -> Result<Option<Vec<String>>, ConnectorError> {
+        let server = &self.server;
+        let failed = |error| server.failed("read a table of", error);
+        let sql = select_last_key(request);
+        let asking = self.session.connection.exec_first::<Row, _, _>(sql, ());
+        let asking = async { asking.await.map_err(failed) };
+        let Some(row) = server.answered(SEARCHES, asking).await? else {
+            return Ok(None);
+        };
+        let table = &request.table;
+        let values = table.key.iter().zip(row.unwrap());
+        let literals: Option<Vec<String>> = values
+            .map(|(name, value)| literal(&value, &table.column(name)?.source_type))
+            .collect();
+        literals.ok_or_else(|| no_literal(table)).map(Some)
+    }
+
+    /// Reads a chunk.
+    pub async fn read(&mut self, request: ChunkRequest) -> Result<Chunk, ConnectorError> {
+        let chunk = self.server.read_chunk_on(&mut self.session, request).await;
+        self.used = Instant::now();
+        chunk
+    }
 }
 
 /// Where a snapshot is.
@@ -92,6 +141,7 @@ impl WholeSnapshot {
         let request = ChunkRequest {
             table: Arc::clone(table),
             after: None,
+            until: None,
             keys: None,
             between: None,
             rows: 0,
@@ -188,6 +238,15 @@ impl MySqlServer {
         chunk
     }
 
+    /// A session that reads chunks, for a reader who has read up to `seen`.
+    pub async fn chunk_reader(&self, seen: &Position) -> Result<ChunkReader, ConnectorError> {
+        Ok(ChunkReader {
+            server: self.clone(),
+            session: self.snapshot_session(seen).await?,
+            used: Instant::now(),
+        })
+    }
+
     async fn read_chunk_on(
         &self,
         session: &mut Session,
@@ -202,6 +261,15 @@ impl MySqlServer {
             }
         };
         let limited = request.rows > 0 && request.keys.is_none() && request.table.has_chunks();
+        // Rows that came since it was found out where it ends make it longer, but not without bounds.
+        let rows_max = match &request.until {
+            Some(_) => request.rows.saturating_mul(2),
+            None => request.rows,
+        };
+        let request = ChunkRequest {
+            rows: rows_max,
+            ..request
+        };
         let sql = select(&request, limited);
         let (batches, rows, bytes, next) =
             read_rows(self, &mut session.connection, &request, &sql).await?;
@@ -216,19 +284,16 @@ impl MySqlServer {
         };
         let full = limited && rows >= request.rows as u64;
         if full && next.is_none() {
-            return Err(ConnectorError::new(
-                sqlstate::BAD_FILE_FORMAT,
-                format!(
-                    "the key of a row of {} cannot be written as a literal",
-                    request.table.name
-                ),
-            ));
+            return Err(no_literal(&request.table));
         }
         Ok(Chunk {
             batches,
             rows,
             bytes,
-            next: next.filter(|_| full),
+            next: match full {
+                true => next,
+                false => request.until,
+            },
             high,
         })
     }
@@ -473,6 +538,28 @@ fn no_binlog() -> ConnectorError {
     )
 }
 
+fn no_literal(table: &SourceTable) -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::BAD_FILE_FORMAT,
+        format!(
+            "the key of a row of {} cannot be written as a literal",
+            table.name
+        ),
+    )
+}
+
+/// The statement that tells the last key of a chunk.
+fn select_last_key(request: &ChunkRequest) -> String {
+    let keys: Vec<String> = request.table.key.iter().map(|name| quoted(name)).collect();
+    let keys = keys.join(", ");
+    let table = request.table.name.quoted();
+    let mut sql = format!("SELECT {keys} FROM {table}");
+    push_conditions(&mut sql, request);
+    let before = request.rows.saturating_sub(1);
+    sql.push_str(&format!(" ORDER BY {keys} LIMIT {before}, 1"));
+    sql
+}
+
 /// The statement that reads a chunk.
 fn select(request: &ChunkRequest, limited: bool) -> String {
     let table = &request.table;
@@ -482,24 +569,30 @@ fn select(request: &ChunkRequest, limited: bool) -> String {
         .map(|column| quoted(&column.name))
         .collect();
     let mut sql = format!("SELECT {} FROM {}", columns.join(", "), table.name.quoted());
-    let keys: Vec<String> = table.key.iter().map(|name| quoted(name)).collect();
+    push_conditions(&mut sql, request);
+    if limited {
+        let keys: Vec<String> = table.key.iter().map(|name| quoted(name)).collect();
+        sql.push_str(&format!(
+            " ORDER BY {} LIMIT {}",
+            keys.join(", "),
+            request.rows
+        ));
+    }
+    sql
+}
+
+/// Adds which rows of the table are of the chunk.
+fn push_conditions(sql: &mut String, request: &ChunkRequest) {
+    let keys: Vec<String> = request.table.key.iter().map(|name| quoted(name)).collect();
     let mut conditions = Vec::new();
     if let (Some((low, high)), Some(first_key)) = (&request.between, keys.first()) {
         conditions.push(format!("{first_key} BETWEEN {low} AND {high}"));
     }
-    if let Some(after) = &request.after
-        && let (Some(first_key), Some(first)) = (keys.first(), after.first())
-    {
-        // Of a key of several columns the first alone bounds the range that is read.
-        let mut alternatives = Vec::new();
-        for last in 0..keys.len().min(after.len()) {
-            let equal = (0..last).map(|index| format!("{} = {}", keys[index], after[index]));
-            let greater = format!("{} > {}", keys[last], after[last]);
-            let terms: Vec<String> = equal.chain([greater]).collect();
-            alternatives.push(format!("({})", terms.join(" AND ")));
-        }
-        conditions.push(format!("{first_key} >= {first}"));
-        conditions.push(format!("({})", alternatives.join(" OR ")));
+    if let Some(after) = &request.after {
+        conditions.extend(on_one_side(&keys, after, [">", ">", ">="]));
+    }
+    if let Some(until) = &request.until {
+        conditions.extend(on_one_side(&keys, until, ["<", "<=", "<="]));
     }
     if let Some(asked) = &request.keys {
         let asked: Vec<String> = asked
@@ -511,14 +604,27 @@ fn select(request: &ChunkRequest, limited: bool) -> String {
     if !conditions.is_empty() {
         sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
     }
-    if limited {
-        sql.push_str(&format!(
-            " ORDER BY {} LIMIT {}",
-            keys.join(", "),
-            request.rows
-        ));
-    }
-    sql
+}
+
+/// Conditions that keys lie on one side of a key, by how a value compares that decides, the last one, and the first one
+/// whatever follows: of a key of several columns the first alone bounds the range that is read.
+fn on_one_side(keys: &[String], of: &[String], [decides, last, bounds]: [&str; 3]) -> Vec<String> {
+    let (Some(first_key), Some(first)) = (keys.first(), of.first()) else {
+        return Vec::new();
+    };
+    let count = keys.len().min(of.len());
+    let alternatives = (0..count).map(|place| {
+        let equal = (0..place).map(|index| format!("{} = {}", keys[index], of[index]));
+        let compares = if place + 1 == count { last } else { decides };
+        let here = format!("{} {compares} {}", keys[place], of[place]);
+        let terms: Vec<String> = equal.chain([here]).collect();
+        format!("({})", terms.join(" AND "))
+    });
+    let alternatives: Vec<String> = alternatives.collect();
+    vec![
+        format!("{first_key} {bounds} {first}"),
+        format!("({})", alternatives.join(" OR ")),
+    ]
 }
 
 /// A value as a literal of the source's language, to be compared with its column.

@@ -200,7 +200,12 @@ pub(super) fn alter(session: &mut Session, alter: &AlterConnection) -> Result<Ou
             changed.options.retain(|name, _| !names.contains(name));
             check_options(session, &snapshot, &changed.kind, &changed.options)?;
         }
-        AlterConnectionAction::RenameTo(name) => changed.name.clone_from(name),
+        AlterConnectionAction::RenameTo(name) => {
+            changed.name.clone_from(name);
+            if snapshot.connection(name).is_none() {
+                rename_in_pipelines(session, &snapshot, &alter.name, name)?;
+            }
+        }
         AlterConnectionAction::OwnerTo(owner) => {
             changed.owner = session.state.new_owner(&snapshot, owner)?;
         }
@@ -234,6 +239,27 @@ pub(super) fn drop(session: &mut Session, drop: &DropConnection) -> Result<Outco
             .drop_connection(connection.id)?;
     }
     done("DROP CONNECTION")
+}
+
+/// Has pipelines name a connection as it will be called.
+fn rename_in_pipelines(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    from: &str,
+    to: &str,
+) -> Result<(), SqlError> {
+    for pipeline in snapshot.pipelines() {
+        let mut statement = statement_of(pipeline)?;
+        if statement.connections().contains(&from) {
+            statement.rename_connection(from, to);
+            let mut changed = (**pipeline).clone();
+            changed.statement = statement.to_string();
+            session
+                .catalog("ALTER CONNECTION")?
+                .replace_pipeline(changed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that no pipeline is left without a connection it names: drops them with CASCADE, and refuses without.

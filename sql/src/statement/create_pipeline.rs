@@ -305,6 +305,28 @@ impl CreatePipeline {
         };
         from.into_iter().chain(into).map(String::as_str).collect()
     }
+
+    /// Gives a connection that it names another name.
+    pub fn rename_connection(&mut self, from: &str, to: &str) {
+        let source = match &mut self.source {
+            PipelineSource::Files { connection, .. }
+            | PipelineSource::MySql { connection, .. }
+            | PipelineSource::Kafka { connection, .. } => Some(connection),
+            PipelineSource::Table { .. } | PipelineSource::Query | PipelineSource::Mart { .. } => {
+                None
+            }
+        };
+        let into = match &mut self.into {
+            Into::Redshift { connection, .. } => Some(connection),
+            Into::Topic(target) => Some(&mut target.connection),
+            Into::Table { .. } | Into::Schema { .. } => None,
+        };
+        for connection in source.into_iter().chain(into) {
+            if connection == from {
+                to.clone_into(connection);
+            }
+        }
+    }
 }
 
 /// Whether a clause of the pipeline, and so the end of its query, stands at the token. None of these

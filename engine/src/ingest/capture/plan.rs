@@ -7,7 +7,7 @@
 //! | `snapshot` | `'initial'` | `'initial'` reads tables as they are before their changes, `'never'` their changes only |
 //! | `target_lag` | `'1 s'` | how long changes may wait to be committed together |
 //! | `chunk_rows` | 200000 | rows of a table read at once at most |
-//! | `snapshot_readers` | 2 | tables read at once |
+//! | `snapshot_readers` | 2 | chunks read at once, of one table or several |
 //! | `batch_rows` | 200000 | changes committed together at most, but for a larger transaction |
 //! | `batch_bytes` | 134217728 | bytes of changes committed together at most, but for a larger transaction |
 //! | `deletes` | `'hard'` | what becomes of rows that are deleted: `'hard'` they go, `'soft'` they stay with `_deleted`, `'history'` every change is a row |

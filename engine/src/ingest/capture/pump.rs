@@ -712,8 +712,9 @@ impl Pump {
                     self.committed(done?).await?;
                 }
                 read = self.readings.next() => {
-                    let (table, read) = read?;
-                    self.chunk_read(table, read).await?;
+                    if let Some((table, error)) = read? {
+                        self.unread(&table, error).await?;
+                    }
                 }
                 step = self.stream.next() => self.step(step?).await?,
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -1178,16 +1179,32 @@ impl Pump {
 
     /// Begins to read the next rows of a table that has not all it began with. Whether there is such a table.
     async fn begin_chunk(&mut self) -> Result<bool, SqlError> {
-        let next = self.tables.iter().find(|(name, captured)| {
+        let unread = self.tables.iter().filter(|(_, captured)| {
             !captured.state.dropped
-                && !self.readings.has(name)
                 && captured.hints.is_none()
                 && !captured.state.snapshot.is_done()
         });
-        let Some((name, _)) = next else {
+        let unread: Vec<&TableName> = unread.map(|(name, _)| name).collect();
+        if unread.is_empty() {
+            self.readings.rest();
             return Ok(false);
+        }
+        let next = unread.iter().find(|name| !self.readings.has(name));
+        // Readers that no other table needs read on in one that is being read.
+        let ahead = unread.iter().filter_map(|name| {
+            let (chunks, until) = self.readings.goes_on(name)?;
+            let captured = self.tables.get(*name)?;
+            let is_bounded = captured.reloads() || captured.touched.len() < TOUCHED_MAX;
+            is_bounded.then_some((chunks, until, *name))
+        });
+        let has_readers_left = unread.len() < self.plan.options.snapshot_readers;
+        let (name, ahead) = match next {
+            Some(name) => ((*name).clone(), None),
+            None => match ahead.min() {
+                Some((_, until, name)) => (name.clone(), Some(until.clone())),
+                None => return Ok(false),
+            },
         };
-        let name = name.clone();
         let chunk_rows_max = self.plan.options.chunk_rows as u64;
         let is_whole = self.tables.get(&name).is_some_and(|captured| {
             let source = &captured.source;
@@ -1212,40 +1229,29 @@ impl Pump {
         let SnapshotState::Reading { after, .. } = &captured.state.snapshot else {
             return Ok(false);
         };
-        let after = match captured.reloads() {
-            true => captured.staged_after.clone(),
-            false => after.clone(),
+        let after = match ahead {
+            Some(until) => Some(until),
+            None if captured.reloads() => captured.staged_after.clone(),
+            None => after.clone(),
         };
-        if !captured.touched_is_whole && !captured.reloads() {
+        if !captured.touched_is_whole && !captured.reloads() && !self.readings.has(&name) {
             captured.touched.clear();
         }
+        let source = &captured.source;
+        let bounds = has_readers_left && source.has_chunks();
         let request = ChunkRequest {
-            table: Arc::clone(&captured.source),
+            table: Arc::clone(source),
             after,
+            until: None,
             keys: None,
             between: None,
-            rows: chunk_rows(&captured.source, options.chunk_rows),
+            rows: chunk_rows(source, options.chunk_rows),
             seen,
             policies: options.policies,
         };
         let server = Arc::clone(&self.plan.server);
-        self.readings
-            .begin(name, async move { server.read_chunk(request).await });
+        self.readings.begin(server, request, bounds);
         Ok(true)
-    }
-
-    async fn chunk_read(
-        &mut self,
-        table: TableName,
-        read: Result<Chunk, ConnectorError>,
-    ) -> Result<(), SqlError> {
-        match read {
-            Ok(chunk) => {
-                self.readings.wait(table, chunk);
-                Ok(())
-            }
-            Err(error) => self.unread(&table, error).await,
-        }
     }
 
     /// A table could not be read. Where it has changed before its change was met in the binlog, it is read again
@@ -1352,6 +1358,7 @@ impl Pump {
         let request = ChunkRequest {
             table: Arc::clone(&captured.source),
             after: None,
+            until: None,
             keys: None,
             between: None,
             rows: 0,

@@ -213,6 +213,7 @@ async fn refresh_one(
         let request = ChunkRequest {
             table: Arc::clone(&source),
             after,
+            until: None,
             keys: None,
             between: Some(range.literals.clone()),
             rows: chunk_rows(&source, pump.plan.options.chunk_rows),

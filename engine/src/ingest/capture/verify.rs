@@ -723,6 +723,7 @@ async fn mend_keys(
     let request = ChunkRequest {
         table: Arc::clone(source),
         after: None,
+        until: None,
         keys: Some(asked.keys().cloned().collect()),
         between: None,
         rows: 0,
