@@ -342,3 +342,35 @@ pub async fn ranges_of_a_table_are_read_at_once(flavor: Flavor) -> Result<(), Fa
     fixture.compare("a key of several columns, anew").await?;
     fixture.finish().await
 }
+
+/// Of MariaDB it can be asked what a place of its binlog stands for, and it then reads all of the file up to there: that is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_does_not_read_its_binlog_for_every_chunk() -> Result<(), Failure> {
+    let fixture = Fixture::start_at(Source::own(Flavor::MariaDb, DURABLE).await?).await?;
+    let mut session = fixture.session().await?;
+    let values: Vec<String> = (0..60).map(|id| format!("({id}, {id})")).collect();
+    session
+        .execute(&format!(
+            "CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES {};
+             SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = 1",
+            values.join(", ")
+        ))
+        .await?;
+    fixture
+        .create_pipeline(Schedule::OnDemand, "chunk_rows = 5")
+        .await?;
+    fixture.follow("twelve chunks").await?;
+    session.execute("SET GLOBAL general_log = 0").await?;
+    let asked = |what: &str| {
+        format!(
+            "SELECT COUNT(*) FROM mysql.general_log WHERE command_type IN ('Query', 'Execute') AND argument LIKE '{what}'"
+        )
+    };
+    let chunks: usize = session
+        .value(&asked("START TRANSACTION WITH CONSISTENT SNAPSHOT%"))
+        .await?
+        .parse()?;
+    assert!(chunks >= 12, "{chunks} chunks");
+    assert_eq!(session.value(&asked("SELECT BINLOG_GTID_POS%")).await?, "0");
+    fixture.finish().await
+}

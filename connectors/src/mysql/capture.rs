@@ -20,6 +20,9 @@ use crate::error::{ConnectorError, sqlstate};
 /// Table maps kept; a server gives a table a new number whenever it opens it anew.
 const MAPS_MAX: usize = 4096;
 
+/// How often a server is asked what its binlog has while it writes.
+const QUIET_TRIES: usize = 5;
+
 /// A server as it is now.
 #[derive(Debug, Clone)]
 pub struct SourceState {
@@ -213,6 +216,41 @@ impl Open {
     }
 }
 
+/// Where the binlog of a MariaDB server is written at, and the transactions that are in it.
+async fn written_gtids(
+    connection: &mut Conn,
+) -> Result<Option<(String, u64, String)>, mysql_async::Error> {
+    for _ in 0..QUIET_TRIES {
+        let mut answers = connection
+            .query_iter("SHOW BINLOG STATUS; SELECT @@GLOBAL.gtid_binlog_pos; SHOW BINLOG STATUS")
+            .await?;
+        let before: Vec<Row> = answers.collect().await?;
+        let gtids: Vec<Option<String>> = answers.collect().await?;
+        let after: Vec<Row> = answers.collect().await?;
+        let place = |rows: Vec<Row>| {
+            let mut row = rows.into_iter().next()?;
+            Some((row.take(0)?, row.take(1)?))
+        };
+        let (before, after): (Option<(String, u64)>, _) = (place(before), place(after));
+        let Some((file, offset)) = after else {
+            return Ok(None);
+        };
+        // A transaction is counted in while the binlog is locked, and where that is written at is told behind the lock.
+        if before.is_some_and(|before| before == (file.clone(), offset)) {
+            let gtids = gtids.into_iter().next().flatten();
+            return Ok(Some((file, offset, gtids.unwrap_or_default())));
+        }
+    }
+    // The server reads the file from its beginning for this, which may be a gigabyte.
+    let Some((file, offset)) = binlog_position(connection, Flavor::MariaDb).await? else {
+        return Ok(None);
+    };
+    let gtids: Option<Option<String>> = connection
+        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
+        .await?;
+    Ok(Some((file, offset, gtids.flatten().unwrap_or_default())))
+}
+
 impl MySqlServer {
     /// What the server is, and where its binlog stands.
     pub async fn source_state(&self) -> Result<SourceState, ConnectorError> {
@@ -241,20 +279,11 @@ impl MySqlServer {
                 (file, offset, executed, purged.unwrap_or_default())
             }
             Flavor::MariaDb => {
-                let (file, offset) = binlog_position(connection, flavor)
+                let (file, offset, written) = written_gtids(connection)
                     .await
                     .map_err(ask)?
                     .ok_or_else(no_binlog)?;
-                let gtids: Option<Option<String>> = connection
-                    .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
-                    .await
-                    .map_err(ask)?;
-                (
-                    file,
-                    offset,
-                    gtids.flatten().unwrap_or_default(),
-                    String::new(),
-                )
+                (file, offset, written, String::new())
             }
         };
         let files: Vec<Row> = connection.query("SHOW BINARY LOGS").await.map_err(ask)?;

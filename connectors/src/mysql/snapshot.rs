@@ -254,7 +254,7 @@ impl MySqlServer {
     ) -> Result<Chunk, ConnectorError> {
         let failed = |error| self.failed("read a table of", error);
         let exact = match session.flavor {
-            Flavor::MariaDb => Some(self.exact_snapshot(session, &request.seen).await?),
+            Flavor::MariaDb => Some(self.exact_snapshot(session, &request.seen, false).await?),
             Flavor::MySql => {
                 self.wait_until_visible(session, &request.seen).await?;
                 None
@@ -305,7 +305,9 @@ impl MySqlServer {
         rows: mpsc::Sender<Result<RecordBatch, ConnectorError>>,
     ) -> Result<ExactPlace, ConnectorError> {
         let mut session = self.snapshot_session(&request.seen).await?;
-        let place = self.exact_snapshot(&mut session, &request.seen).await?;
+        let place = self
+            .exact_snapshot(&mut session, &request.seen, true)
+            .await?;
         let server = self.clone();
         tokio::spawn(async move {
             let sql = select(&request, false);
@@ -321,7 +323,7 @@ impl MySqlServer {
     /// Opens a snapshot of all tables at one place, not before `seen`.
     pub async fn open_snapshot(&self, seen: &Position) -> Result<WholeSnapshot, ConnectorError> {
         let mut session = self.snapshot_session(seen).await?;
-        let at = self.exact_snapshot(&mut session, seen).await?;
+        let at = self.exact_snapshot(&mut session, seen, true).await?;
         Ok(WholeSnapshot {
             server: self.clone(),
             session,
@@ -419,18 +421,20 @@ impl MySqlServer {
             .ok_or_else(no_binlog)
     }
 
-    /// Opens a snapshot of all tables and tells its exact place, which is not before `seen`.
+    /// Opens a snapshot of all tables and tells its exact place, which is not before `seen`. The transactions that it shows are told
+    /// if they are wanted `with_gtids`.
     async fn exact_snapshot(
         &self,
         session: &mut Session,
         seen: &Position,
+        with_gtids: bool,
     ) -> Result<ExactPlace, ConnectorError> {
         let begun = Instant::now();
         while begun.elapsed() < VISIBLE_WITHIN {
             if session.flavor == Flavor::MySql {
                 self.wait_until_visible(session, seen).await?;
             }
-            let opening = self.try_exact_snapshot(session, seen);
+            let opening = self.try_exact_snapshot(session, seen, with_gtids);
             if let Some(exact) = self.answered(1, opening).await? {
                 return Ok(exact);
             }
@@ -450,6 +454,7 @@ impl MySqlServer {
         &self,
         session: &mut Session,
         seen: &Position,
+        with_gtids: bool,
     ) -> Result<Option<ExactPlace>, ConnectorError> {
         let failed = |error| self.failed("open a snapshot of", error);
         let place = match session.flavor {
@@ -472,14 +477,19 @@ impl MySqlServer {
                 let file = value("Binlog_snapshot_file").ok_or_else(no_binlog)?;
                 let offset = value("Binlog_snapshot_position").unwrap_or_default();
                 let offset: u64 = offset.parse().map_err(|_| no_binlog())?;
-                let gtids: Option<Option<String>> = session
-                    .connection
-                    .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
-                    .await
-                    .map_err(failed)?;
+                let place = (file_number(&file), offset);
+                let mut gtids: Option<Option<String>> = None;
+                // The server reads its file from the beginning for this.
+                if with_gtids || place < seen.place() {
+                    gtids = session
+                        .connection
+                        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (&file, offset))
+                        .await
+                        .map_err(failed)?;
+                }
                 let gtids = gtids.flatten().unwrap_or_default();
                 Some(ExactPlace {
-                    place: (file_number(&file), offset),
+                    place,
                     gtids: Gtids::try_from(gtids).unwrap_or_default(),
                 })
             }
