@@ -8,6 +8,7 @@
 //! passed over: it is [`Event::Unreadable`] with its name, and whoever reads stops there.
 //! Source: MySQL's "Replication Protocol" and "Binary Log Format", MariaDB's "Replication Protocol".
 
+mod ahead;
 pub(crate) mod bytes;
 pub(crate) mod event;
 mod stream;

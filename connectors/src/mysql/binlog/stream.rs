@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use mysql_async::BinlogStreamRequest;
 use mysql_async::binlog::events::Event as RawEvent;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest};
 
+use super::ahead::EventsAhead;
 use super::{Event, Malformed};
 use crate::error::{ConnectorError, sqlstate};
 use crate::mysql::position::{Gtids, Position};
@@ -22,7 +22,7 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// Events of a server, from a position on.
 pub(crate) struct Binlog {
-    stream: BinlogStream,
+    stream: EventsAhead,
     server: MySqlServer,
     pub flavor: Flavor,
     /// The first event, which names the file, ends with a checksum that nothing before it announces.
@@ -124,7 +124,7 @@ impl MySqlServer {
             false => (from.file.clone(), from.offset, from.file_began),
         };
         Ok(Binlog {
-            stream: stream.await.map_err(failed)?,
+            stream: EventsAhead::of(stream.await.map_err(failed)?),
             server: self.clone(),
             flavor,
             has_surplus,
