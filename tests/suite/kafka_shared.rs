@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service, value};
 use rand::Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::Client;
 
 /// How long a partition may stand still after its server went.
@@ -107,9 +109,30 @@ impl Fleet {
 
     /// The partitions that a server reads, by its own word.
     async fn read_by(&self, name: &str) -> Result<BTreeSet<String>, Failure> {
-        let client = self.client(name).await?;
-        let sql = "SELECT source FROM system.pipeline_lag WHERE messages_behind IS NOT NULL";
-        Ok(rows(&client, sql).await?.into_iter().collect())
+        let mut stream = TcpStream::connect(("127.0.0.1", self.servers[name].http_port)).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        if !page
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains(" 200 "))
+        {
+            return Err(page.into());
+        }
+        let labels = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("boathouse_kafka_messages_behind{"))
+            .filter_map(|line| line.split_once('}'));
+        let read = labels.filter_map(|(labels, _)| {
+            let label = |name: &str| {
+                let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+                rest.split_once('"').map(|(value, _)| value)
+            };
+            let of_p = label("pipeline")? == "p";
+            of_p.then_some(format!("{}/{}", label("topic")?, label("partition")?))
+        });
+        Ok(read.collect())
     }
 
     /// Waits until these servers, and no others, read all partitions, each as many as the others or one more. Gives how long that took.
@@ -288,8 +311,8 @@ async fn partitions_are_shared_and_move_with_the_servers() -> Result<(), Failure
     // Whoever is asked tells of every partition once.
     for name in ["one", "two", "three"] {
         let client = fleet.client(name).await?;
-        let sql = "SELECT count(*), count(DISTINCT source), count(messages_behind) < 7 FROM system.pipeline_lag";
-        assert_eq!(rows(&client, sql).await?, ["7|7|t"], "{name}");
+        let sql = "SELECT count(*), count(DISTINCT source), count(messages_behind) FROM system.pipeline_lag";
+        wait_for(&client, sql, &["7|7|7"]).await?;
     }
 
     // One is killed.
@@ -597,6 +620,58 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     let stopped = "more than 0 messages of one commit could not be taken";
     assert_eq!(rows(&one, failed).await?, [stopped]);
     Ok(())
+}
+
+/// How far partitions are is the same from whichever server it is asked, as long as somebody reads them.
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_is_told_of_partitions_that_others_read() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    fleet
+        .create_pipeline(&one, "WITH (target_lag = '1 hour')")
+        .await?;
+    let sql = format!(
+        "CREATE PIPELINE keyed FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) INTO keyed KEY (id) \
+         WITH (target_lag = '1 hour')",
+        fleet.topic
+    );
+    rows(&one, &sql).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    produce(&fleet, 0, 40)?;
+    let behind = "SELECT pipeline, messages_behind, seconds_behind IS NULL, committed_at IS NULL, count(*) \
+                  FROM system.pipeline_lag GROUP BY 1, 2, 3, 4 ORDER BY 1";
+    let waiting = ["keyed|10|t|t|4", "p|10|t|t|4"];
+    wait_for(&one, behind, &waiting).await?;
+    wait_for(&two, behind, &waiting).await?;
+
+    // What is committed is not behind any more.
+    rows(&one, "ALTER PIPELINE p SET (target_lag = '100 ms')").await?;
+    rows(&one, "ALTER PIPELINE keyed SET (target_lag = '100 ms')").await?;
+    let read = ["keyed|0|f|t|4", "p|0|f|t|4"];
+    wait_for(&one, behind, &read).await?;
+    wait_for(&two, behind, &read).await?;
+    produce(&fleet, 40, 4)?;
+    let position = "SELECT DISTINCT position FROM system.pipeline_lag";
+    wait_for(&one, position, &["11"]).await?;
+    wait_for(&two, position, &["11"]).await?;
+    let read = ["keyed|0|f|f|4", "p|0|f|f|4"];
+    wait_for(&one, behind, &read).await?;
+    wait_for(&two, behind, &read).await?;
+
+    // Nobody knows what nobody reads.
+    rows(&one, "ALTER PIPELINE p PAUSE").await?;
+    rows(&one, "ALTER PIPELINE keyed PAUSE").await?;
+    let unknown =
+        "SELECT count(*), count(messages_behind), count(seconds_behind) FROM system.pipeline_lag";
+    wait_for(&one, unknown, &["8|0|0"]).await?;
+    wait_for(&two, unknown, &["8|0|0"]).await?;
+    rows(&one, "ALTER PIPELINE p RESUME").await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    fleet.signal("one", "KILL")?;
+    fleet.servers.remove("one");
+    fleet.shared_by(&["two"]).await?;
+    wait_for(&two, unknown, &["8|4|4"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
 use super::rate::Rate;
 use super::share::{Moves, Share};
-use super::status::Report;
+use super::status::{Report, told_of};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{AppendWriter, ChangeBatch, LakeError};
@@ -1005,6 +1005,7 @@ impl<'a> Pump<'a> {
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
         let mut told = self.newest.status(target, &self.progress, &at.ends);
+        open.tell(Some(told_of(&told.partitions)));
         if let Some(fan) = &self.fan {
             fan.tell(&mut told);
         }

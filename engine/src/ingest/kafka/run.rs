@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::Severity;
 use boathouse_sql::statement::Into as Target;
 
 use super::super::capture::{Running, begin_run, is_current, join_run};
-use super::super::load::message_of;
 use super::super::plan::statement_of;
-use super::super::run::OpenRun;
+use super::super::run::{OpenRun, is_of_catalog};
 use super::super::{RunSummary, Trigger};
 use super::plan::TopicPlan;
 use super::pump::{Ended, Pump};
@@ -81,12 +79,19 @@ pub(in crate::ingest) async fn run_topics(
             pipeline = pipeline.name, %error,
             cause = ?std::error::Error::source(&error), "reading was interrupted, going on"
         );
-        open.add_messages(vec![message_of(Severity::Warning, None, &error)])
-            .await?;
+        open.interrupted(&error).await?;
         status.lose();
-        // What does not pass by itself may be this server's own trouble.
-        if let Some(share) = share.as_mut().filter(|_| attempts > 1) {
-            share.step_back().await?;
+        open.tell(None);
+        match &mut share {
+            Some(share) if is_of_catalog(&error) => share.be_patient(),
+            // What does not pass by itself may be this server's own trouble.
+            Some(share) if attempts > 1 => match share.step_back().await {
+                Err(error) if !error.retryable => {
+                    return Err(stop(open, Some(&*share), error).await);
+                }
+                _ => {}
+            },
+            _ => {}
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -150,6 +155,7 @@ async fn attempt(
     status: &Arc<Running>,
     share: Option<&mut Share>,
 ) -> Result<Ended, SqlError> {
+    open.go_on().await?;
     let plan = TopicPlan::open(engine, pipeline).await?;
     let mut pump = Pump::start(&plan, open, pipeline, continuous, share).await?;
     let outcome = pump.work(open, pipeline, status).await;
