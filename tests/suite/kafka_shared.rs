@@ -754,3 +754,186 @@ async fn what_cannot_be_shared_stays_with_one_server() -> Result<(), Failure> {
     assert_eq!(rows(&one, running).await?, ["keyed|1", "p|1"]);
     Ok(())
 }
+
+/// Another definition, and another way to the brokers, while messages come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_pipeline_is_replaced_and_its_connection_altered() -> Result<(), Failure> {
+    let fleet = Fleet::start(6, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    let rest = "WITH (target_lag = '200 ms')";
+    fleet.create_pipeline(&one, rest).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let written = Written::begin(&fleet);
+    wait_until(&one, "SELECT count(*) > 0 FROM events").await?;
+    for (number, client) in [(1, &two), (2, &one), (3, &two)] {
+        let sql = format!(
+            "CREATE OR REPLACE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) \
+             INCLUDE (partition, offset) INTO events AS SELECT id, _partition, _offset, {number} AS made_by FROM source {rest}",
+            fleet.topic
+        );
+        change(client, &sql, 2).await?;
+        fleet.shared_by(&["one", "two"]).await?;
+        fleet.all_are_read(client, &written).await?;
+    }
+    let brokers = fleet.broker.address();
+    let nowhere = boathouse_tests::free_port()?;
+    for brokers in [
+        // By another name.
+        brokers.replace("127.0.0.1", "localhost"),
+        // To where nobody listens, as well.
+        format!("127.0.0.1:{nowhere},{brokers}"),
+        brokers,
+    ] {
+        rows(
+            &one,
+            &format!("ALTER CONNECTION cluster SET (brokers = '{brokers}')"),
+        )
+        .await?;
+        fleet.all_are_read(&two, &written).await?;
+        fleet.shared_by(&["one", "two"]).await?;
+    }
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, count);
+    // Each partition was read by one definition after the other.
+    let sql = "SELECT count(*) FROM (SELECT coalesce(made_by, 0) AS now, \
+               lag(coalesce(made_by, 0)) OVER (PARTITION BY _partition ORDER BY _offset) AS before FROM events) e WHERE now < before";
+    assert_eq!(value(&one, sql).await?, "0");
+    assert_eq!(
+        value(&one, "SELECT count(DISTINCT made_by) FROM events").await?,
+        "3"
+    );
+    let failed = "SELECT error FROM system.pipeline_runs WHERE state = 'failed'";
+    assert_eq!(rows(&one, failed).await?.len(), 0);
+    Ok(())
+}
+
+/// What two servers set aside goes to the topic for it, whoever of them is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_all_servers_go_to_their_topic() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let letters = format!("{}-aside", fleet.topic);
+    fleet.broker.create_topic(&letters, 1, &[]).await?;
+    fleet
+        .create_pipeline(
+            &one,
+            &format!("WITH (target_lag = '200 ms', dead_letter_topic = '{letters}')"),
+        )
+        .await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let written = Written::begin(&fleet);
+    fleet.all_are_read(&one, &written).await?;
+    fleet.signal("two", "KILL")?;
+    fleet.servers.remove("two");
+    fleet.all_are_read(&one, &written).await?;
+    fleet.add("two").await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, count);
+    let aside =
+        "SELECT partition_number || ':' || message_offset FROM system.quarantine ORDER BY 1";
+    let aside: BTreeSet<String> = rows(&one, aside).await?.into_iter().collect();
+    assert_eq!(aside.len(), count / BURST);
+    let sent: BTreeSet<String> = fleet
+        .broker
+        .receive(&letters, 1)?
+        .iter()
+        .map(|letter| {
+            assert_eq!(letter.payload.as_deref(), Some(BAD));
+            assert_eq!(letter.header("boathouse-topic"), fleet.topic);
+            let (partition, offset) = ("boathouse-partition", "boathouse-offset");
+            format!("{}:{}", letter.header(partition), letter.header(offset))
+        })
+        .collect();
+    assert_eq!(sent, aside);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_comes_later_is_shared_from_its_beginning() -> Result<(), Failure> {
+    let fleet = Fleet::start(3, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let topic = &fleet.topic;
+    produce(&fleet, 0, 30)?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{topic}.*') FORMAT JSON COLUMNS (id bigint) \
+         INCLUDE (topic, partition, offset) INTO events WITH (target_lag = '200 ms', discover = '500 ms', start = 'latest')"
+    );
+    rows(&one, &sql).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let later = format!("{topic}-later");
+    fleet.broker.create_topic(&later, 4, &[]).await?;
+    let payloads: Vec<String> = (100..140).map(|id| format!("{{\"id\":{id}}}")).collect();
+    let messages = payloads
+        .iter()
+        .zip(0..)
+        .map(|(payload, number)| Sent::new(payload.as_bytes()).to(number % 4));
+    fleet.broker.produce(&later, messages)?;
+    wait_until(&one, "SELECT count(*) = 40 FROM events").await?;
+    let begun = Instant::now();
+    loop {
+        let (by_one, by_two) = (fleet.read_by("one").await?, fleet.read_by("two").await?);
+        if by_one.len() + by_two.len() == 7 && by_one.len().abs_diff(by_two.len()) == 1 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{by_one:?} {by_two:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    produce(&fleet, 30, 3)?;
+    wait_until(&one, "SELECT count(*) = 43 FROM events").await?;
+    let sql = "SELECT _topic LIKE '%-later', count(*), count(DISTINCT id), min(_offset), max(_offset) FROM events GROUP BY 1 ORDER BY 1";
+    assert_eq!(rows(&one, sql).await?, ["f|3|3|10|10", "t|40|40|0|9"]);
+    Ok(())
+}
+
+/// The server that fills the tables is killed, time after time; another goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_by_a_column_are_taken_over_from_a_server_that_is_killed() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two", "three"]).await?;
+    let three = fleet.client("three").await?;
+    rows(&three, "CREATE SCHEMA bronze").await?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) INCLUDE (partition, offset) \
+         INTO SCHEMA bronze BY kind AS SELECT id, _partition, _offset, 'k' || (id % 5) AS kind FROM source \
+         WITH (target_lag = '200 ms')",
+        fleet.topic
+    );
+    rows(&three, &sql).await?;
+    let written = Written::begin(&fleet);
+    let all: Vec<String> = (0..5)
+        .map(|kind| format!("SELECT id, _partition, _offset, kind FROM bronze.k{kind}"))
+        .collect();
+    let all = all.join(" UNION ALL ");
+    let view = format!("CREATE VIEW events AS {all}");
+    let begun = Instant::now();
+    // The tables are made when their first rows come.
+    while let Err(error) = rows(&three, &view).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let reader = "SELECT server FROM system.pipeline_runs WHERE state = 'running'";
+    for _ in 0..3 {
+        let name = value(&three, reader).await?;
+        let name = ["one", "two", "three"]
+            .into_iter()
+            .find(|one| *one == name)
+            .ok_or("an unknown server")?;
+        fleet.signal(name, "KILL")?;
+        fleet.servers.remove(name);
+        fleet.add(name).await?;
+        let client = fleet.client(name).await?;
+        let took = fleet.all_are_read(&client, &written).await?;
+        println!("{name} was taken over from within {took:?}");
+        // The client of a server that was killed is of no use.
+        if name == "three" {
+            break;
+        }
+    }
+    let client = fleet.client("one").await?;
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&client).await?, count);
+    let wrong = "SELECT count(*) FROM events WHERE kind <> 'k' || (id % 5)";
+    assert_eq!(value(&client, wrong).await?, "0");
+    Ok(())
+}
