@@ -34,7 +34,10 @@ fn what_a_holder_tells_is_heard_as_long_as_its_lease_lasts() {
             [first.clone(), second.clone()]
         );
         assert!(tell(&below, long, None).await);
-        assert_eq!(leases.told("p:1").await.unwrap(), [first.clone()]);
+        assert_eq!(
+            leases.told("p:1").await.unwrap(),
+            std::slice::from_ref(&first)
+        );
         // What has run out is not heard, nor what was told by a holder before.
         assert!(tell(&held, Duration::ZERO, Some(&first)).await);
         assert!(leases.told("p:1").await.unwrap().is_empty());
