@@ -937,3 +937,32 @@ async fn tables_by_a_column_are_taken_over_from_a_server_that_is_killed() -> Res
     assert_eq!(value(&client, wrong).await?, "0");
     Ok(())
 }
+
+/// One server makes everything anew while the others give way, and all go on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_made_anew_while_servers_share_them() -> Result<(), Failure> {
+    let fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    let rest = "WITH (target_lag = '200 ms')";
+    fleet.create_pipeline(&one, rest).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    produce(&fleet, 0, 200)?;
+    wait_until(&one, "SELECT count(*) = 200 FROM events").await?;
+    let sql = format!(
+        "CREATE OR REPLACE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) \
+         INCLUDE (partition, offset) INTO events AS SELECT id, _partition, _offset, 1 AS made_anew FROM source {rest}",
+        fleet.topic
+    );
+    rows(&one, &sql).await?;
+    rows(&two, "RUN PIPELINE p FULL REFRESH").await?;
+    let made = "SELECT count(*), count(made_anew) FROM events";
+    assert_eq!(rows(&two, made).await?, ["200|200"]);
+    produce(&fleet, 200, 100)?;
+    wait_for(&one, made, &["300|300"]).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, 300);
+    let failed = "SELECT error FROM system.pipeline_runs WHERE state = 'failed'";
+    assert_eq!(rows(&one, failed).await?.len(), 0);
+    Ok(())
+}

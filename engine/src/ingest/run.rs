@@ -37,7 +37,9 @@ use super::whole::load_whole;
 use super::{RunSummary, Trigger, failpoint};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{ApplyRequest, ChangeBatch, CommitRequest, LakeError, TransactionMark};
+use crate::lake::{
+    ApplyRequest, ChangeBatch, CommitRequest, LakeError, SpilledChanges, TransactionMark,
+};
 use crate::query;
 
 const ATTEMPTS_MAX: usize = 4;
@@ -710,6 +712,7 @@ impl RunBatch {
                 batch: &mut self.batch,
                 removes,
                 changes: Vec::new(),
+                anew: None,
                 part_marks: Vec::new(),
                 replays: &[],
                 superseded: &superseded,
@@ -838,12 +841,22 @@ pub(super) struct CommitBatch<'a> {
     pub removes: Vec<String>,
     /// Changes of a table with a key, instead of files.
     pub changes: Vec<ChangeBatch>,
+    /// All rows that a table with a key is to have, instead of `changes`.
+    pub anew: Option<Anew>,
     /// How far the source's parts are then, where they have marks of their own.
     pub part_marks: Vec<TransactionMark>,
     pub replays: &'a [ReplayMark],
     pub superseded: &'a [ReplayMark],
     /// Whether the files of a batch that the table refuses are kept in it, to be committed once more.
     pub keeps_refused: bool,
+}
+
+/// All rows of a table with a key.
+#[derive(Clone)]
+pub(super) struct Anew {
+    pub changes: Vec<SpilledChanges>,
+    /// The columns that the source has something to say of.
+    pub told: Vec<String>,
 }
 
 /// What a commit remembers of the source.
@@ -892,10 +905,15 @@ pub(super) async fn commit_batch(
         version: sequence,
     });
     if !plan.key.is_empty() {
+        let (spilled, replaces) = match work.anew {
+            Some(anew) => (anew.changes, Some(anew.told)),
+            None => (Vec::new(), None),
+        };
         let request = ApplyRequest {
             key: plan.key.clone(),
             changes: work.changes,
-            spilled: Vec::new(),
+            spilled,
+            replaces,
             operation: "STREAMING UPDATE".into(),
             transaction,
             part_marks: work.part_marks,
@@ -995,7 +1013,7 @@ async fn move_files(
     Ok(())
 }
 
-fn not_refreshed(reason: &str) -> SqlError {
+pub(super) fn not_refreshed(reason: &str) -> SqlError {
     SqlError::new(
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("the table was left as it is: {reason}"),
