@@ -954,7 +954,7 @@ async fn rows_are_made_anew_while_servers_share_them() -> Result<(), Failure> {
          INCLUDE (partition, offset) INTO events AS SELECT id, _partition, _offset, 1 AS made_anew FROM source {rest}",
         fleet.topic
     );
-    rows(&one, &sql).await?;
+    rows(&two, &sql).await?;
     rows(&two, "RUN PIPELINE p FULL REFRESH").await?;
     let made = "SELECT count(*), count(made_anew) FROM events";
     assert_eq!(rows(&two, made).await?, ["200|200"]);
