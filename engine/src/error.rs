@@ -164,7 +164,7 @@ impl From<boathouse_catalog::CatalogError> for SqlError {
     fn from(error: boathouse_catalog::CatalogError) -> Self {
         let mut made = Self::new(SqlState(error.sqlstate()), error.to_string());
         made.hint = error.hint();
-        made.retryable = made.state == SqlState::SERIALIZATION_FAILURE;
+        made.retryable = error.retryable();
         made.caused_by(error)
     }
 }

@@ -194,3 +194,55 @@ async fn changes_of_debezium_may_be_of_avro() -> Result<(), Failure> {
     assert_eq!(rows(client, "SELECT id, name FROM t").await?, ["1|a2"]);
     Ok(())
 }
+
+const SALE: &str = r#"{"type":"record","name":"sale","fields":[
+    {"name":"kind","type":"string"},{"name":"id","type":"long"},{"name":"sum","type":"int"}]}"#;
+
+const LOGIN: &str = r#"{"type":"record","name":"login","fields":[
+    {"name":"kind","type":"string"},{"name":"user","type":"string"},
+    {"name":"sum","type":["null","string"],"default":null}]}"#;
+
+/// Records of two schemas in one topic, each with columns and types of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_to_tables_by_a_column() -> Result<(), Failure> {
+    let topic = Topic::create().await?;
+    let client = &topic.client;
+    rows(client, "CREATE SCHEMA bronze").await?;
+    topic.registry.register(1, "AVRO", SALE, &[]);
+    topic.registry.register(2, "AVRO", LOGIN, &[]);
+    let sale = |id: i64| {
+        let fields = vec![
+            ("kind".into(), Value::String("Sale".into())),
+            ("id".into(), Value::Long(id)),
+            ("sum".into(), Value::Int(40)),
+        ];
+        framed(1, SALE, &[], Value::Record(fields))
+    };
+    let login = |user: &str| {
+        let sum = Value::Union(1, Box::new(Value::String("none".into())));
+        let fields = vec![
+            ("kind".into(), Value::String("login".into())),
+            ("user".into(), Value::String(user.into())),
+            ("sum".into(), sum),
+        ];
+        framed(2, LOGIN, &[], Value::Record(fields))
+    };
+    topic.produce(&[
+        sale(1)?,
+        login("ann")?,
+        vec![0, 0, 0, 0, 9],
+        sale(2)?,
+        login("bo")?,
+    ])?;
+    topic.run("AVRO INTO SCHEMA bronze BY kind").await?;
+    let sales = "SELECT id, sum, pg_typeof(sum) FROM bronze.sale ORDER BY id";
+    assert_eq!(rows(client, sales).await?, ["1|40|integer", "2|40|integer"]);
+    let logins = "SELECT \"user\", sum, pg_typeof(sum) FROM bronze.login ORDER BY 1";
+    assert_eq!(
+        rows(client, logins).await?,
+        ["ann|none|text", "bo|none|text"]
+    );
+    let aside = "SELECT message_offset FROM system.quarantine";
+    assert_eq!(rows(client, aside).await?, ["2"]);
+    Ok(())
+}

@@ -427,3 +427,89 @@ async fn schemas_that_are_none_are_refused_at_once() -> Result<(), Failure> {
     assert!(told.contains("a column \"a\" twice"), "{told}");
     Ok(())
 }
+
+/// Messages of other formats than JSON go to tables by a column, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_csv_go_to_tables_by_a_column() -> Result<(), Failure> {
+    let topic = Topic::create().await?;
+    let client = &topic.client;
+    rows(client, "CREATE SCHEMA bronze").await?;
+    topic.produce(&[
+        "1,sale,4.50,a",
+        "2,refund,1.00",
+        "3,sale,x,b,more",
+        "4,,1.00",
+        "5\n6",
+    ])?;
+    topic
+        .run(
+            "CSV (column_names = ('id', 'kind', 'paid', 'note')) \
+             COLUMNS (id integer, kind text, paid numeric(10,2), note text) INTO SCHEMA bronze BY kind",
+        )
+        .await?;
+    assert_eq!(
+        rows(
+            client,
+            "SELECT id, kind, paid, note, _rescued FROM bronze.sale ORDER BY id"
+        )
+        .await?,
+        [
+            "1|sale|4.50|a|∅",
+            "3|sale|∅|b|{\"paid\":\"x\",\"column_5\":\"more\"}"
+        ]
+    );
+    let refund = "SELECT id, kind, paid, _rescued FROM bronze.refund";
+    assert_eq!(rows(client, refund).await?, ["2|refund|1.00|∅"]);
+    assert_eq!(
+        aside(&topic).await?,
+        [
+            "3|column \"kind\", which names the table, has no value",
+            "4|the message has 2 records, not one",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_protobuf_go_to_tables_by_a_column() -> Result<(), Failure> {
+    let topic = Topic::create().await?;
+    let client = &topic.client;
+    rows(client, "CREATE SCHEMA bronze").await?;
+    let refunds = "syntax = \"proto3\"; message Refund { int64 id = 1; string reason = 2; optional int32 parts = 3; }";
+    topic.registry.register(1, "PROTOBUF", refunds, &[]);
+    let wider = refunds.replace("}", "optional bool settled = 4; }");
+    topic.registry.register(2, "PROTOBUF", &wider, &[]);
+    let message = |schema: u8, id: u8, reason: &str, rest: &[u8]| {
+        let mut message = vec![0, 0, 0, 0, schema, 0, 8, id, 18];
+        message.push(u8::try_from(reason.len()).unwrap_or(0));
+        message.extend(reason.as_bytes());
+        message.extend(rest);
+        message
+    };
+    topic.produce(&[
+        message(1, 1, "broken", &[24, 2]),
+        message(1, 2, "late", &[]),
+        message(2, 3, "broken", &[32, 1]),
+        message(1, 4, "", &[]),
+        vec![0, 0, 0, 0, 1, 0, 8],
+    ])?;
+    topic.run("PROTOBUF INTO SCHEMA bronze BY reason").await?;
+    let broken = "SELECT id, reason, parts, settled FROM bronze.broken ORDER BY id";
+    assert_eq!(
+        rows(client, broken).await?,
+        ["1|broken|2|∅", "3|broken|∅|t"]
+    );
+    let late = rows(client, "SELECT * FROM bronze.late").await?;
+    assert_eq!(late.len(), 1);
+    let columns = "SELECT string_agg(column_name, ',' ORDER BY column_name) FROM information_schema.columns \
+                   WHERE table_schema = 'bronze' AND table_name = 'late'";
+    let columns = value(client, columns).await?;
+    assert!(!columns.contains("settled"), "{columns}");
+    let aside = aside(&topic).await?;
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert_eq!(
+        aside[0],
+        "3|column \"reason\", which names the table, has no value"
+    );
+    Ok(())
+}

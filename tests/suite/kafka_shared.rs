@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows, service, value};
 use rand::Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::Client;
 
 /// How long a partition may stand still after its server went.
@@ -107,9 +109,30 @@ impl Fleet {
 
     /// The partitions that a server reads, by its own word.
     async fn read_by(&self, name: &str) -> Result<BTreeSet<String>, Failure> {
-        let client = self.client(name).await?;
-        let sql = "SELECT source FROM system.pipeline_lag WHERE messages_behind IS NOT NULL";
-        Ok(rows(&client, sql).await?.into_iter().collect())
+        let mut stream = TcpStream::connect(("127.0.0.1", self.servers[name].http_port)).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        if !page
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains(" 200 "))
+        {
+            return Err(page.into());
+        }
+        let labels = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("boathouse_kafka_messages_behind{"))
+            .filter_map(|line| line.split_once('}'));
+        let read = labels.filter_map(|(labels, _)| {
+            let label = |name: &str| {
+                let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+                rest.split_once('"').map(|(value, _)| value)
+            };
+            let of_p = label("pipeline")? == "p";
+            of_p.then_some(format!("{}/{}", label("topic")?, label("partition")?))
+        });
+        Ok(read.collect())
     }
 
     /// Waits until these servers, and no others, read all partitions, each as many as the others or one more. Gives how long that took.
@@ -288,8 +311,8 @@ async fn partitions_are_shared_and_move_with_the_servers() -> Result<(), Failure
     // Whoever is asked tells of every partition once.
     for name in ["one", "two", "three"] {
         let client = fleet.client(name).await?;
-        let sql = "SELECT count(*), count(DISTINCT source), count(messages_behind) < 7 FROM system.pipeline_lag";
-        assert_eq!(rows(&client, sql).await?, ["7|7|t"], "{name}");
+        let sql = "SELECT count(*), count(DISTINCT source), count(messages_behind) FROM system.pipeline_lag";
+        wait_for(&client, sql, &["7|7|7"]).await?;
     }
 
     // One is killed.
@@ -599,6 +622,58 @@ async fn what_is_said_to_one_server_reaches_all() -> Result<(), Failure> {
     Ok(())
 }
 
+/// How far partitions are is the same from whichever server it is asked, as long as somebody reads them.
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_is_told_of_partitions_that_others_read() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    fleet
+        .create_pipeline(&one, "WITH (target_lag = '1 hour')")
+        .await?;
+    let sql = format!(
+        "CREATE PIPELINE keyed FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) INTO keyed KEY (id) \
+         WITH (target_lag = '1 hour')",
+        fleet.topic
+    );
+    rows(&one, &sql).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    produce(&fleet, 0, 40)?;
+    let behind = "SELECT pipeline, messages_behind, seconds_behind IS NULL, committed_at IS NULL, count(*) \
+                  FROM system.pipeline_lag GROUP BY 1, 2, 3, 4 ORDER BY 1";
+    let waiting = ["keyed|10|t|t|4", "p|10|t|t|4"];
+    wait_for(&one, behind, &waiting).await?;
+    wait_for(&two, behind, &waiting).await?;
+
+    // What is committed is not behind any more.
+    rows(&one, "ALTER PIPELINE p SET (target_lag = '100 ms')").await?;
+    rows(&one, "ALTER PIPELINE keyed SET (target_lag = '100 ms')").await?;
+    let read = ["keyed|0|f|t|4", "p|0|f|t|4"];
+    wait_for(&one, behind, &read).await?;
+    wait_for(&two, behind, &read).await?;
+    produce(&fleet, 40, 4)?;
+    let position = "SELECT DISTINCT position FROM system.pipeline_lag";
+    wait_for(&one, position, &["11"]).await?;
+    wait_for(&two, position, &["11"]).await?;
+    let read = ["keyed|0|f|f|4", "p|0|f|f|4"];
+    wait_for(&one, behind, &read).await?;
+    wait_for(&two, behind, &read).await?;
+
+    // Nobody knows what nobody reads.
+    rows(&one, "ALTER PIPELINE p PAUSE").await?;
+    rows(&one, "ALTER PIPELINE keyed PAUSE").await?;
+    let unknown =
+        "SELECT count(*), count(messages_behind), count(seconds_behind) FROM system.pipeline_lag";
+    wait_for(&one, unknown, &["8|0|0"]).await?;
+    wait_for(&two, unknown, &["8|0|0"]).await?;
+    rows(&one, "ALTER PIPELINE p RESUME").await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    fleet.signal("one", "KILL")?;
+    fleet.servers.remove("one");
+    fleet.shared_by(&["two"]).await?;
+    wait_for(&two, unknown, &["8|4|4"]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn those_beyond_servers_max_wait_for_a_place() -> Result<(), Failure> {
     let fleet = Fleet::start(5, &["one", "two", "three"]).await?;
@@ -677,5 +752,217 @@ async fn what_cannot_be_shared_stays_with_one_server() -> Result<(), Failure> {
     wait_until(&one, "SELECT count(*) = 100 FROM keyed").await?;
     let running = "SELECT pipeline, count(*) FROM system.pipeline_runs WHERE state = 'running' GROUP BY pipeline ORDER BY pipeline";
     assert_eq!(rows(&one, running).await?, ["keyed|1", "p|1"]);
+    Ok(())
+}
+
+/// Another definition, and another way to the brokers, while messages come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_pipeline_is_replaced_and_its_connection_altered() -> Result<(), Failure> {
+    let fleet = Fleet::start(6, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    let rest = "WITH (target_lag = '200 ms')";
+    fleet.create_pipeline(&one, rest).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let written = Written::begin(&fleet);
+    wait_until(&one, "SELECT count(*) > 0 FROM events").await?;
+    for (number, client) in [(1, &two), (2, &one), (3, &two)] {
+        let sql = format!(
+            "CREATE OR REPLACE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) \
+             INCLUDE (partition, offset) INTO events AS SELECT id, _partition, _offset, {number} AS made_by FROM source {rest}",
+            fleet.topic
+        );
+        change(client, &sql, 2).await?;
+        fleet.shared_by(&["one", "two"]).await?;
+        fleet.all_are_read(client, &written).await?;
+    }
+    let brokers = fleet.broker.address();
+    let nowhere = boathouse_tests::free_port()?;
+    for brokers in [
+        // By another name.
+        brokers.replace("127.0.0.1", "localhost"),
+        // To where nobody listens, as well.
+        format!("127.0.0.1:{nowhere},{brokers}"),
+        brokers,
+    ] {
+        rows(
+            &one,
+            &format!("ALTER CONNECTION cluster SET (brokers = '{brokers}')"),
+        )
+        .await?;
+        fleet.all_are_read(&two, &written).await?;
+        fleet.shared_by(&["one", "two"]).await?;
+    }
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, count);
+    // Each partition was read by one definition after the other.
+    let sql = "SELECT count(*) FROM (SELECT coalesce(made_by, 0) AS now, \
+               lag(coalesce(made_by, 0)) OVER (PARTITION BY _partition ORDER BY _offset) AS before FROM events) e WHERE now < before";
+    assert_eq!(value(&one, sql).await?, "0");
+    assert_eq!(
+        value(&one, "SELECT count(DISTINCT made_by) FROM events").await?,
+        "3"
+    );
+    let failed = "SELECT error FROM system.pipeline_runs WHERE state = 'failed'";
+    assert_eq!(rows(&one, failed).await?.len(), 0);
+    Ok(())
+}
+
+/// What two servers set aside goes to the topic for it, whoever of them is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_all_servers_go_to_their_topic() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let letters = format!("{}-aside", fleet.topic);
+    fleet.broker.create_topic(&letters, 1, &[]).await?;
+    fleet
+        .create_pipeline(
+            &one,
+            &format!("WITH (target_lag = '200 ms', dead_letter_topic = '{letters}')"),
+        )
+        .await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let written = Written::begin(&fleet);
+    fleet.all_are_read(&one, &written).await?;
+    fleet.signal("two", "KILL")?;
+    fleet.servers.remove("two");
+    fleet.all_are_read(&one, &written).await?;
+    fleet.add("two").await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, count);
+    let aside =
+        "SELECT partition_number || ':' || message_offset FROM system.quarantine ORDER BY 1";
+    let aside: BTreeSet<String> = rows(&one, aside).await?.into_iter().collect();
+    assert_eq!(aside.len(), count / BURST);
+    let sent: BTreeSet<String> = fleet
+        .broker
+        .receive(&letters, 1)?
+        .iter()
+        .map(|letter| {
+            assert_eq!(letter.payload.as_deref(), Some(BAD));
+            assert_eq!(letter.header("boathouse-topic"), fleet.topic);
+            let (partition, offset) = ("boathouse-partition", "boathouse-offset");
+            format!("{}:{}", letter.header(partition), letter.header(offset))
+        })
+        .collect();
+    assert_eq!(sent, aside);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_comes_later_is_shared_from_its_beginning() -> Result<(), Failure> {
+    let fleet = Fleet::start(3, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let topic = &fleet.topic;
+    produce(&fleet, 0, 30)?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{topic}.*') FORMAT JSON COLUMNS (id bigint) \
+         INCLUDE (topic, partition, offset) INTO events WITH (target_lag = '200 ms', discover = '500 ms', start = 'latest')"
+    );
+    rows(&one, &sql).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    let later = format!("{topic}-later");
+    fleet.broker.create_topic(&later, 4, &[]).await?;
+    let payloads: Vec<String> = (100..140).map(|id| format!("{{\"id\":{id}}}")).collect();
+    let messages = payloads
+        .iter()
+        .zip(0..)
+        .map(|(payload, number)| Sent::new(payload.as_bytes()).to(number % 4));
+    fleet.broker.produce(&later, messages)?;
+    wait_until(&one, "SELECT count(*) = 40 FROM events").await?;
+    let begun = Instant::now();
+    loop {
+        let (by_one, by_two) = (fleet.read_by("one").await?, fleet.read_by("two").await?);
+        if by_one.len() + by_two.len() == 7 && by_one.len().abs_diff(by_two.len()) == 1 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{by_one:?} {by_two:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    produce(&fleet, 30, 3)?;
+    wait_until(&one, "SELECT count(*) = 43 FROM events").await?;
+    let sql = "SELECT _topic LIKE '%-later', count(*), count(DISTINCT id), min(_offset), max(_offset) FROM events GROUP BY 1 ORDER BY 1";
+    assert_eq!(rows(&one, sql).await?, ["f|3|3|10|10", "t|40|40|0|9"]);
+    Ok(())
+}
+
+/// The server that fills the tables is killed, time after time; another goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_by_a_column_are_taken_over_from_a_server_that_is_killed() -> Result<(), Failure> {
+    let mut fleet = Fleet::start(4, &["one", "two", "three"]).await?;
+    let three = fleet.client("three").await?;
+    rows(&three, "CREATE SCHEMA bronze").await?;
+    let sql = format!(
+        "CREATE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) INCLUDE (partition, offset) \
+         INTO SCHEMA bronze BY kind AS SELECT id, _partition, _offset, 'k' || (id % 5) AS kind FROM source \
+         WITH (target_lag = '200 ms')",
+        fleet.topic
+    );
+    rows(&three, &sql).await?;
+    let written = Written::begin(&fleet);
+    let all: Vec<String> = (0..5)
+        .map(|kind| format!("SELECT id, _partition, _offset, kind FROM bronze.k{kind}"))
+        .collect();
+    let all = all.join(" UNION ALL ");
+    let view = format!("CREATE VIEW events AS {all}");
+    let begun = Instant::now();
+    // The tables are made when their first rows come.
+    while let Err(error) = rows(&three, &view).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let reader = "SELECT server FROM system.pipeline_runs WHERE state = 'running'";
+    for _ in 0..3 {
+        let name = value(&three, reader).await?;
+        let name = ["one", "two", "three"]
+            .into_iter()
+            .find(|one| *one == name)
+            .ok_or("an unknown server")?;
+        fleet.signal(name, "KILL")?;
+        fleet.servers.remove(name);
+        fleet.add(name).await?;
+        let client = fleet.client(name).await?;
+        let took = fleet.all_are_read(&client, &written).await?;
+        println!("{name} was taken over from within {took:?}");
+        // The client of a server that was killed is of no use.
+        if name == "three" {
+            break;
+        }
+    }
+    let client = fleet.client("one").await?;
+    let count = written.end()?;
+    assert_eq!(fleet.every_message_is_there_once(&client).await?, count);
+    let wrong = "SELECT count(*) FROM events WHERE kind <> 'k' || (id % 5)";
+    assert_eq!(value(&client, wrong).await?, "0");
+    Ok(())
+}
+
+/// One server makes everything anew while the others give way, and all go on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_made_anew_while_servers_share_them() -> Result<(), Failure> {
+    let fleet = Fleet::start(4, &["one", "two"]).await?;
+    let one = fleet.client("one").await?;
+    let two = fleet.client("two").await?;
+    let rest = "WITH (target_lag = '200 ms')";
+    fleet.create_pipeline(&one, rest).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    produce(&fleet, 0, 200)?;
+    wait_until(&one, "SELECT count(*) = 200 FROM events").await?;
+    let sql = format!(
+        "CREATE OR REPLACE PIPELINE p FROM KAFKA cluster TOPICS ('{}') FORMAT JSON COLUMNS (id bigint) \
+         INCLUDE (partition, offset) INTO events AS SELECT id, _partition, _offset, 1 AS made_anew FROM source {rest}",
+        fleet.topic
+    );
+    rows(&two, &sql).await?;
+    rows(&two, "RUN PIPELINE p FULL REFRESH").await?;
+    let made = "SELECT count(*), count(made_anew) FROM events";
+    assert_eq!(rows(&two, made).await?, ["200|200"]);
+    produce(&fleet, 200, 100)?;
+    wait_for(&one, made, &["300|300"]).await?;
+    fleet.shared_by(&["one", "two"]).await?;
+    assert_eq!(fleet.every_message_is_there_once(&one).await?, 300);
+    let failed = "SELECT error FROM system.pipeline_runs WHERE state = 'failed'";
+    assert_eq!(rows(&one, failed).await?.len(), 0);
     Ok(())
 }

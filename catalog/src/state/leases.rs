@@ -7,6 +7,8 @@
 //! Several holders may share a thing in parts. Each has a lease that says it lives, which it renews, and with the same
 //! owner one for each part, which last as long as that one does: [`Leases::bury`] ends the first and with it all others.
 //! So the first one's token stands for them all, and however many parts there are, one lease is renewed.
+//!
+//! With a renewal a holder may tell what it is at, which is heard as long as its lease lasts.
 
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ impl Leases {
         let query = sqlx::query_scalar(AssertSqlSafe(format!(
             "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ($1, $2, 1, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, \
-             fencing = leases.fencing + 1, expires_at = excluded.expires_at \
+             fencing = leases.fencing + 1, expires_at = excluded.expires_at, told = NULL \
              WHERE leases.expires_at <= {now} RETURNING fencing"
         )));
         let query = query
@@ -172,7 +174,9 @@ impl Leases {
             .bind(below)
             .execute(&mut *writing)
             .await?;
-        let query = sqlx::query("UPDATE leases SET owner = '', expires_at = 0 WHERE owner = $1");
+        let query = sqlx::query(
+            "UPDATE leases SET owner = '', expires_at = 0, told = NULL WHERE owner = $1",
+        );
         query.bind(own.owner.clone()).execute(&mut *writing).await?;
         writing.commit().await?;
         Ok(true)
@@ -215,6 +219,52 @@ impl Leases {
         Ok(held)
     }
 
+    /// Keeps a lease as [`Leases::renew`] does, and tells those who ask what its holder is at; `None` when that is not known.
+    pub async fn renew_telling(
+        &self,
+        lease: &Lease,
+        ttl: Duration,
+        told: Option<&serde_json::Value>,
+    ) -> Result<bool, CatalogError> {
+        let now = self.database.now();
+        let query = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE leases SET expires_at = {now} + $4, told = $5 \
+             WHERE name = $1 AND owner = $2 AND fencing = $3"
+        )));
+        let query = query
+            .bind(lease.name.clone())
+            .bind(lease.owner.clone())
+            .bind(lease.fencing)
+            .bind(milliseconds(ttl))
+            .bind(told.map(ToString::to_string));
+        let mut writing = self.database.write().await?;
+        let held = query.execute(&mut *writing).await?.rows_affected() > 0;
+        writing.commit().await?;
+        Ok(held)
+    }
+
+    /// What those tell who hold the lease of a name, or one whose name goes on with a colon after it.
+    pub async fn told(&self, name: &str) -> Result<Vec<serde_json::Value>, CatalogError> {
+        let now = self.database.now();
+        let query = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT name, told FROM leases WHERE (name = $1 OR SUBSTR(name, 1, $2) = $3) \
+             AND owner <> '' AND expires_at > {now} AND told IS NOT NULL ORDER BY name"
+        )));
+        let below = format!("{name}:");
+        let query = query
+            .bind(name.to_owned())
+            .bind(i32::try_from(below.chars().count()).unwrap_or(i32::MAX))
+            .bind(below);
+        let found: Vec<(String, String)> = query.fetch_all(self.database.pool()).await?;
+        let found = found.into_iter().map(|(name, told)| {
+            serde_json::from_str(&told).map_err(|error| CatalogError::Corrupt {
+                what: format!("what the holder of lease \"{name}\" tells"),
+                source: Some(error.into()),
+            })
+        });
+        found.collect()
+    }
+
     /// Forgets the leases of a pipeline that nobody holds, once it is dropped: its names are not used again.
     pub async fn forget(&self, pipeline: ObjectId) -> Result<(), CatalogError> {
         let mut writing = self.database.write().await?;
@@ -255,7 +305,7 @@ pub(crate) async fn forget(
 async fn give_back(connection: &mut AnyConnection, lease: &Lease) -> Result<(), CatalogError> {
     // The row stays, so that the next holder's token is larger.
     let query = sqlx::query(
-        "UPDATE leases SET owner = '', expires_at = 0 \
+        "UPDATE leases SET owner = '', expires_at = 0, told = NULL \
          WHERE name = $1 AND owner = $2 AND fencing = $3",
     );
     let query = query

@@ -17,7 +17,11 @@ impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
         let code = match &error {
             sqlx::Error::Database(database) => database.code().map(|code| code.into_owned()),
+            // A connection that ends while it is being made gives an answer that is none, and one that ends at BEGIN
+            // no transaction.
             sqlx::Error::Io(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed

@@ -7,6 +7,7 @@ use arrow::array::{
 };
 
 use boathouse_catalog::types::ColumnType;
+use serde_json::Value;
 
 use super::block::hexadecimal;
 use super::{Message, MessageBlock};
@@ -18,6 +19,65 @@ pub enum KeyFormat {
     #[default]
     Text,
     Bytes,
+}
+
+/// A column that rows have of their message, besides those of its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncludedColumn {
+    Of(Metadata),
+    /// The value of one header, as text; the last where the header is there several times, NULL where it is not.
+    Header {
+        header: String,
+        column: String,
+    },
+}
+
+impl IncludedColumn {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Of(metadata) => metadata.column(),
+            Self::Header { column, .. } => column,
+        }
+    }
+
+    pub fn column_type(&self, keys: KeyFormat) -> ColumnType {
+        match self {
+            Self::Of(metadata) => metadata.column_type(keys),
+            Self::Header { .. } => ColumnType::Text,
+        }
+    }
+
+    /// Its values for some messages of a block. `topics` has the topic and the number of each partition.
+    pub fn values(
+        &self,
+        block: &MessageBlock,
+        messages: &[u32],
+        topics: &[(Arc<str>, i32)],
+        keys: KeyFormat,
+    ) -> ArrayRef {
+        let header = match self {
+            Self::Of(metadata) => return metadata.values(block, messages, topics, keys),
+            Self::Header { header, .. } => header,
+        };
+        let mut builder = StringBuilder::new();
+        for message in messages {
+            let message = block.get(usize::try_from(*message).unwrap_or(usize::MAX));
+            let headers = message.and_then(|message| message.headers);
+            builder.append_option(headers.and_then(|headers| last_value(headers, header)));
+        }
+        Arc::new(builder.finish())
+    }
+}
+
+/// The last value of a header, of a message's headers as [`super::MessageBlockBuilder::header`] writes them.
+fn last_value(headers: &str, header: &str) -> Option<String> {
+    let headers: serde_json::Map<String, Value> = serde_json::from_str(headers).ok()?;
+    let value = match headers.get(header)? {
+        Value::Array(values) => values.last()?,
+        value => value,
+    };
+    value.as_str().map(str::to_owned)
 }
 
 /// A thing messages have.
@@ -145,5 +205,42 @@ impl Metadata {
                 Arc::new(builder.finish())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+
+    use super::super::MessageBlockBuilder;
+    use super::*;
+
+    #[test]
+    fn a_header_is_its_last_value() {
+        let mut builder = MessageBlockBuilder::default();
+        let all: [&[(&str, Option<&[u8]>)]; 6] = [
+            &[("trace", Some(b"a")), ("other", Some(b"b"))],
+            &[("trace", Some(b"a")), ("trace", Some(b"c"))],
+            &[("trace", Some(&[0xff, 0x00]))],
+            &[("trace", Some(b"a")), ("trace", None)],
+            &[("other", Some(b"[\"trace\"]"))],
+            &[],
+        ];
+        for (offset, headers) in (0..).zip(all) {
+            builder.begin(0, offset, 0);
+            for (name, value) in headers {
+                builder.header(name, *value);
+            }
+            builder.finish_message();
+        }
+        let trace = IncludedColumn::Header {
+            header: "trace".to_owned(),
+            column: "t".to_owned(),
+        };
+        let block = builder.finish();
+        let values = trace.values(&block, &[0, 1, 2, 3, 4, 5], &[], KeyFormat::Text);
+        let values: Vec<Option<&str>> = values.as_string::<i32>().iter().collect();
+        let expected = [Some("a"), Some("c"), Some("\\xff00"), None, None, None];
+        assert_eq!(values, expected);
     }
 }

@@ -34,7 +34,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 pub use block::{Message, MessageBlock, MessageBlockBuilder, PartitionEnd, fingerprint};
-pub use metadata::{KeyFormat, Metadata};
+pub use metadata::{IncludedColumn, KeyFormat, Metadata};
 pub use registry::message_format;
 pub use schema_registry::SchemaRegistry;
 

@@ -16,6 +16,7 @@ use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::{
     Holding, Lease, Leases, RunError, RunFilter, RunId, RunState, pipeline_lease,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -90,27 +91,50 @@ pub(super) struct Seen {
     pub is_wanted: bool,
     /// The lease of one that did, and was not renewed.
     asleep: Option<Lease>,
+    /// The lease of the one who looks has run out, though nobody has taken it.
+    pub was_away: bool,
     /// The run whose error stopped the pipeline just now.
     pub stopped_by: Option<RunId>,
     /// Those that share it.
     pub members: BTreeMap<RunId, Member>,
-    /// Who has the parts, by the leases' names.
-    pub parts: BTreeMap<String, String>,
+    /// The parts that somebody has, by the leases' names.
+    pub parts: BTreeMap<String, Lease>,
 }
 
 /// A run that shares a pipeline.
 pub(super) struct Member {
     pub owner: String,
-    /// Under which definition of the pipeline it is ready to take parts, if it is.
-    pub ready: Option<String>,
+    /// That it is ready to take parts, and under which definition of the pipeline, if it is.
+    pub ready: Option<(String, Lease)>,
+}
+
+/// A member that looks at the others.
+pub(super) struct Looking<'a> {
+    pub own: &'a Lease,
+    /// Nobody could renew anything for a while, so a lease that has run out tells nothing yet.
+    pub is_patient: bool,
 }
 
 /// Looks at the leases of a pipeline, and ends those of members that died.
 pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Result<Seen, SqlError> {
+    look_as(engine, pipeline, None).await
+}
+
+/// The same, by a member. One whose own lease has run out was away itself, perhaps with the catalog, and takes nobody for dead.
+pub(super) async fn look_as(
+    engine: &Engine,
+    pipeline: &PipelineDefinition,
+    who: Option<Looking<'_>>,
+) -> Result<Seen, SqlError> {
     let leases = engine.catalog.leases();
     let name = pipeline_lease(pipeline.id);
     let below = format!("{name}:member:");
     let mut found = leases.under(&name).await?;
+    let was_away = who.as_ref().is_some_and(|who| {
+        let mut found = found.iter();
+        found.any(|one| one.lease == *who.own && !one.is_live)
+    });
+    let is_patient = was_away || who.is_some_and(|who| who.is_patient);
     let mut any_dead = false;
     for one in &found {
         let run = one.lease.name.strip_prefix(&below);
@@ -118,7 +142,7 @@ pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Resu
             continue;
         };
         let is_dead = is_dead(&one.lease.owner);
-        if (!one.is_live || is_dead) && leases.bury(&one.lease, is_dead).await? {
+        if (is_dead || !one.is_live && !is_patient) && leases.bury(&one.lease, is_dead).await? {
             any_dead = true;
             close_run(engine, run).await?;
         }
@@ -129,6 +153,7 @@ pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Resu
     let mut seen = Seen {
         is_wanted: false,
         asleep: None,
+        was_away,
         stopped_by: None,
         members: BTreeMap::new(),
         parts: BTreeMap::new(),
@@ -154,11 +179,11 @@ pub(super) async fn look(engine: &Engine, pipeline: &PipelineDefinition) -> Resu
                 let member = run.parse().ok().map(RunId);
                 let member = member.and_then(|run| seen.members.get_mut(&run));
                 if let Some(member) = member {
-                    member.ready = Some(stamp.to_owned());
+                    member.ready = Some((stamp.to_owned(), lease.clone()));
                 }
             }
             (Some("part"), ..) => {
-                seen.parts.insert(lease.name, lease.owner);
+                seen.parts.insert(lease.name.clone(), lease);
             }
             _ => {}
         }
@@ -206,16 +231,24 @@ pub(super) async fn join(
 }
 
 /// Keeps a lease alive until it is dropped. It ends by itself only when somebody else took the lease.
-pub(super) struct Keeping(tokio::task::JoinHandle<()>);
+pub(super) struct Keeping {
+    task: tokio::task::JoinHandle<()>,
+    told: tokio::sync::watch::Sender<Option<Value>>,
+}
 
 impl Keeping {
     /// Whether the lease was lost.
     pub fn has_ended(&self) -> bool {
-        self.0.is_finished()
+        self.task.is_finished()
+    }
+
+    /// What the next renewal tells.
+    pub fn tell(&self, what: Option<Value>) {
+        self.told.send_replace(what);
     }
 
     pub fn stop(&self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -226,13 +259,22 @@ impl Drop for Keeping {
 }
 
 pub(super) fn keep(leases: Leases, lease: Lease) -> Keeping {
-    Keeping(tokio::spawn(async move {
+    let (told, heard) = tokio::sync::watch::channel(None);
+    let task = tokio::spawn(async move {
+        let mut on_record = None;
         let mut clock = tokio::time::interval(RENEW_EVERY);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
-            match tokio::time::timeout(RENEWAL_MAX, leases.renew(&lease, LEASE_TTL)).await {
-                Ok(Ok(true)) => {}
+            let told = heard.borrow().clone();
+            let renewal = async {
+                match told == on_record {
+                    true => leases.renew(&lease, LEASE_TTL).await,
+                    false => leases.renew_telling(&lease, LEASE_TTL, told.as_ref()).await,
+                }
+            };
+            match tokio::time::timeout(RENEWAL_MAX, renewal).await {
+                Ok(Ok(true)) => on_record = told,
                 Ok(Ok(false)) => {
                     tracing::warn!(lease = lease.name, "lost the lease of a running pipeline");
                     return;
@@ -248,7 +290,8 @@ pub(super) fn keep(leases: Leases, lease: Lease) -> Keeping {
                 }
             }
         }
-    }))
+    });
+    Keeping { task, told }
 }
 
 /// Closes the runs on record as running although nobody holds a lease for them any more.

@@ -226,6 +226,7 @@ impl Replaying {
                 batch: &mut batch,
                 removes: Vec::new(),
                 changes: Vec::new(),
+                anew: None,
                 part_marks: Vec::new(),
                 replays: &self.marks,
                 superseded: &[],

@@ -37,10 +37,15 @@ use super::whole::load_whole;
 use super::{RunSummary, Trigger, failpoint};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{ApplyRequest, ChangeBatch, CommitRequest, LakeError, TransactionMark};
+use crate::lake::{
+    ApplyRequest, ChangeBatch, CommitRequest, LakeError, SpilledChanges, TransactionMark,
+};
 use crate::query;
 
 const ATTEMPTS_MAX: usize = 4;
+
+/// Interruptions that wait to be put on record. Further ones are in the log alone.
+const WAITING_MAX: usize = 16;
 
 /// The name under which a pipeline commits.
 pub(super) fn application(pipeline: ObjectId) -> String {
@@ -71,7 +76,10 @@ pub async fn run_pipeline(
         .with_jitter()
         .build();
     loop {
-        let outcome = attempt(&mut open, engine, pipeline, trigger).await;
+        let outcome = match open.go_on().await {
+            Ok(()) => attempt(&mut open, engine, pipeline, trigger).await,
+            Err(error) => Err(error),
+        };
         let error = match outcome {
             Ok(()) => return open.succeed().await,
             Err(error) => error,
@@ -82,8 +90,7 @@ pub async fn run_pipeline(
                     pipeline = pipeline.name, %error,
                     cause = ?std::error::Error::source(&error), "run failed, trying again"
                 );
-                open.add_messages(vec![message_of(Severity::Warning, None, &error)])
-                    .await?;
+                open.interrupted(&error).await?;
                 tokio::time::sleep(pause).await;
             }
             _ => return Err(open.fail(error).await),
@@ -123,6 +130,8 @@ pub(super) struct OpenRun {
     pub lease: Lease,
     pub counters: RunCounters,
     error_count: i64,
+    /// What interrupted the run and is not on record yet.
+    waiting: Vec<RunMessage>,
     keeping: lease::Keeping,
     /// Others may run the pipeline as well.
     is_member: bool,
@@ -189,6 +198,7 @@ impl OpenRun {
             lease,
             counters: RunCounters::default(),
             error_count: 0,
+            waiting: Vec::new(),
             keeping,
             is_member,
             finished: false,
@@ -208,17 +218,58 @@ impl OpenRun {
         }
     }
 
+    /// What the run is at, for those who ask another server.
+    pub fn tell(&self, what: Option<serde_json::Value>) {
+        self.keeping.tell(what);
+    }
+
     pub async fn add_messages(&mut self, messages: Vec<RunMessage>) -> Result<(), SqlError> {
         if messages.is_empty() {
             return Ok(());
         }
+        let runs = self.engine.catalog.runs();
+        runs.add_errors(self.run, &messages).await?;
         self.error_count += i64::try_from(messages.len()).unwrap_or(i64::MAX);
-        Ok(self
-            .engine
-            .catalog
-            .runs()
-            .add_errors(self.run, &messages)
-            .await?)
+        Ok(())
+    }
+
+    /// Takes note of a passing fault, after which the run goes on. It is put on record, which waits until the next attempt
+    /// ([`OpenRun::go_on`]) when the catalog itself is away.
+    pub async fn interrupted(&mut self, error: &SqlError) -> Result<(), SqlError> {
+        let message = message_of(Severity::Warning, None, error);
+        if self.waiting.len() < WAITING_MAX && self.waiting.last() != Some(&message) {
+            self.waiting.push(message);
+        }
+        if is_of_catalog(error) {
+            return Ok(());
+        }
+        match self.record_waiting().await {
+            Err(error) if error.retryable => Ok(()),
+            recorded => recorded,
+        }
+    }
+
+    /// Stands before each attempt. After an interruption the lease may be over that nobody could renew meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Another server has taken the pipeline over, or the catalog is still away.
+    pub async fn go_on(&mut self) -> Result<(), SqlError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let leases = self.engine.catalog.leases();
+        if !leases.renew(&self.lease, lease::LEASE_TTL).await? {
+            return Err(CatalogError::LeaseLost(self.lease.name.clone()).into());
+        }
+        self.record_waiting().await
+    }
+
+    async fn record_waiting(&mut self) -> Result<(), SqlError> {
+        let waiting = self.waiting.clone();
+        self.add_messages(waiting).await?;
+        self.waiting.clear();
+        Ok(())
     }
 
     /// Ends a run that did its work. When every file it had failed, the run failed.
@@ -304,6 +355,13 @@ impl Drop for OpenRun {
             endings.spawn_on(ending, &runtime);
         }
     }
+}
+
+/// Whether an error is that the catalog cannot be reached.
+pub(super) fn is_of_catalog(error: &SqlError) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<CatalogError>());
+    matches!(cause, Some(CatalogError::Unreachable(_)))
 }
 
 fn new_run(engine: &Engine, pipeline: &PipelineDefinition, trigger: Trigger) -> NewRun {
@@ -654,6 +712,7 @@ impl RunBatch {
                 batch: &mut self.batch,
                 removes,
                 changes: Vec::new(),
+                anew: None,
                 part_marks: Vec::new(),
                 replays: &[],
                 superseded: &superseded,
@@ -782,12 +841,22 @@ pub(super) struct CommitBatch<'a> {
     pub removes: Vec<String>,
     /// Changes of a table with a key, instead of files.
     pub changes: Vec<ChangeBatch>,
+    /// All rows that a table with a key is to have, instead of `changes`.
+    pub anew: Option<Anew>,
     /// How far the source's parts are then, where they have marks of their own.
     pub part_marks: Vec<TransactionMark>,
     pub replays: &'a [ReplayMark],
     pub superseded: &'a [ReplayMark],
     /// Whether the files of a batch that the table refuses are kept in it, to be committed once more.
     pub keeps_refused: bool,
+}
+
+/// All rows of a table with a key.
+#[derive(Clone)]
+pub(super) struct Anew {
+    pub changes: Vec<SpilledChanges>,
+    /// The columns that the source has something to say of.
+    pub told: Vec<String>,
 }
 
 /// What a commit remembers of the source.
@@ -836,10 +905,15 @@ pub(super) async fn commit_batch(
         version: sequence,
     });
     if !plan.key.is_empty() {
+        let (spilled, replaces) = match work.anew {
+            Some(anew) => (anew.changes, Some(anew.told)),
+            None => (Vec::new(), None),
+        };
         let request = ApplyRequest {
             key: plan.key.clone(),
             changes: work.changes,
-            spilled: Vec::new(),
+            spilled,
+            replaces,
             operation: "STREAMING UPDATE".into(),
             transaction,
             part_marks: work.part_marks,
@@ -939,7 +1013,7 @@ async fn move_files(
     Ok(())
 }
 
-fn not_refreshed(reason: &str) -> SqlError {
+pub(super) fn not_refreshed(reason: &str) -> SqlError {
     SqlError::new(
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("the table was left as it is: {reason}"),

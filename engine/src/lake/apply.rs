@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, interleave, max, min, take};
-use arrow::datatypes::{DataType, FieldRef, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -75,6 +75,9 @@ pub struct ApplyRequest {
     pub part_marks: Vec<TransactionMark>,
     /// New columns that the changes have values for, or other changes of the table.
     pub metadata: Option<MetadataChange>,
+    /// The changes are all there is: every row of before goes. These columns have no values but those of changes; others keep
+    /// what a row of the same key had.
+    pub replaces: Option<Vec<String>>,
     pub info: Map<String, Value>,
 }
 
@@ -115,6 +118,7 @@ struct Folded {
 }
 
 /// The rows of a table that have one of some keys.
+#[derive(Default)]
 struct Found {
     by_file: BTreeMap<String, Arc<RoaringTreemap>>,
 }
@@ -129,6 +133,14 @@ struct Bases {
 impl ApplyRequest {
     pub(super) fn parts(&self) -> usize {
         self.spilled.len() + usize::from(!self.changes.is_empty() || self.spilled.is_empty())
+    }
+
+    /// Whether rows of before have values that stay.
+    fn keeps_values(&self, table: &TableSnapshot) -> bool {
+        self.replaces.as_ref().is_none_or(|told| {
+            let mut columns = table.schema().fields().iter();
+            columns.any(|column| !told.contains(column.name()))
+        })
     }
 
     pub(super) fn part(&self, part: usize) -> Result<Cow<'_, [ChangeBatch]>, LakeError> {
@@ -168,6 +180,7 @@ impl LakeTable {
             };
             let table = table.unwrap_or_else(|| Arc::clone(&snapshot));
             let codec = codec_of(&request.key, &table)?;
+            let keeps_values = request.keeps_values(&table);
             let mut deletes = RowsByFile::new();
             let mut adds = Vec::new();
             let mut needs_old = false;
@@ -176,11 +189,16 @@ impl LakeTable {
             for part in 0..request.parts() {
                 let changes = request.part(part)?;
                 let folded = fold(&request.key, &changes, &codec, table.schema())?;
-                let found = self
-                    .find(&request.key, &codec, &folded, (&snapshot, &table), state)
-                    .await?;
+                let found = match keeps_values {
+                    true => {
+                        let seen = (&snapshot, &table);
+                        self.find(&request.key, &codec, &folded, seen, state)
+                            .await?
+                    }
+                    false => Found::default(),
+                };
                 if known.is_none() {
-                    let bases = match folded.needs_old() {
+                    let mut bases = match folded.needs_old() && keeps_values {
                         true => {
                             needs_old = true;
                             self.bases(&request.key, &codec, &found, &table, state)
@@ -188,10 +206,15 @@ impl LakeTable {
                         }
                         false => Bases::default(),
                     };
-                    incomplete += folded.incomplete(&bases);
+                    match &request.replaces {
+                        Some(told) => bases.forget(told)?,
+                        None => incomplete += folded.incomplete(&bases),
+                    }
                     adds.extend(self.write_states(&changes, &folded, &bases, &table).await?);
                 }
-                merge(&mut deletes, found.by_file);
+                if request.replaces.is_none() {
+                    merge(&mut deletes, found.by_file);
+                }
             }
             let adds = known.unwrap_or(adds);
             let rows_written = adds.iter().map(|file| file.rows).sum();
@@ -410,6 +433,7 @@ impl LakeTable {
             .commit(CommitRequest {
                 operation: request.operation.clone(),
                 adds,
+                removes_all: request.replaces.is_some(),
                 replaces,
                 deletes,
                 keys_read,
@@ -424,6 +448,28 @@ impl LakeTable {
             self.discard(copied).await;
         }
         outcome
+    }
+}
+
+impl Bases {
+    /// Leaves columns without values.
+    fn forget(&mut self, columns: &[String]) -> Result<(), LakeError> {
+        for batch in &mut self.batches {
+            let schema = batch.schema();
+            let kept = schema.fields().iter().zip(batch.columns());
+            let kept = kept.map(|(field, values)| match columns.contains(field.name()) {
+                true => new_null_array(field.data_type(), values.len()),
+                false => Arc::clone(values),
+            });
+            let fields: Vec<Field> = schema
+                .fields()
+                .iter()
+                .map(|field| field.as_ref().clone().with_nullable(true))
+                .collect();
+            let kept: Vec<ArrayRef> = kept.collect();
+            *batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), kept).map_err(encoding)?;
+        }
+        Ok(())
     }
 }
 

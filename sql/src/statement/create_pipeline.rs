@@ -75,17 +75,28 @@ pub enum PipelineSource {
         include: Vec<String>,
     },
     /// `FROM KAFKA connection TOPICS ('pattern', ...) [EXCEPT (...)] [FORMAT ...] [COLUMNS (...)]
-    /// [INCLUDE (field, ...)]`
+    /// [INCLUDE ({field | header 'name' AS column}, ...)]`
     Kafka {
         connection: String,
         topics: Vec<String>,
         except: Vec<String>,
         format: Option<FormatClause>,
         columns: Vec<SourceColumn>,
-        include: Vec<String>,
+        include: Vec<IncludedField>,
     },
     /// `FROM MART name`
     Mart { name: QualifiedName },
+}
+
+/// What rows have besides the columns of their message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncludedField {
+    Named(String),
+    /// `header 'name' AS column`
+    Header {
+        header: String,
+        column: String,
+    },
 }
 
 /// `FORMAT name [(option = value, ...)]`. The name is upper case.
@@ -398,7 +409,7 @@ impl PipelineSource {
                     tables,
                     except,
                     except_columns,
-                    include: parse_include(input)?,
+                    include: parse_include(input, Input::label)?,
                 })
             }
             "KAFKA" => {
@@ -410,7 +421,7 @@ impl PipelineSource {
                     except: parse_except(input)?,
                     format: FormatClause::parse(input)?,
                     columns: SourceColumn::parse_clause(input)?,
-                    include: parse_include(input)?,
+                    include: parse_include(input, IncludedField::parse)?,
                 })
             }
             _ => Ok(Self::Mart {
@@ -426,11 +437,40 @@ fn parse_patterns(input: &mut Input) -> Result<Vec<String>, ParseError> {
 }
 
 /// `INCLUDE (field, ...)` if it comes next.
-fn parse_include(input: &mut Input) -> Result<Vec<String>, ParseError> {
+fn parse_include<'a, T>(
+    input: &mut Input<'a>,
+    parse: impl Fn(&mut Input<'a>) -> Result<T, ParseError>,
+) -> Result<Vec<T>, ParseError> {
     if input.keyword("INCLUDE") {
-        input.parenthesized(|input| input.list(Input::label))
+        input.parenthesized(|input| input.list(&parse))
     } else {
         Ok(Vec::new())
+    }
+}
+
+impl IncludedField {
+    fn parse(input: &mut Input) -> Result<Self, ParseError> {
+        if !input.keyword("HEADER") {
+            return input.label().map(Self::Named);
+        }
+        let header = input.string()?;
+        input.expect_keyword("AS")?;
+        let column = input.identifier()?;
+        Ok(Self::Header { header, column })
+    }
+}
+
+impl fmt::Display for IncludedField {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => formatter.write_str(&quote_identifier(name)),
+            Self::Header { header, column } => write!(
+                formatter,
+                "header {} AS {}",
+                quote_literal(header),
+                quote_identifier(column)
+            ),
+        }
     }
 }
 
@@ -744,7 +784,10 @@ impl fmt::Display for PipelineSource {
                     format_text(format.as_ref()),
                     columns_text(columns)
                 )?;
-                formatter.write_str(&include_text(include))
+                match include.as_slice() {
+                    [] => Ok(()),
+                    fields => write!(formatter, " INCLUDE ({})", displayed(fields)),
+                }
             }
             Self::Mart { name } => write!(formatter, "MART {name}"),
         }

@@ -77,8 +77,8 @@ pub use copy::{
 };
 pub use create_connection::CreateConnection;
 pub use create_pipeline::{
-    CreatePipeline, Expectation, FormatClause, Into, OnChangedFile, OnError, OnSchemaChange,
-    OnViolation, PipelineSource, SourceColumn, StoredAs,
+    CreatePipeline, Expectation, FormatClause, IncludedField, Into, OnChangedFile, OnError,
+    OnSchemaChange, OnViolation, PipelineSource, SourceColumn, StoredAs,
 };
 pub use create_role::{CreateRole, RoleOptions, RolePassword};
 pub use create_schema::CreateSchema;

@@ -55,6 +55,7 @@ CREATE PIPELINE shop_cdc FROM MYSQL shop TABLES ('shop.%') EXCEPT ('shop.tmp_%')
   WITH (snapshot = 'initial', zero_date = 'null', target_lag = '5 s');
 CREATE PIPELINE order_events FROM KAFKA events TOPICS ('order-.*') FORMAT JSON INCLUDE (key, partition, offset, timestamp, headers)
   INTO bronze.order_events AS SELECT a FROM source ON ERROR DEAD LETTER;
+CREATE PIPELINE traced FROM KAFKA events TOPICS ('orders') FORMAT JSON INCLUDE (key, header 'trace-id' AS trace, headers, header 'it''s' AS "Its") INTO bronze.traced;
 CREATE PIPELINE by_type FROM KAFKA events TOPICS ('events') FORMAT JSON INTO SCHEMA bronze BY event_type
   AS SELECT * FROM source EXPECT known CHECK (event_type <> 'x') ON VIOLATION QUARANTINE WITH (tables_max = 40);
 CREATE PIPELINE by_type FROM KAFKA events TOPICS ('events') FORMAT JSON INTO SCHEMA "Two words" BY "Event type" SCHEDULE ON DEMAND;

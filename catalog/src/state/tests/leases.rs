@@ -7,6 +7,50 @@ use expect_test::expect;
 use super::*;
 
 #[test]
+fn what_a_holder_tells_is_heard_as_long_as_its_lease_lasts() {
+    on_both(async |database: TestDatabase| {
+        let one = database.open().await;
+        let leases = one.leases();
+        let long = Duration::from_secs(600);
+        let held = leases.acquire("p:1", "one", long).await.unwrap().unwrap();
+        let other = leases.acquire("p:12", "two", long).await.unwrap().unwrap();
+        let below = leases.acquire("p:1:member:7", "three", long);
+        let below = below.await.unwrap().unwrap();
+        let (first, second) = (serde_json::json!({"a": 1}), serde_json::json!([2]));
+        let tell =
+            async |lease: &Lease, ttl, told| leases.renew_telling(lease, ttl, told).await.unwrap();
+        assert!(leases.told("p:1").await.unwrap().is_empty());
+        assert!(tell(&held, long, Some(&first)).await);
+        assert!(tell(&below, long, Some(&second)).await);
+        assert!(tell(&other, long, Some(&second)).await);
+        assert_eq!(
+            leases.told("p:1").await.unwrap(),
+            [first.clone(), second.clone()]
+        );
+        // It stays with renewals that tell nothing new, and may be taken back.
+        assert!(leases.renew(&held, long).await.unwrap());
+        assert_eq!(
+            leases.told("p:1").await.unwrap(),
+            [first.clone(), second.clone()]
+        );
+        assert!(tell(&below, long, None).await);
+        assert_eq!(
+            leases.told("p:1").await.unwrap(),
+            std::slice::from_ref(&first)
+        );
+        // What has run out is not heard, nor what was told by a holder before.
+        assert!(tell(&held, Duration::ZERO, Some(&first)).await);
+        assert!(leases.told("p:1").await.unwrap().is_empty());
+        let next = leases.acquire("p:1", "four", long).await.unwrap().unwrap();
+        assert!(leases.told("p:1").await.unwrap().is_empty());
+        assert!(!tell(&held, long, Some(&first)).await);
+        assert!(tell(&next, long, Some(&first)).await);
+        leases.release(&next).await.unwrap();
+        assert!(leases.told("p:1").await.unwrap().is_empty());
+    });
+}
+
+#[test]
 fn a_lease_has_one_holder_and_each_a_larger_token() {
     on_both(async |database: TestDatabase| {
         let (one, pipeline) = with_pipeline(&database).await;

@@ -164,6 +164,7 @@ impl Committer {
                 transaction: Some(self.mark(mark, sequence)),
                 part_marks: Vec::new(),
                 metadata: None,
+                replaces: None,
                 info: self.info(),
             };
             let applied = match request.key.is_empty() {

@@ -160,6 +160,7 @@ pub(super) async fn commit_chunk(
             transaction: Some(committer.mark(captured.mark, sequence)),
             part_marks: Vec::new(),
             metadata: None,
+            replaces: None,
             info: committer.info(),
         };
         lake.apply(request, &state).await?;

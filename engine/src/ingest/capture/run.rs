@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::Severity;
 use boathouse_connectors::mysql::TableName;
 use regex::Regex;
 
-use super::super::load::message_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
 use super::apply::Committer;
@@ -77,15 +75,8 @@ pub(in crate::ingest) async fn run_capture(
     let mut attempts = 0;
     loop {
         let begun = Instant::now();
-        let error = match attempt(
-            &mut open,
-            engine,
-            pipeline,
-            (continuous, &mut refresh),
-            &status,
-        )
-        .await
-        {
+        let how = (continuous, &mut refresh);
+        let error = match attempt(&mut open, engine, pipeline, how, &status).await {
             Ok(()) => return open.succeed().await,
             Err(error) => error,
         };
@@ -101,8 +92,7 @@ pub(in crate::ingest) async fn run_capture(
             pipeline = pipeline.name, %error,
             cause = ?std::error::Error::source(&error), "capture was interrupted, going on"
         );
-        open.add_messages(vec![message_of(Severity::Warning, None, &error)])
-            .await?;
+        open.interrupted(&error).await?;
         status.lose();
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -166,6 +156,7 @@ async fn attempt(
     (continuous, refresh): (bool, &mut Refresh),
     status: &Arc<Running>,
 ) -> Result<(), SqlError> {
+    open.go_on().await?;
     let plan = CapturePlan::open(engine, pipeline).await?;
     let committer = Committer::of(&plan, pipeline, open);
     let mut pump = Pump::start(plan, committer, open, refresh).await?;

@@ -798,6 +798,7 @@ pub(super) async fn commit_mended(
         transaction: Some(committer.mark(mark, sequence)),
         part_marks: Vec::new(),
         metadata: None,
+        replaces: None,
         info: committer.info(),
     };
     lake.apply(request, &state).await?;

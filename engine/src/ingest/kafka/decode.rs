@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use boathouse_connectors::kafka::TopicPartition;
 use boathouse_connectors::message::{
-    KeyFormat, MessageBlock, MessageFormat, Metadata, RejectedMessage,
+    IncludedColumn, KeyFormat, MessageBlock, MessageFormat, RejectedMessage,
 };
 use boathouse_connectors::{DecodeSchema, FormatError};
 
@@ -20,7 +20,7 @@ use crate::error::{SqlError, SqlState};
 pub(super) struct Decoding {
     pub format: Arc<dyn MessageFormat>,
     pub schema: DecodeSchema,
-    pub included: Arc<Vec<Metadata>>,
+    pub included: Arc<Vec<IncludedColumn>>,
     pub keys: KeyFormat,
     /// Topic and number of each partition of the reader.
     pub partitions: Arc<Vec<(Arc<str>, i32)>>,
@@ -106,7 +106,7 @@ impl Decoding {
             .map(|field| field.name().as_str());
         let names = named
             .chain([boathouse_connectors::format::RESCUED])
-            .chain(self.included.iter().map(|one| one.column()))
+            .chain(self.included.iter().map(IncludedColumn::name))
             .chain(self.is_keyed.then_some(GOES))
             .chain([MESSAGE_NUMBER]);
         let fields: Vec<Field> = names
@@ -119,14 +119,33 @@ impl Decoding {
         Arc::new(Schema::new(fields))
     }
 
-    /// The columns of a block.
+    /// The columns of a block. What has the name of an included column is none: it is kept beside the others.
     pub async fn infer(self, block: Arc<MessageBlock>) -> Result<Option<SchemaRef>, SqlError> {
-        tokio::task::spawn_blocking(move || self.format.infer(&block).map_err(failure))
+        let included = Arc::clone(&self.included);
+        let found = tokio::task::spawn_blocking(move || self.format.infer(&block).map_err(failure))
             .await
             .map_err(|ended| {
                 SqlError::internal("decoding messages ended abnormally").caused_by(ended)
-            })?
+            })??;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let is_own = |name: &str| included.iter().all(|one| one.name() != name);
+        let own: Vec<Arc<Field>> = found
+            .fields()
+            .iter()
+            .filter(|field| is_own(field.name()))
+            .cloned()
+            .collect();
+        Ok((!own.is_empty()).then(|| Arc::new(Schema::new(own))))
     }
+}
+
+/// Which of decoded rows go, where rows say so. The column stands by its place: messages may have one of its name.
+pub(super) fn goes_of(decoded: &RecordBatch) -> Option<&BooleanArray> {
+    let place = decoded.num_columns().checked_sub(2)?;
+    let is_it = decoded.schema_ref().field(place).name() == GOES;
+    decoded.column(place).as_boolean_opt().filter(|_| is_it)
 }
 
 fn failure(error: FormatError) -> SqlError {

@@ -4,13 +4,14 @@
 //! gives its columns, and nothing is asked of it but that the key has no NULL. A row that the query's WHERE leaves out goes
 //! too: what it was before may have passed. Changes keep the order of their messages, so that the last of each key counts.
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, interleave_record_batch};
 use arrow::error::ArrowError;
 
 use super::super::load::Failure;
-use super::super::quarantine::{GOES, QuarantineWriter, Rejected};
+use super::super::quarantine::{QuarantineWriter, Rejected};
 use super::super::rows::{Rows, as_source, conform, fit};
+use super::decode::goes_of;
 use crate::error::{SqlError, SqlState};
 use crate::lake::{Change, ChangeBatch};
 
@@ -28,9 +29,7 @@ pub(super) async fn changes_of(
     quarantine: &mut QuarantineWriter,
 ) -> Result<Option<ChangeBatch>, Failure> {
     let source = as_source(&rows.ready()?.transform, decoded)?;
-    let goes = source
-        .column_by_name(GOES)
-        .and_then(|column| column.as_boolean_opt())
+    let goes = goes_of(decoded)
         .cloned()
         .ok_or_else(|| SqlError::internal("it is not known which rows go"))?;
     let mut goes: Vec<bool> = goes.values().iter().collect();

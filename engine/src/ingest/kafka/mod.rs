@@ -14,6 +14,8 @@
 //! Before anything is read the marks are held against what the brokers still have: offsets that are gone, or that do
 //! not exist yet, are a gap that stops the pipeline and is named, unless the statement says to go on after it.
 //!
+//! `FULL REFRESH` reads everything once more and commits it at the end, in the place of the rows there are ([`pump`]).
+//!
 //! Messages that are set aside are sent to a topic as well where the statement names one ([`dead_letter`]), before the commit
 //! that sets them aside.
 //!

@@ -8,7 +8,7 @@ use boathouse_catalog::state::{Lease, RunMessage, Severity};
 use boathouse_connectors::kafka::{KafkaSession, PartitionEnds, TopicPartition};
 use serde_json::{Map, Value, json};
 
-use super::super::run::application;
+use super::super::run::{application, not_refreshed};
 use super::plan::{Start, TopicPlan};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
@@ -90,6 +90,9 @@ pub(super) fn mark_of(
     }
 }
 
+/// Where a position names partitions that are not read any more, but may have marks.
+pub(super) const FORMER: &str = "former";
+
 /// What a position says of partitions, besides what their marks say.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
@@ -141,12 +144,25 @@ impl Recorded {
         Ok(recorded)
     }
 
+    /// Partitions that were read once and are not among these.
+    pub fn former(&self, all: &[TopicPartition]) -> BTreeMap<TopicPartition, Progress> {
+        let starts = self.starts.iter();
+        let former = starts.filter(|(partition, _)| !all.contains(partition));
+        former
+            .map(|(partition, start)| (partition.clone(), Progress::from(*start)))
+            .collect()
+    }
+
     pub fn from_json(position: Option<&Value>) -> Self {
         let mut recorded = Self {
             any: position.is_some(),
             ..Self::default()
         };
-        for (partition, one) in partitions_of(position) {
+        let former = position.map(|position| &position[FORMER]);
+        for (partition, one) in partitions_of(former)
+            .into_iter()
+            .chain(partitions_of(position))
+        {
             if let Some(start) = one["start"].as_i64() {
                 recorded.starts.insert(partition.clone(), start);
             }
@@ -278,16 +294,152 @@ pub(super) async fn begin(
     partitions: Vec<TopicPartition>,
     recorded: &Recorded,
 ) -> Result<Begun, SqlError> {
+    let marks = match table {
+        Some(table) => marks_of(table, pipeline, &partitions).await?,
+        None => BTreeMap::new(),
+    };
+    begin_at(plan, session, marks, partitions, recorded).await
+}
+
+/// What a table's marks say of partitions.
+async fn marks_of(
+    table: &LakeTable,
+    pipeline: ObjectId,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, i64>, SqlError> {
     let mut marks = BTreeMap::new();
-    if let Some(table) = table {
-        let snapshot = table.snapshot(None).await?;
-        for partition in &partitions {
-            if let Some(mark) = marked(&snapshot, pipeline, partition).await? {
-                marks.insert(partition.clone(), mark);
-            }
+    let snapshot = table.snapshot(None).await?;
+    for partition in partitions {
+        if let Some(mark) = marked(&snapshot, pipeline, partition).await? {
+            marks.insert(partition.clone(), mark);
         }
     }
-    begin_at(plan, session, marks, partitions, recorded).await
+    Ok(marks)
+}
+
+/// Where the partitions begin and end. A broker that has just started may not yet have heard how far the others are.
+async fn ends_of(
+    session: &KafkaSession,
+    partitions: &[TopicPartition],
+    marks: &BTreeMap<TopicPartition, i64>,
+) -> Result<BTreeMap<TopicPartition, PartitionEnds>, SqlError> {
+    let begun = Instant::now();
+    loop {
+        let ends = session.ends(partitions.to_vec()).await?;
+        let lacks = |(partition, mark): (&TopicPartition, &i64)| {
+            ends.get(partition).is_some_and(|ends| ends.high < *mark)
+        };
+        if begun.elapsed() >= CATCHES_UP_WITHIN || !marks.iter().any(lacks) {
+            return Ok(ends);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Where reading begins that makes a table's rows anew: where it began once. The marks stay as they are until all is read.
+///
+/// # Errors
+///
+/// Messages are gone whose rows the table may have, unless the statement says to go on without them.
+pub(super) async fn begin_anew(
+    plan: &TopicPlan,
+    pipeline: ObjectId,
+    session: &KafkaSession,
+    table: &LakeTable,
+    partitions: Vec<TopicPartition>,
+    recorded: &Recorded,
+) -> Result<(Begun, Vec<TransactionMark>), SqlError> {
+    let former: Vec<TopicPartition> = recorded.former(&partitions).into_keys().collect();
+    let mut gaps: Vec<String> = Vec::new();
+    let mut forgotten = Vec::new();
+    for (partition, mark) in marks_of(table, pipeline, &former).await? {
+        let start = recorded.starts.get(&partition).copied().unwrap_or(0);
+        if mark <= start {
+            continue;
+        }
+        if plan.topics.matches(&partition.topic) {
+            gaps.push(format!("partition {partition} does not exist any more"));
+        }
+        // What is not read any more begins from the beginning, should it be read again.
+        forgotten.push(TransactionMark {
+            application: application_of(pipeline, &partition),
+            expected: Some(mark),
+            version: start,
+        });
+    }
+    let marks = marks_of(table, pipeline, &partitions).await?;
+    let ends = ends_of(session, &partitions, &marks).await?;
+    let new: Vec<TopicPartition> = partitions
+        .iter()
+        .filter(|one| !recorded.starts.contains_key(one))
+        .cloned()
+        .collect();
+    if let Some(lost) = new.iter().find(|one| marks.contains_key(one))
+        && plan.options.start != Start::Earliest
+    {
+        return Err(not_refreshed(&format!(
+            "it is not on record where reading of partition {lost} began"
+        ))
+        .hint("DROP TABLE its target: the next run makes it anew"));
+    }
+    let first = !recorded.any && marks.is_empty();
+    let starts = starts_of(plan, session, new, &ends, first).await?;
+    let mut begun = Begun {
+        progress: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        is_new: false,
+        warnings: Vec::new(),
+    };
+    for partition in partitions {
+        let Some(end) = ends.get(&partition).copied() else {
+            continue;
+        };
+        let start = recorded.starts.get(&partition).or(starts.get(&partition));
+        let start = start.copied().unwrap_or(end.low);
+        let mark = marks.get(&partition).copied();
+        let last = mark.unwrap_or(start).max(start);
+        let mut next = start;
+        if start < end.low {
+            let gone = end.low.min(last.max(start + 1)) - 1;
+            gaps.push(format!(
+                "partition {partition} no longer has offsets {start} to {gone}"
+            ));
+            next = end.low;
+        }
+        if last > end.high {
+            gaps.push(format!(
+                "partition {partition} ends at offset {}, before offset {last} up to which it was read",
+                end.high
+            ));
+            next = end.low;
+        }
+        let progress = Progress {
+            next,
+            mark,
+            start: Some(next),
+            last: None,
+        };
+        begun.ends.insert(partition.clone(), end);
+        begun.progress.insert(partition, progress);
+    }
+    if let Some(gap) = gaps.first()
+        && !plan.options.skips_lost
+    {
+        let mut error = not_refreshed(gap);
+        if gaps.len() > 1 {
+            error = error.detail(format!(
+                "{} other partitions have lost messages too",
+                gaps.len() - 1
+            ));
+        }
+        let name = boathouse_sql::name::quote_identifier(&plan.rows.name);
+        return Err(error.hint(format!(
+            "ALTER PIPELINE {name} SET (lost_offsets = 'skip') lets it be made of the messages there are; rows of others go"
+        )));
+    }
+    let told = |gap: &String| warning(format!("{gap}; the table is made anew without them"));
+    begun.warnings = gaps.iter().map(told).collect();
+    Ok((begun, forgotten))
 }
 
 /// Finds out where each partition goes on that was committed up to its mark, if it has one.
@@ -298,17 +450,7 @@ pub(super) async fn begin_at(
     partitions: Vec<TopicPartition>,
     recorded: &Recorded,
 ) -> Result<Begun, SqlError> {
-    let mut ends = session.ends(partitions.clone()).await?;
-    // A broker that has just started may not yet have heard how far the others are.
-    let begun = Instant::now();
-    while begun.elapsed() < CATCHES_UP_WITHIN
-        && marks
-            .iter()
-            .any(|(partition, mark)| ends.get(partition).is_some_and(|ends| ends.high < *mark))
-    {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        ends = session.ends(partitions.clone()).await?;
-    }
+    let ends = ends_of(session, &partitions, &marks).await?;
     let first = !recorded.any && marks.is_empty();
     let new: Vec<TopicPartition> = partitions
         .iter()

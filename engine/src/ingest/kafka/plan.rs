@@ -20,20 +20,21 @@
 //! | `tables_max` | 500 | tables that `INTO SCHEMA ... BY` fills at most |
 //! | `key` | `'text'` | what keys are read as: `'text'` or `'bytes'` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Field;
 use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
+use boathouse_connectors::format::RESCUED;
 use boathouse_connectors::kafka::{KafkaCluster, TopicPartition, TopicPatterns, check_topic_name};
 use boathouse_connectors::message::{
-    KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
+    IncludedColumn, KeyFormat, MessageContext, MessageFormat, Metadata as Included, message_format,
 };
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{
-    CreatePipeline, FormatClause, Into as Target, OnError, PipelineSource,
+    CreatePipeline, FormatClause, IncludedField, Into as Target, OnError, PipelineSource,
 };
 
 use super::super::PlannedPipeline;
@@ -61,7 +62,7 @@ pub(super) struct TopicPlan {
     pub topics: TopicPatterns,
     pub format: Arc<dyn MessageFormat>,
     /// What is included, in the order of its columns.
-    pub included: Vec<Included>,
+    pub included: Vec<IncludedColumn>,
     pub stops_at_errors: bool,
     /// Rows go to tables by a column.
     pub fan: Option<FanPlan>,
@@ -166,8 +167,9 @@ impl TopicPlan {
         }
         if is_upsert && key.is_empty() {
             key.push(Included::Key.column().to_owned());
-            if !included.contains(&Included::Key) {
-                included.push(Included::Key);
+            let own = IncludedColumn::Of(Included::Key);
+            if !included.contains(&own) {
+                included.push(own);
             }
         }
         let told = OpenedConnection::of(&context.snapshot, connection);
@@ -192,9 +194,14 @@ impl TopicPlan {
                 "COLUMNS with a format whose column is always \"payload\"",
             ));
         }
+        let own = columns.iter().map(|column| column.name.as_str());
+        let fixed = format.fixed_columns();
+        let fixed = fixed.iter().flat_map(|fixed| fixed.fields().iter());
+        let own = own.chain(fixed.map(|field| field.name().as_str()));
+        require_one_each(own.chain([RESCUED]), &included)?;
         let fields: Vec<Field> = included
             .iter()
-            .map(|one| one.column_type(options.keys).to_field(one.column(), true))
+            .map(|one| one.column_type(options.keys).to_field(one.name(), true))
             .collect();
         let mut rows = RowPlan::resolve(
             context,
@@ -321,9 +328,19 @@ fn open_format(
     Ok(format)
 }
 
-fn included(words: &[String]) -> Result<Vec<Included>, SqlError> {
-    let mut included = Vec::with_capacity(words.len());
-    for word in words {
+fn included(fields: &[IncludedField]) -> Result<Vec<IncludedColumn>, SqlError> {
+    let mut included = Vec::with_capacity(fields.len());
+    for field in fields {
+        let word = match field {
+            IncludedField::Named(word) => word,
+            IncludedField::Header { header, column } => {
+                included.push(IncludedColumn::Header {
+                    header: header.clone(),
+                    column: column.clone(),
+                });
+                continue;
+            }
+        };
         let found = Included::ALL
             .into_iter()
             .find(|one| one.word().eq_ignore_ascii_case(word));
@@ -333,13 +350,35 @@ fn included(words: &[String]) -> Result<Vec<Included>, SqlError> {
                 SqlState::INVALID_PARAMETER_VALUE,
                 format!("messages have no \"{word}\" to be included"),
             )
-            .hint(format!("INCLUDE takes {}", known.join(", ")))
+            .hint(format!(
+                "INCLUDE takes {} and header 'name' AS column",
+                known.join(", ")
+            ))
         })?;
+        let found = IncludedColumn::Of(found);
         if !included.contains(&found) {
             included.push(found);
         }
     }
     Ok(included)
+}
+
+/// What is included needs names that no other column has.
+fn require_one_each<'a>(
+    own: impl Iterator<Item = &'a str>,
+    included: &'a [IncludedColumn],
+) -> Result<(), SqlError> {
+    let mut known: BTreeSet<&str> = own.collect();
+    for one in included {
+        if !known.insert(one.name()) {
+            return Err(SqlError::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{}\" of INCLUDE is there already", one.name()),
+            )
+            .hint("give it another name: header 'name' AS column"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the options alone.
@@ -505,11 +544,17 @@ mod tests {
 
     #[test]
     fn what_messages_do_not_have_cannot_be_included() {
-        let words =
-            |words: &[&str]| included(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let words = |words: &[&str]| {
+            included(
+                &words
+                    .iter()
+                    .map(|word| IncludedField::Named((*word).to_owned()))
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(
             words(&["offset", "KEY", "offset"]).unwrap(),
-            [Included::Offset, Included::Key]
+            [Included::Offset, Included::Key].map(IncludedColumn::Of)
         );
         assert_eq!(
             words(&["sender"]).unwrap_err().to_string(),

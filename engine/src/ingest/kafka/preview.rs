@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::PipelineDefinition;
@@ -13,10 +13,9 @@ use boathouse_connectors::message::MessageBlock;
 
 use super::super::check::Checks;
 use super::super::preview::keep;
-use super::super::quarantine::GOES;
 use super::super::schema::SourceSchema;
 use super::super::transform::Transform;
-use super::decode::Decoding;
+use super::decode::{Decoding, goes_of};
 use super::fan::require_column;
 use super::plan::{TopicPlan, require_row_wise};
 use super::pump::partitions_of;
@@ -31,8 +30,7 @@ const COMES_WITHIN: Duration = Duration::from_secs(30);
 
 /// The rows that do not go.
 fn coming(decoded: &RecordBatch) -> Result<RecordBatch, SqlError> {
-    let goes = decoded.column_by_name(GOES);
-    let Some(goes) = goes.and_then(|column| column.as_boolean_opt()) else {
+    let Some(goes) = goes_of(decoded) else {
         return Ok(decoded.clone());
     };
     let comes = not(goes).and_then(|comes| filter_record_batch(decoded, &comes));

@@ -7,22 +7,24 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use boathouse_catalog::definitions::{ObjectId, PipelineDefinition};
-use boathouse_catalog::state::{Lease, RunCounters, RunError};
+use boathouse_catalog::state::{Lease, ReplayMark, RunCounters, RunError};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::kafka::{KafkaSession, MessageReader, ReaderOptions, TopicPartition};
 use boathouse_connectors::message::{MessageBlock, PartitionEnd, fingerprint};
 use boathouse_sql::statement::OnSchemaChange;
 use futures::stream::{FuturesOrdered, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::super::Trigger;
 use super::super::capture::{Running, is_current};
 use super::super::failpoint;
 use super::super::load::{Batch, Failure, PIPELINE_TAG, message_of};
-use super::super::quarantine::{Messages, QuarantineWriter, Rejected};
+use super::super::quarantine::{Messages, QuarantineWriter, Rejected, quarantined_rows};
 use super::super::rows::Rows;
 use super::super::run::{
-    CommitBatch, OpenRun, Settled, application, commit_batch, position_of, settle,
+    Anew, CommitBatch, OpenRun, Settled, application, commit_batch, not_refreshed, position_of,
+    settle,
 };
 use super::super::schema::SourceSchema;
 use super::super::target::Target;
@@ -34,10 +36,10 @@ use super::offsets::{self, Begun, LastMessage, Progress, Recorded};
 use super::plan::{TopicPlan, require_row_wise};
 use super::rate::Rate;
 use super::share::{Moves, Share};
-use super::status::Report;
+use super::status::{Report, told_of};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, ChangeBatch, LakeError};
+use crate::lake::{AppendWriter, ChangeBatch, ChangeSpill, LakeError, TransactionMark};
 
 /// Blocks that are decoded ahead.
 const DECODED_AHEAD_MAX: usize = 3;
@@ -104,6 +106,8 @@ pub(super) struct Pump<'a> {
     all: BTreeSet<TopicPartition>,
     partitions: Vec<TopicPartition>,
     progress: BTreeMap<TopicPartition, Progress>,
+    /// Partitions that are not read any more.
+    former: BTreeMap<TopicPartition, Progress>,
     /// What the newest commit of another server remembers.
     foreign: Option<Value>,
     /// The table's columns as they were when rows were planned for them.
@@ -121,6 +125,8 @@ pub(super) struct Pump<'a> {
     mark: Option<i64>,
     starts: bool,
     batch: Held,
+    /// All rows are made anew: what is read is kept for one commit at the end.
+    anew: Option<Staged>,
     /// Where partitions have to be read up to, for a run that ends.
     until: Option<BTreeMap<TopicPartition, i64>>,
     newest: Report,
@@ -147,15 +153,24 @@ struct Held {
     rejected: i64,
 }
 
+/// What is kept besides the files of a [`Batch`] for the commit that replaces all rows.
+struct Staged {
+    /// Changes of a table with a key.
+    spill: Option<ChangeSpill>,
+    /// Marks of partitions that are not read any more.
+    forgotten: Vec<TransactionMark>,
+}
+
 impl<'a> Pump<'a> {
     /// Finds out where each partition goes on, and begins to read.
     pub async fn start(
         plan: &'a TopicPlan,
         open: &mut OpenRun,
         pipeline: &PipelineDefinition,
-        continuous: bool,
+        trigger: Trigger,
         mut share: Option<&'a mut Share>,
     ) -> Result<Self, SqlError> {
+        let continuous = trigger == Trigger::Continuous;
         let engine = Arc::clone(plan.rows.engine());
         let session = plan.cluster.session()?;
         let partitions = partitions_of(plan, &session).await?;
@@ -193,8 +208,13 @@ impl<'a> Pump<'a> {
             source,
             mark,
             fan,
+            former,
             foreign,
+            forgotten,
         } = match &plan.fan {
+            None if trigger == Trigger::FullRefresh => {
+                begin_anew(plan, pipeline.id, &session, partitions.clone()).await?
+            }
             None => {
                 let under = share.is_some().then_some(&open.lease);
                 begin(
@@ -217,7 +237,9 @@ impl<'a> Pump<'a> {
                     source: opened.source,
                     mark: opened.mark,
                     fan: Some(opened.fan),
+                    former: BTreeMap::new(),
                     foreign: None,
+                    forgotten: None,
                 }
             }
         };
@@ -271,6 +293,7 @@ impl<'a> Pump<'a> {
             all,
             partitions,
             progress,
+            former,
             foreign,
             columns: None,
             is_overtaken: false,
@@ -278,6 +301,10 @@ impl<'a> Pump<'a> {
             mark,
             starts: is_new,
             batch: Held::default(),
+            anew: forgotten.map(|forgotten| Staged {
+                spill: None,
+                forgotten,
+            }),
             until,
             newest: Report::new(&ends),
             discovery: None,
@@ -335,6 +362,9 @@ impl<'a> Pump<'a> {
     fn position(&self) -> Value {
         let mut position = position_of(&self.plan.rows, &self.rows.source);
         position["topics"] = offsets::to_json(&self.progress);
+        if !self.former.is_empty() {
+            position[offsets::FORMER] = json!({ "topics": offsets::to_json(&self.former) });
+        }
         // What other servers have told of their partitions is told on.
         for (partition, one) in offsets::partitions_of(self.foreign.as_ref()) {
             if self.all.contains(&partition) && !self.progress.contains_key(&partition) {
@@ -410,7 +440,10 @@ impl<'a> Pump<'a> {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.is_done() {
-                self.commit(open).await?;
+                match self.anew.is_some() {
+                    true => self.replace(open).await?,
+                    false => self.commit(open).await?,
+                }
                 self.look(open, status).await?;
                 return Ok(Ended::Done);
             }
@@ -418,6 +451,8 @@ impl<'a> Pump<'a> {
                 .batch
                 .since
                 .map(|since| since + self.plan.options.target_lag);
+            // What is made anew is seen when it is whole.
+            let due = due.filter(|_| self.anew.is_none());
             let due = due.map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
@@ -460,7 +495,10 @@ impl<'a> Pump<'a> {
                         None => {}
                     }
                     if !self.plan.is_connected_as_told() {
-                        self.commit(open).await?;
+                        match self.anew.is_some() {
+                            true => self.abandon().await,
+                            false => self.commit(open).await?,
+                        }
                         return Ok(Ended::Anew);
                     }
                     if self.is_dropped() {
@@ -819,8 +857,139 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Keeps what is held for the commit that replaces all rows.
+    async fn stage(&mut self, open: &mut OpenRun) -> Result<(), SqlError> {
+        open.add_messages(std::mem::take(&mut self.rows.messages))
+            .await?;
+        self.close_writer().await?;
+        if let Some(quarantine) = self.batch.quarantine.take()
+            && let Some(file) = quarantine.finish().await?
+        {
+            self.batch.batch.quarantine.push(file);
+        }
+        let changes = std::mem::take(&mut self.batch.changes);
+        if let Some(staged) = &mut self.anew
+            && !changes.is_empty()
+        {
+            let spill = match staged.spill.take() {
+                Some(spill) => spill,
+                None => {
+                    let scratch = &self.engine.config.scratch;
+                    let width = self.rows.ready()?.schema.fields().len();
+                    ChangeSpill::new(scratch, self.plan.rows.key.clone(), width)?
+                }
+            };
+            staged.spill = Some(add_to(spill, changes).await?);
+        }
+        self.batch.messages = 0;
+        self.batch.bytes = 0;
+        self.batch.since = None;
+        self.batch.rejected = 0;
+        failpoint::hit("kafka_staged");
+        Ok(())
+    }
+
+    /// Puts everything that was read in the place of the rows that the table has of this pipeline, together with the marks. What
+    /// waits in quarantine has been judged again.
+    async fn replace(&mut self, open: &mut OpenRun) -> Result<(), SqlError> {
+        self.stage(open).await?;
+        if !self.is_planned() {
+            return Err(not_refreshed(
+                "the topics hold no message that tells a column",
+            ));
+        }
+        if let Some(letters) = &self.letters {
+            for file in &self.batch.batch.quarantine {
+                letters.send(&self.engine.lake, file).await?;
+            }
+        }
+        let pipeline = self.rows.pipeline;
+        let waiting = quarantined_rows(&self.engine, Some(pipeline)).await?;
+        let superseded: Vec<ReplayMark> = waiting
+            .iter()
+            .filter(|row| row.is_waiting())
+            .map(|row| ReplayMark {
+                sequence: row.sequence,
+                row_id: row.row_id,
+            })
+            .collect();
+        let marks = self
+            .progress
+            .iter()
+            .map(|(partition, progress)| offsets::mark_of(pipeline, partition, progress));
+        let mut part_marks: Vec<TransactionMark> = marks.collect();
+        let mut anew = None;
+        if let Some(staged) = &mut self.anew {
+            part_marks.append(&mut staged.forgotten);
+            let changes = match staged.spill.take() {
+                Some(spill) => spill.finish()?,
+                None => Vec::new(),
+            };
+            let fields = self.rows.ready()?.transform.fields();
+            anew = Some(Anew {
+                changes,
+                told: fields
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().clone())
+                    .collect(),
+            });
+        }
+        let position = self.position();
+        let id = pipeline.to_string();
+        // A table with a key takes turns by itself.
+        let appends = self.plan.rows.key.is_empty();
+        let mut turn = 0;
+        let sequence = loop {
+            let held = &mut self.batch;
+            let target = &mut self.rows.ready()?.target;
+            let snapshot = target.table.snapshot(None).await?;
+            let ours = snapshot.files().iter();
+            let ours = ours.filter(|file| file.tag(PIPELINE_TAG) == Some(&id));
+            let batch = CommitBatch {
+                pipeline,
+                run: open.run,
+                lease: &open.lease,
+                mark: self.mark,
+                position: position.clone(),
+                batch: &mut held.batch,
+                removes: ours.map(|file| file.path.clone()).collect(),
+                changes: Vec::new(),
+                anew: anew.clone(),
+                part_marks: part_marks.clone(),
+                replays: &[],
+                superseded: &superseded,
+                keeps_refused: true,
+            };
+            match commit_batch(&self.plan.rows, batch, target).await {
+                Ok(sequence) => break sequence,
+                // Files of ours may have been put together meanwhile.
+                Err(error) if appends && turn < TURNS_MAX && is_refused(&error) => {
+                    tracing::debug!(%error, turn, "the table has moved on, replacing its rows again");
+                    turn += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        self.batch = Held::default();
+        self.committed = self.rows.counters;
+        self.mark = Some(sequence);
+        self.moved.clear();
+        for progress in self.progress.values_mut() {
+            progress.mark = Some(progress.next);
+        }
+        self.newest.commit();
+        let offsets = self.progress.iter();
+        let offsets = offsets.map(|(partition, progress)| (partition.clone(), progress.next));
+        self.reader.report(offsets.collect());
+        Ok(())
+    }
+
     /// Commits what is held. A failure leaves the marks to tell what became of it.
     async fn commit(&mut self, open: &mut OpenRun) -> Result<(), SqlError> {
+        if self.anew.is_some() {
+            return self.stage(open).await;
+        }
         open.add_messages(std::mem::take(&mut self.rows.messages))
             .await?;
         let advances = !self.moved.is_empty()
@@ -908,6 +1077,7 @@ impl<'a> Pump<'a> {
                 batch: &mut held.batch,
                 removes: Vec::new(),
                 changes: std::mem::take(&mut held.changes),
+                anew: None,
                 part_marks,
                 replays: &[],
                 superseded: &[],
@@ -1005,6 +1175,7 @@ impl<'a> Pump<'a> {
         let target = self.rows.ready.as_ref();
         let target = target.map(|ready| ready.target.definition.id);
         let mut told = self.newest.status(target, &self.progress, &at.ends);
+        open.tell(Some(told_of(&told.partitions)));
         if let Some(fan) = &self.fan {
             fan.tell(&mut told);
         }
@@ -1178,8 +1349,41 @@ struct Beginning<'a> {
     source: SourceSchema,
     mark: Option<i64>,
     fan: Option<FanOut<'a>>,
+    /// Partitions that are not read any more.
+    former: BTreeMap<TopicPartition, Progress>,
     /// What the newest commit of another server remembers.
     foreign: Option<Value>,
+    /// All rows are made anew. The marks of partitions that are not read any more.
+    forgotten: Option<Vec<TransactionMark>>,
+}
+
+/// Where reading begins that makes the rows of the one table anew. One that is not there yet is made by reading as ever.
+async fn begin_anew<'a>(
+    plan: &'a TopicPlan,
+    pipeline: ObjectId,
+    session: &KafkaSession,
+    partitions: Vec<TopicPartition>,
+) -> Result<Beginning<'a>, SqlError> {
+    let Some(target) = Target::find(&plan.rows).await? else {
+        let all = partitions.clone();
+        return begin(plan, pipeline, session, (&all, partitions), None).await;
+    };
+    let mark = settle(&plan.rows, pipeline).await?.mark;
+    let recorded = Recorded::load(plan.rows.engine(), pipeline).await?;
+    let table = target.table.as_ref();
+    let former = recorded.former(&partitions);
+    let anew = offsets::begin_anew(plan, pipeline, session, table, partitions, &recorded);
+    let (begun, forgotten) = anew.await?;
+    Ok(Beginning {
+        begun,
+        // What was found of messages once was found for another statement, perhaps.
+        source: plan.rows.declared.clone().unwrap_or_default(),
+        mark,
+        fan: None,
+        former,
+        foreign: None,
+        forgotten: Some(forgotten),
+    })
 }
 
 /// Where reading of our `own` partitions goes on by the marks of the one table. With a lease `under` which the partitions are
@@ -1219,7 +1423,9 @@ async fn begin<'a>(
         source,
         mark,
         fan: None,
+        former: recorded.former(all),
         foreign,
+        forgotten: None,
     })
 }
 
@@ -1295,6 +1501,23 @@ fn boathouse_connectors_state(code: &str) -> SqlState {
     } else {
         SqlState::DATA_EXCEPTION
     }
+}
+
+/// Adds changes to those on disk.
+async fn add_to(
+    mut spill: ChangeSpill,
+    changes: Vec<ChangeBatch>,
+) -> Result<ChangeSpill, SqlError> {
+    let added = tokio::task::spawn_blocking(move || {
+        for batch in &changes {
+            spill.add(batch)?;
+        }
+        Ok::<_, LakeError>(spill)
+    });
+    let added = added.await.map_err(|ended| {
+        SqlError::internal("changes could not be kept on disk").caused_by(ended)
+    })?;
+    Ok(added?)
 }
 
 fn count(number: usize) -> i64 {

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use boathouse_catalog::CatalogError;
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::Severity;
 use boathouse_sql::statement::Into as Target;
 
 use super::super::capture::{Running, begin_run, is_current, join_run};
-use super::super::load::message_of;
 use super::super::plan::statement_of;
-use super::super::run::OpenRun;
+use super::super::run::{OpenRun, is_of_catalog};
 use super::super::{RunSummary, Trigger};
 use super::plan::TopicPlan;
 use super::pump::{Ended, Pump};
@@ -32,11 +30,11 @@ pub(in crate::ingest) async fn run_topics(
     pipeline: &PipelineDefinition,
     trigger: Trigger,
 ) -> Result<RunSummary, SqlError> {
-    if trigger == Trigger::FullRefresh {
-        return Err(
-            SqlError::unsupported("FULL REFRESH of a pipeline FROM KAFKA")
-                .hint(refresh_hint(pipeline)?),
-        );
+    if trigger == Trigger::FullRefresh && is_of_many(pipeline)? {
+        return Err(SqlError::unsupported(
+            "FULL REFRESH of a pipeline FROM KAFKA into several tables",
+        )
+        .hint("DROP PIPELINE and DROP TABLE what it fills, and make the pipeline again: it reads from where it is told to begin"));
     }
     let continuous = trigger == Trigger::Continuous;
     let servers_max = match continuous {
@@ -53,7 +51,7 @@ pub(in crate::ingest) async fn run_topics(
     loop {
         let begun = Instant::now();
         let shared = share.as_mut();
-        let error = match attempt(&mut open, engine, pipeline, continuous, &status, shared).await {
+        let error = match attempt(&mut open, engine, pipeline, trigger, &status, shared).await {
             Ok(Ended::Done) => return end(open, share.as_ref()).await,
             Ok(Ended::Anew) => continue,
             Ok(Ended::Stopped(recorded)) => {
@@ -81,12 +79,19 @@ pub(in crate::ingest) async fn run_topics(
             pipeline = pipeline.name, %error,
             cause = ?std::error::Error::source(&error), "reading was interrupted, going on"
         );
-        open.add_messages(vec![message_of(Severity::Warning, None, &error)])
-            .await?;
+        open.interrupted(&error).await?;
         status.lose();
-        // What does not pass by itself may be this server's own trouble.
-        if let Some(share) = share.as_mut().filter(|_| attempts > 1) {
-            share.step_back().await?;
+        open.tell(None);
+        match &mut share {
+            Some(share) if is_of_catalog(&error) => share.be_patient(),
+            // What does not pass by itself may be this server's own trouble.
+            Some(share) if attempts > 1 => match share.step_back().await {
+                Err(error) if !error.retryable => {
+                    return Err(stop(open, Some(&*share), error).await);
+                }
+                _ => {}
+            },
+            _ => {}
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -129,16 +134,11 @@ async fn stop(open: OpenRun, share: Option<&Share>, error: SqlError) -> SqlError
     error
 }
 
-/// How to read everything once more.
-fn refresh_hint(pipeline: &PipelineDefinition) -> Result<&'static str, SqlError> {
-    Ok(match statement_of(pipeline)?.into {
-        Target::Schema { .. } => {
-            "DROP PIPELINE and DROP TABLE what it fills, and make the pipeline again: it reads from where it is told to begin"
-        }
-        _ => {
-            "DROP TABLE its target: the next run makes it anew and reads from where the first began"
-        }
-    })
+fn is_of_many(pipeline: &PipelineDefinition) -> Result<bool, SqlError> {
+    Ok(matches!(
+        statement_of(pipeline)?.into,
+        Target::Schema { .. }
+    ))
 }
 
 /// One attempt at a run: from what the table has to its end, or to the first error.
@@ -146,12 +146,13 @@ async fn attempt(
     open: &mut OpenRun,
     engine: &Arc<Engine>,
     pipeline: &PipelineDefinition,
-    continuous: bool,
+    trigger: Trigger,
     status: &Arc<Running>,
     share: Option<&mut Share>,
 ) -> Result<Ended, SqlError> {
+    open.go_on().await?;
     let plan = TopicPlan::open(engine, pipeline).await?;
-    let mut pump = Pump::start(&plan, open, pipeline, continuous, share).await?;
+    let mut pump = Pump::start(&plan, open, pipeline, trigger, share).await?;
     let outcome = pump.work(open, pipeline, status).await;
     // What an attempt read that it did not commit is read and counted again.
     open.counters = match &outcome {

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use boathouse_catalog::definitions::PipelineDefinition;
 use boathouse_catalog::state::{Lease, RunError, RunId, pipeline_lease};
@@ -20,7 +21,7 @@ use siphasher::sip::SipHasher13;
 
 use super::super::lease::{self, STOPPED_FOR, Seen};
 use super::super::plan::statement_of;
-use super::super::run::OpenRun;
+use super::super::run::{OpenRun, is_of_catalog};
 use super::plan::parse_options;
 use crate::engine::Engine;
 use crate::error::SqlError;
@@ -42,6 +43,8 @@ pub(super) struct Share {
     /// Parts that others have of partitions which are not known here.
     unknown: BTreeSet<String>,
     has_company: bool,
+    /// Until then nobody is taken for dead whose lease has run out.
+    patient_until: Option<Instant>,
 }
 
 /// What a look at the leases comes to.
@@ -100,7 +103,31 @@ impl Share {
             all: BTreeSet::new(),
             unknown: BTreeSet::new(),
             has_company: false,
+            patient_until: None,
         }
+    }
+
+    /// The catalog was away: the others could not renew their leases either, and are given the time to.
+    pub fn be_patient(&mut self) {
+        self.patient_until = Some(Instant::now() + lease::LEASE_TTL);
+    }
+
+    async fn look_at_leases(&mut self) -> Result<Seen, SqlError> {
+        let is_patient = self
+            .patient_until
+            .is_some_and(|until| Instant::now() < until);
+        let who = lease::Looking {
+            own: &self.own,
+            is_patient,
+        };
+        let seen = lease::look_as(&self.engine, &self.pipeline, Some(who)).await;
+        if seen
+            .as_ref()
+            .map_or_else(is_of_catalog, |seen| seen.was_away)
+        {
+            self.be_patient();
+        }
+        seen
     }
 
     /// Gives back what is too much and takes what is free, of these partitions. Gives those that are held then.
@@ -112,25 +139,31 @@ impl Share {
         self.all = all.iter().cloned().collect();
         if self.ready.is_none() {
             let name = format!("{}:ready:{}", self.own.name, self.stamp);
-            self.ready = leases.acquire_parts(&self.own, &[name]).await?.pop();
+            leases.acquire_parts(&self.own, &[name]).await?;
         }
-        let seen = lease::look(&self.engine, &self.pipeline).await?;
+        let seen = self.look_at_leases().await?;
         let quota = self.quota(&seen);
-        let mut kept = 0;
-        let surplus: Vec<TopicPartition> = self
-            .parts
-            .keys()
-            .filter(|partition| {
-                let keeps = kept < quota && self.all.contains(partition);
-                kept += usize::from(keeps);
-                !keeps
-            })
-            .cloned()
-            .collect();
-        let surplus: Vec<Lease> = surplus
+        // What is on record counts: the answer to an earlier change of it may have been lost.
+        let ready = seen.members.get(&self.run);
+        self.ready = ready.and_then(|own| Some(own.ready.as_ref()?.1.clone()));
+        let known: BTreeMap<String, TopicPartition> = self
+            .all
             .iter()
-            .filter_map(|partition| self.parts.remove(partition))
+            .map(|partition| (self.name_of(partition), partition.clone()))
             .collect();
+        let mut surplus = Vec::new();
+        self.parts.clear();
+        for (name, lease) in &seen.parts {
+            if lease.owner != self.own.owner {
+                continue;
+            }
+            match known.get(name).filter(|_| self.parts.len() < quota) {
+                Some(partition) => {
+                    self.parts.insert(partition.clone(), lease.clone());
+                }
+                None => surplus.push(lease.clone()),
+            }
+        }
         if !surplus.is_empty() {
             leases
                 .release_parts(&surplus.iter().collect::<Vec<_>>())
@@ -169,7 +202,7 @@ impl Share {
 
     /// Looks whether what is held is still what should be.
     pub async fn look(&mut self) -> Result<Moves, SqlError> {
-        let seen = lease::look(&self.engine, &self.pipeline).await?;
+        let seen = self.look_at_leases().await?;
         self.has_company = seen.members.len() > 1;
         if seen.is_wanted {
             return Ok(Moves::GiveWay);
@@ -247,12 +280,16 @@ impl Share {
     /// How many partitions this server is to have.
     fn quota(&self, seen: &Seen) -> usize {
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-        for owner in seen.parts.values() {
-            *held.entry(owner).or_default() += 1;
+        for lease in seen.parts.values() {
+            *held.entry(&lease.owner).or_default() += 1;
         }
         let ready = seen.members.iter().filter(|(_, one)| one.ready.is_some());
         // The new definition waits until the old one is not read by any more.
-        let agrees = |ready: &Option<String>| ready.as_ref() == Some(&self.stamp);
+        let agrees = |ready: &Option<(String, Lease)>| {
+            ready
+                .as_ref()
+                .is_some_and(|(stamp, _)| *stamp == self.stamp)
+        };
         if ready.clone().any(|(_, one)| !agrees(&one.ready)) {
             return 0;
         }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use boathouse_catalog::definitions::ObjectId;
+use boathouse_catalog::state::pipeline_lease;
 use boathouse_connectors::kafka::{PartitionEnds, TopicPartition};
 use boathouse_sql::statement::Into as Target;
+use serde_json::{Map, Value, json};
 
 use super::super::capture::{CaptureStatus, PartitionStatus};
 use super::super::plan::statement_of;
@@ -83,7 +85,23 @@ impl Report {
     }
 }
 
-/// How far the partitions of a pipeline are by what is on record, for one that does not run in this process.
+/// What a run tells of its partitions with its lease. Nothing in it changes by time alone.
+pub(super) fn told_of(partitions: &[PartitionStatus]) -> Value {
+    let mut topics: Map<String, Value> = Map::new();
+    for one in partitions {
+        let end = one
+            .messages_behind
+            .and_then(|behind| i64::try_from(behind).ok());
+        let end = end.map(|behind| one.offset.saturating_add(behind));
+        let at = (one.committed_at > 0).then_some(one.committed_at);
+        let of_topic = topics.entry(one.topic.clone()).or_insert_with(|| json!({}));
+        of_topic[one.partition.to_string()] = json!({ "next": one.offset, "end": end, "at": at });
+    }
+    json!({ "topics": topics })
+}
+
+/// How far the partitions of a pipeline are by what is on record and by what the servers tell that read them, for those that are
+/// not read in this process.
 pub async fn recorded_partitions(
     engine: &Engine,
     pipeline: ObjectId,
@@ -94,22 +112,67 @@ pub async fn recorded_partitions(
     let target = target_of(engine, pipeline);
     // What was noted of a partition holds until a commit tells of it.
     let told = notes.iter().chain(&position);
-    let next: BTreeMap<TopicPartition, i64> = told
+    let mut known: BTreeMap<TopicPartition, Known> = told
         .flat_map(|told| partitions_of(Some(told)))
-        .map(|(partition, one)| (partition, one["next"].as_i64().unwrap_or_default()))
+        .map(|(partition, one)| {
+            let next = one["next"].as_i64().unwrap_or_default();
+            let known = Known {
+                next,
+                ..Known::default()
+            };
+            (partition, known)
+        })
         .collect();
-    Ok(next
+    let leases = engine.catalog.leases();
+    for told in leases.told(&pipeline_lease(pipeline)).await? {
+        for (partition, one) in partitions_of(Some(&told)) {
+            let known = known.entry(partition).or_default();
+            // Of two that tell of a partition one has just given it back.
+            known.next = known.next.max(one["next"].as_i64().unwrap_or_default());
+            known.end = known.end.max(one["end"].as_i64());
+            known.at = known.at.max(one["at"].as_i64());
+        }
+    }
+    let now = chrono::Utc::now().timestamp_micros();
+    Ok(known
         .into_iter()
-        .map(|(partition, next)| PartitionStatus {
+        .map(|(partition, known)| known.status(partition, target, now))
+        .collect())
+}
+
+/// What is known of a partition that another server reads.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    next: i64,
+    /// Where the partition ends, while somebody reads it who tells.
+    end: Option<i64>,
+    /// When the newest message was written that is in the table, in microseconds since 1970.
+    at: Option<i64>,
+}
+
+impl Known {
+    fn status(
+        self,
+        partition: TopicPartition,
+        target: Option<ObjectId>,
+        now: i64,
+    ) -> PartitionStatus {
+        let behind = self.end.map(|end| (end - self.next).max(0).unsigned_abs());
+        let seconds = match (behind, self.at) {
+            (Some(0), _) => Some(0.0),
+            (Some(_), Some(at)) => Some((now - at).max(0) as f64 / 1e6),
+            _ => None,
+        };
+        PartitionStatus {
             topic: partition.topic.to_string(),
             partition: partition.partition,
             target,
-            offset: next,
-            messages_behind: None,
-            seconds_behind: None,
-            committed_at: 0,
-        })
-        .collect())
+            offset: self.next,
+            messages_behind: behind,
+            seconds_behind: seconds,
+            committed_at: self.at.unwrap_or(0),
+        }
+    }
 }
 
 /// The table that a pipeline's statement names, if it is there.

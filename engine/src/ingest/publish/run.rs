@@ -17,14 +17,13 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use boathouse_catalog::definitions::PipelineDefinition;
-use boathouse_catalog::state::{NewPosition, Severity};
+use boathouse_catalog::state::NewPosition;
 use boathouse_connectors::kafka::{MessageWriter, OutgoingMessage};
 use futures::StreamExt;
 use object_store::path::Path;
 
 use super::super::capture::{CaptureStatus, Running, TableStatus, begin_run, is_current};
 use super::super::failpoint;
-use super::super::load::message_of;
 use super::super::run::OpenRun;
 use super::super::{RunSummary, Trigger};
 use super::hold::Hold;
@@ -76,7 +75,7 @@ pub(in crate::ingest) async fn run_publication(
     let mut attempts = 0;
     loop {
         let begun = Instant::now();
-        let outcome = match Publication::start(&mut open, pipeline, &status, &mut refresh).await {
+        let outcome = match Publication::begin(&mut open, pipeline, &status, &mut refresh).await {
             Ok(mut publication) => publication.work(&mut open, continuous).await,
             Err(error) => Err(error),
         };
@@ -97,8 +96,7 @@ pub(in crate::ingest) async fn run_publication(
             pipeline = pipeline.name, %error,
             cause = ?std::error::Error::source(&error), "publishing was interrupted, going on"
         );
-        open.add_messages(vec![message_of(Severity::Warning, None, &error)])
-            .await?;
+        open.interrupted(&error).await?;
         status.lose();
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
@@ -141,6 +139,17 @@ struct Group {
 struct Stopped;
 
 impl<'r> Publication<'r> {
+    /// Begins an attempt.
+    async fn begin(
+        open: &mut OpenRun,
+        pipeline: &'r PipelineDefinition,
+        status: &'r Running,
+        refresh: &mut bool,
+    ) -> Result<Self, SqlError> {
+        open.go_on().await?;
+        Self::start(open, pipeline, status, refresh).await
+    }
+
     /// Finds out where to go on, and puts it on record.
     async fn start(
         open: &mut OpenRun,

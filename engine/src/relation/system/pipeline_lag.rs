@@ -1,8 +1,8 @@
 //! `system.pipeline_lag`: the tables that pipelines capture from databases, the partitions they read from Kafka and the
 //! tables they publish there, and how far each is.
 //!
-//! A pipeline that runs in this process tells what it is at. Of one that runs elsewhere, or stands, and of partitions that other
-//! servers read, what is on record is shown, and how far it is behind is not known.
+//! A pipeline that runs in this process tells what it is at, and of partitions those servers tell that read them. Of another pipeline
+//! that runs elsewhere, or stands, what is on record is shown, and how far it is behind is not known.
 
 use crate::error::SqlError;
 use crate::function::value::Value;
