@@ -21,6 +21,8 @@ mod network;
 mod schemas;
 #[path = "capture_shapes.rs"]
 mod shapes;
+#[path = "capture_start.rs"]
+mod start;
 #[path = "capture_types.rs"]
 mod types;
 #[path = "capture_verify.rs"]
@@ -90,6 +92,10 @@ for_both! {
     users_come_and_go: crate::logins::users_come_and_go,
     every_way_to_log_in: crate::logins::every_way_to_log_in,
     silence_is_noticed: crate::network::silence_is_noticed,
+    captures_begin_where_they_are_told: crate::start::captures_begin_where_they_are_told,
+    a_beginning_survives_crashes: crate::start::a_beginning_survives_crashes,
+    tables_that_changed_since_their_beginning: crate::start::tables_that_changed_since_their_beginning,
+    a_random_workload_from_its_beginning: crate::start::a_random_workload_from_its_beginning,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }
 

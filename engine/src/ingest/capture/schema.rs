@@ -324,18 +324,19 @@ pub(super) async fn differs(
         let reads = pump.plan.options.snapshot;
         let (source, reads) = match found {
             Some(source) => (source, reads),
-            // It is there no longer: all it ever had is in the binlog.
-            None => (
-                SourceTable {
+            // It is there no longer: all it ever had is in the binlog, and so are the statements that change it.
+            None => {
+                let source = SourceTable {
                     name: name.clone(),
                     columns,
                     key,
                     comment: None,
                     rows_estimate: 0,
                     bytes_estimate: 0,
-                },
-                false,
-            ),
+                };
+                let here = pump.stream.position().place();
+                return pump.capture(source, false, here).await;
+            }
         };
         return pump.capture(source, reads, place).await;
     }
@@ -352,6 +353,11 @@ pub(super) async fn differs(
     // The statement that changed the columns may have changed their defaults, too.
     source.columns = without_defaults(&source);
     if !key.is_empty() && !captured.source.key.is_empty() {
+        source.key = key;
+    } else if is_foreseen(pump, &captured.state)
+        && !source.key.iter().all(|name| source.column(name).is_some())
+    {
+        // A key of columns that are yet to come.
         source.key = key;
     }
     follow(pump, &name, source).await?;
@@ -445,7 +451,7 @@ async fn follow(
     let Some(captured) = pump.tables.get_mut(name) else {
         return Ok(());
     };
-    let hints = captured.hints.take().unwrap_or_default();
+    let mut hints = captured.hints.take().unwrap_or_default();
     let state = captured.state.clone();
     let known = &state.table;
     source.rows_estimate = source.rows_estimate.max(known.rows_estimate);
@@ -458,8 +464,15 @@ async fn follow(
     let schema = target::schema_name(&pump.plan, &definition);
     let table = qualified(&schema, &definition.name);
     let mut todo = Todo::default();
+    // What it was described as is of later, and what statements said on the way to its first rows is of columns
+    // that nothing here has yet.
+    let begins = rows == Some(0) && is_foreseen(pump, &state);
+    let mut follows = pump.plan.options.follows;
+    if begins {
+        hints.clear();
+        follows = Follows::EVOLVE;
+    }
     let columns = followed(&state, &hints);
-    let follows = pump.plan.options.follows;
     let mut state = state;
     let mut shape = pump.plan.shape(&source, &state.ignored).await;
     if follows.add_column != Follow::Evolve
@@ -558,6 +571,12 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// Whether a table may be described as of later than what is read now.
+fn is_foreseen(pump: &Pump, state: &CaptureState) -> bool {
+    let here = pump.stream.next_place();
+    state.foreseen_at.is_some_and(|place| here <= place)
 }
 
 /// The columns apart from what rows have that do not name them.
