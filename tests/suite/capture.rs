@@ -82,6 +82,7 @@ for_both! {
     columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
     deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
     changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
+    views_stop_no_pipeline: crate::shapes::views_stop_no_pipeline,
     a_key_that_cannot_be_cut: crate::shapes::a_key_that_cannot_be_cut,
     many_tables_land_in_one: crate::shapes::many_tables_land_in_one,
     tables_without_a_key_land_in_one: crate::shapes::tables_without_a_key_land_in_one,

@@ -569,6 +569,80 @@ pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Fail
     fixture.finish().await
 }
 
+/// Columns that views here use change at the source.
+pub async fn views_stop_no_pipeline(flavor: Flavor) -> Result<(), Failure> {
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, c VARCHAR(9)); INSERT INTO t VALUES (1, 1, 1, 'x')")
+        .await?;
+    fixture.shape("", "", "chunk_rows = 20").await?;
+    let lake = fixture.ran("the first rows").await?;
+    rows(
+        &lake,
+        "CREATE VIEW bronze.near AS SELECT id, a, b FROM bronze.t; CREATE VIEW bronze.far AS SELECT max(b) AS b FROM bronze.near",
+    )
+    .await?;
+    session
+        .execute("ALTER TABLE t MODIFY b BIGINT; INSERT INTO t VALUES (2, 2, 5000000000, 'y')")
+        .await?;
+    let lake = fixture.ran("a wider type").await?;
+    let near = "SELECT id, a, b FROM bronze.near ORDER BY id";
+    assert_eq!(rows(&lake, near).await?, ["1|1|1", "2|2|5000000000"]);
+    assert_eq!(
+        value(&lake, "SELECT b FROM bronze.far").await?,
+        "5000000000"
+    );
+    let types = "SELECT table_name, data_type FROM information_schema.columns \
+                 WHERE table_schema = 'bronze' AND column_name = 'b' ORDER BY table_name";
+    assert_eq!(
+        rows(&lake, types).await?,
+        ["far|bigint", "near|bigint", "t|bigint"]
+    );
+    session
+        .execute("ALTER TABLE t DROP COLUMN a; INSERT INTO t VALUES (3, 3, 'z'); UPDATE t SET c = 'X' WHERE id = 1")
+        .await?;
+    let lake = fixture.ran("a column less").await?;
+    assert_eq!(
+        rows(&lake, near).await?,
+        ["1|1|1", "2|2|5000000000", "3|∅|3"]
+    );
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    let told = "SELECT message FROM system.pipeline_errors WHERE message LIKE '%stays here%'";
+    let warnings = rows(&lake, told).await?;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("view near depends on column a"),
+        "{warnings:?}"
+    );
+    // One of its name comes back, and has other values.
+    session
+        .execute(
+            "ALTER TABLE t ADD COLUMN a INT NOT NULL DEFAULT 7; UPDATE t SET a = 8 WHERE id = 3",
+        )
+        .await?;
+    let lake = fixture.ran("it is back").await?;
+    assert_eq!(
+        rows(&lake, near).await?,
+        ["1|7|1", "2|7|5000000000", "3|8|3"]
+    );
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    session.execute("ALTER TABLE t DROP COLUMN a").await?;
+    fixture.ran("it goes again").await?;
+    fixture.kill()?;
+    fixture.restart().await?;
+    let lake = fixture.ran("it stays").await?;
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'bronze' AND table_name = 't'";
+    assert_eq!(value(&lake, columns).await?, "4");
+    rows(&lake, "DROP VIEW bronze.near CASCADE").await?;
+    session
+        .execute("INSERT INTO t (id, b) VALUES (4, 4)")
+        .await?;
+    let lake = fixture.ran("without views").await?;
+    assert_eq!(value(&lake, columns).await?, "3");
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    fixture.finish().await
+}
+
 /// A table whose key has no order that both sides agree on is read whole once it is large.
 pub async fn a_key_that_cannot_be_cut(flavor: Flavor) -> Result<(), Failure> {
     let fixture = Fixture::start(flavor).await?;

@@ -398,6 +398,8 @@ impl Pump {
             let name = state.table.name.clone();
             let here = self.committed.place();
             differs |= state.foreseen_at.is_some_and(|place| here < place);
+            // What it stays for may be gone by now.
+            differs |= !state.kept.is_empty();
             self.adopt(state, shape, definition, (lake, mark, empty));
             if differs {
                 self.hint(&name, Vec::new());
@@ -511,6 +513,7 @@ impl Pump {
         self.defined(&definition, &lake);
         let state = CaptureState {
             ignored: BTreeSet::new(),
+            kept: BTreeSet::new(),
             shape: shape.text.clone(),
             target: definition.id,
             snapshot: match reads {

@@ -427,6 +427,8 @@ struct Alteration {
     statement: String,
     /// What is done instead where everything is read anew, should the statement be refused.
     otherwise: Vec<String>,
+    /// The column that it drops.
+    drops: Option<String>,
 }
 
 impl Todo {
@@ -434,6 +436,7 @@ impl Todo {
         self.steps.push(Alteration {
             statement,
             otherwise: Vec::new(),
+            drops: None,
         });
     }
 
@@ -504,10 +507,34 @@ async fn follow(
     if known.key != source.key {
         todo.reload("its key is another");
     }
+    let mut kept = BTreeSet::new();
     for step in std::mem::take(&mut todo.steps) {
         let Err(error) = sql::run(&pump.plan, &[step.statement]).await else {
             continue;
         };
+        if let Some(column) = &step.drops
+            && error.state == SqlState::DEPENDENT_OBJECTS_STILL_EXIST
+            && let Some(mine) = definition.column(column)
+            && is_gone(&columns, &source, mine.name_in_files())
+        {
+            match shape.lands.column(column) {
+                None => {
+                    kept.insert(mine.name_in_files().to_owned());
+                    if !state.kept.contains(mine.name_in_files()) {
+                        let why = error.detail.unwrap_or(error.message);
+                        pump.warn(format!(
+                            "column \"{column}\" of {name} is gone at the source and stays here: {why}; it goes with a run or a change of the table after that"
+                        ));
+                    }
+                }
+                // Another one has its name by now, and what is here is read anew.
+                Some(now) if now.source_type.column_type() == mine.column_type => {
+                    todo.reload(format!("column {column} is another one"));
+                }
+                Some(_) => return Err(refused(name, error)),
+            }
+            continue;
+        }
         if !pump.refreshes || step.otherwise.is_empty() {
             return Err(refused(name, error));
         }
@@ -546,11 +573,12 @@ async fn follow(
     };
     let in_files = in_files(&shape.lands, &definition);
     pump.defined(&definition, &lake);
-    if changed || in_files != in_files_before {
+    if changed || in_files != in_files_before || kept != state.kept {
         pump.discard_chunk(name);
         let ignored = state.ignored.clone();
         pump.change_state(name, |state| {
             state.ignored = ignored;
+            state.kept = kept;
             state.table = source;
             state.in_files = in_files;
         })
@@ -571,6 +599,15 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// Whether no column of the source is what a column of our data files was, whether it lands or not.
+fn is_gone(columns: &[Followed], source: &SourceTable, in_files: &str) -> bool {
+    !columns.iter().any(|column| {
+        let was = column.was.as_ref();
+        was.and_then(|(_, in_files)| in_files.as_deref()) == Some(in_files)
+            && source.column(&column.name).is_some()
+    })
 }
 
 /// Whether a table may be described as of later than what is read now.
@@ -603,6 +640,7 @@ fn plan_in_one(
             .map(|statement| Alteration {
                 statement,
                 otherwise: Vec::new(),
+                drops: None,
             }),
     );
     for column in &shape.lands.columns {
@@ -866,6 +904,7 @@ fn plan(
     let mut gone: Vec<&str> = state
         .in_files
         .values()
+        .chain(&state.kept)
         .filter(|in_files| !stays(in_files))
         .filter_map(|in_files| ours(in_files))
         .map(|column| column.name.as_str())
@@ -876,10 +915,12 @@ fn plan(
         false => None,
     };
     for name in gone {
-        todo.push(format!(
-            "ALTER TABLE {table} DROP COLUMN IF EXISTS {}",
-            quote_identifier(name)
-        ));
+        let column = quote_identifier(name);
+        todo.steps.push(Alteration {
+            statement: format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {column}"),
+            otherwise: Vec::new(),
+            drops: Some(name.to_owned()),
+        });
     }
     if let Some(name) = last {
         todo.push(format!(
@@ -945,6 +986,7 @@ fn plan(
                 format!("ALTER TABLE {table} DROP COLUMN {name}"),
                 format!("ALTER TABLE {table} ADD COLUMN {name} {has}"),
             ],
+            drops: None,
         });
         if !widens(old, &column.source_type) && !empty {
             todo.reload(format!("column {} was converted", column.name));
@@ -1075,7 +1117,12 @@ fn refused(name: &TableName, error: SqlError) -> SqlError {
         "{name} has changed in a way that its table cannot follow: {}",
         error.message
     );
-    SqlError::new(SqlState::DATATYPE_MISMATCH, message)
-        .hint("RUN PIPELINE ... FULL REFRESH reads the tables anew, after the column was given its new type or dropped")
-        .caused_by(error)
+    let refused = SqlError::new(SqlState::DATATYPE_MISMATCH, message);
+    let refused = match &error.detail {
+        Some(detail) if detail.starts_with("view ") => refused.detail(detail.clone()).hint(
+            "drop the view (SHOW CREATE VIEW prints it), RUN PIPELINE, and make the view again",
+        ),
+        _ => refused.hint("RUN PIPELINE ... FULL REFRESH reads the tables anew, after the column was given its new type or dropped"),
+    };
+    refused.caused_by(error)
 }

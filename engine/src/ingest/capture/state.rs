@@ -40,6 +40,9 @@ pub(super) struct CaptureState {
     /// Columns that were added at the source, and are not followed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignored: BTreeSet<String>,
+    /// Columns that are gone at the source and stay here for a view, by what our data files call them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub kept: BTreeSet<String>,
     /// Tells its shape from others: [`Shape::text`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shape: String,
