@@ -1030,7 +1030,9 @@ impl Pump {
     /// Puts on record of which tables rows are to be read anew, before anything of these rows is committed.
     async fn note_uncertain(&mut self) -> Result<(), SqlError> {
         let noted = |captured: &&mut Captured| {
-            !captured.uncertain.is_empty() && !captured.state.has_partials
+            // Those met while rows are read may be of rows that were read already.
+            let has_some = !captured.uncertain.is_empty() || !captured.partials.is_empty();
+            has_some && !captured.state.has_partials
         };
         let mut states = Vec::new();
         for captured in self.tables.values_mut().filter(noted) {
