@@ -21,6 +21,8 @@ mod network;
 mod schemas;
 #[path = "capture_shapes.rs"]
 mod shapes;
+#[path = "capture_start.rs"]
+mod start;
 #[path = "capture_types.rs"]
 mod types;
 #[path = "capture_verify.rs"]
@@ -81,9 +83,12 @@ for_both! {
     columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
     deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
     changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
+    views_stop_no_pipeline: crate::shapes::views_stop_no_pipeline,
     a_key_that_cannot_be_cut: crate::shapes::a_key_that_cannot_be_cut,
     many_tables_land_in_one: crate::shapes::many_tables_land_in_one,
     tables_without_a_key_land_in_one: crate::shapes::tables_without_a_key_land_in_one,
+    deleted_rows_in_part_are_kept: crate::shapes::deleted_rows_in_part_are_kept,
+    a_random_workload_in_part_keeps_deleted_rows: crate::kills::a_random_workload_in_part_keeps_deleted_rows,
     every_change_is_a_row: crate::shapes::every_change_is_a_row,
     a_random_workload_survives_the_network: crate::network::a_random_workload_survives_the_network,
     replicas_take_over: crate::failover::replicas_take_over,
@@ -91,6 +96,10 @@ for_both! {
     users_come_and_go: crate::logins::users_come_and_go,
     every_way_to_log_in: crate::logins::every_way_to_log_in,
     silence_is_noticed: crate::network::silence_is_noticed,
+    captures_begin_where_they_are_told: crate::start::captures_begin_where_they_are_told,
+    a_beginning_survives_crashes: crate::start::a_beginning_survives_crashes,
+    tables_that_changed_since_their_beginning: crate::start::tables_that_changed_since_their_beginning,
+    a_random_workload_from_its_beginning: crate::start::a_random_workload_from_its_beginning,
     the_comparison_sees_what_differs: crate::the_comparison_sees_what_differs,
 }
 

@@ -166,7 +166,7 @@ async fn an_incident(fixture: &Fixture, session: &mut SourceClient) -> Result<()
 }
 
 /// Leaves nothing in the binlog of what has happened so far.
-async fn purge(session: &mut SourceClient) -> Result<(), Failure> {
+pub async fn purge(session: &mut SourceClient) -> Result<(), Failure> {
     session
         .execute("FLUSH BINARY LOGS; FLUSH BINARY LOGS")
         .await?;

@@ -27,6 +27,32 @@ pub async fn a_random_workload_in_part_survives_kills(flavor: Flavor) -> Result<
     survive_kills(Source::own(flavor, &options).await?, KILLS / 3).await
 }
 
+/// And where deleted rows stay, marked.
+pub async fn a_random_workload_in_part_keeps_deleted_rows(flavor: Flavor) -> Result<(), Failure> {
+    let seed = seed()?;
+    let mut draw = StdRng::seed_from_u64(seed);
+    let options = [DURABLE, &["--binlog-row-image=MINIMAL"]].concat();
+    let mut fixture = Fixture::start_at(Source::own(flavor, &options).await?).await?;
+    let mut session = fixture.session().await?;
+    session.execute(MIXED_TABLES).await?;
+    let address = fixture.source.address();
+    let workload = Workload::start(&address, &fixture.database, seed, 3, mixed);
+    let sql = format!(
+        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{0}.%') EXCEPT ('{0}.logged') INTO SCHEMA bronze \
+         WITH (deletes = 'soft', target_lag = '200 ms', chunk_rows = 50)",
+        fixture.database
+    );
+    rows(&fixture.server.connect().await?, &sql).await?;
+    let lake = fixture
+        .survives_in_part(workload, (seed, &mut draw))
+        .await?;
+    // What the binlog never says of a row that goes: it is here from before.
+    let kept = "SELECT count(*) FROM bronze.orders WHERE _deleted AND state IS NOT NULL AND placed IS NOT NULL";
+    let kept = value(&lake, kept).await?;
+    assert!(kept.parse::<usize>()? > 0, "seed {seed}: {kept} rows kept");
+    fixture.finish().await
+}
+
 async fn survive_kills(source: Source, kills: usize) -> Result<(), Failure> {
     let seed = seed()?;
     let mut draw = StdRng::seed_from_u64(seed);
@@ -91,6 +117,38 @@ async fn survive_kills(source: Source, kills: usize) -> Result<(), Failure> {
 }
 
 impl Fixture {
+    /// Kills Boathouse a few times during a workload; then everything is as it is at the source.
+    async fn survives_in_part(
+        &mut self,
+        workload: Workload,
+        (seed, draw): (u64, &mut StdRng),
+    ) -> Result<tokio_postgres::Client, Failure> {
+        // A kill while a table is made that gets another column meanwhile is another matter.
+        let begun = Instant::now();
+        let tables =
+            "SELECT count(*) = 5 FROM information_schema.tables WHERE table_schema = 'bronze'";
+        while value(&self.server.connect().await?, tables).await? != "t" {
+            assert!(begun.elapsed() < SNAPSHOT_TIMEOUT, "seed {seed}: no tables");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for _ in 0..KILLS / 3 {
+            tokio::time::sleep(Duration::from_millis(draw.random_range(300..1500))).await;
+            self.kill()?;
+            self.restart().await?;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let taken = workload.stop().await?;
+        let ran = self.run().await;
+        ran.map_err(|error| format!("seed {seed}: {error}\n{}", self.log_end()))?;
+        let lake = self.server.connect().await?;
+        let verdicts = rows(&lake, "VERIFY PIPELINE p").await?;
+        assert!(
+            verdicts.iter().all(|verdict| verdict.contains("|equal|")),
+            "seed {seed}, {taken} transactions: {verdicts:?}"
+        );
+        Ok(lake)
+    }
+
     /// Some more transactions.
     pub async fn work(&self, seed: u64) -> Result<(), Failure> {
         let workload = Workload::start(&self.source.address(), &self.database, seed, 1, mixed);

@@ -286,6 +286,21 @@ pub async fn every_way_to_log_in(flavor: Flavor) -> Result<(), Failure> {
         );
     }
     if flavor == Flavor::MySql {
+        // A way to log in that is not known.
+        session
+            .execute("CREATE USER former IDENTIFIED WITH sha256_password BY 'word'")
+            .await?;
+        let options = format!(
+            "host = '127.0.0.1', {}, {authority}",
+            user("former", "verify-full")
+        );
+        let checks = check(&lake, &options).await?;
+        let reasons = ["log in by sha256_password", "caching_sha2_password"];
+        assert!(
+            checks[0].starts_with("connect|failed|")
+                && reasons.iter().all(|reason| checks[0].contains(reason)),
+            "{checks:?}"
+        );
         let shared = Source::shared(flavor)?;
         rows(&lake, &shared.create_connection("usual")).await?;
         let authority = shared.authority_of_its_own()?;

@@ -271,6 +271,91 @@ pub async fn deleted_rows_are_kept(flavor: Flavor) -> Result<(), Failure> {
     fixture.finish().await
 }
 
+/// The same of a source that names some columns only: the others are those of the row that is here, or are asked for.
+pub async fn deleted_rows_in_part_are_kept(flavor: Flavor) -> Result<(), Failure> {
+    for image in ["MINIMAL", "NOBLOB"] {
+        let mut fixture = Fixture::start(flavor).await?;
+        let mut session = fixture.session().await?;
+        session
+            .execute(
+                "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9), n INT DEFAULT 7, body TEXT);
+                 INSERT INTO t VALUES (1, 'one', 1, 'a'), (2, 'two', 2, 'b'), (3, 'three', 3, 'c'), (4, 'four', 4, 'd'), (5, 'five', 5, 'e');
+                 CREATE TABLE pairs (a INT, b INT, v VARCHAR(9), w INT, PRIMARY KEY (a, b)); INSERT INTO pairs VALUES (1, 1, 'x', 1), (2, 1, 'y', 2)",
+            )
+            .await?;
+        fixture
+            .shape("INCLUDE (op)", "", "deletes = 'soft'")
+            .await?;
+        fixture.ran("the first rows").await?;
+        session
+            .execute(&format!(
+                "SET SESSION binlog_row_image = '{image}';
+                 DELETE FROM t WHERE id = 1; UPDATE t SET v = 'TWO' WHERE id = 2; UPDATE t SET id = 30 WHERE id = 3;
+                 DELETE FROM t WHERE id = 4; INSERT INTO t (id, v) VALUES (4, 'again'); REPLACE INTO t (id, v) VALUES (5, 'FIVE');
+                 UPDATE pairs SET b = 2 WHERE a = 1; UPDATE pairs SET a = 3, w = 9 WHERE a = 2;
+                 START TRANSACTION; INSERT INTO t VALUES (6, 'six', 6, 'f'); UPDATE t SET id = 7 WHERE id = 6; DELETE FROM t WHERE id = 7; COMMIT"
+            ))
+            .await?;
+        let lake = fixture.ran(image).await?;
+        let all = "SELECT id, v, n, body, _deleted FROM bronze.t ORDER BY id";
+        let told = rows(&lake, all).await?;
+        assert_eq!(
+            told[..5],
+            [
+                "1|one|1|a|t",
+                "2|TWO|2|b|f",
+                "3|three|3|c|t",
+                "4|again|7|∅|f",
+                "5|FIVE|7|∅|f"
+            ],
+            "{image}"
+        );
+        assert_eq!(told[5], "6|six|6|f|t", "{image}");
+        // Of a row that came and went at once under a key that changed, no more than its key may be told.
+        assert!(
+            told[6].starts_with("7|") && told[6].ends_with("|t"),
+            "{told:?}"
+        );
+        assert_eq!(told[7], "30|three|3|c|f", "{image}");
+        let pairs = "SELECT a, b, v, w, _deleted FROM bronze.pairs ORDER BY a, b";
+        assert_eq!(
+            rows(&lake, pairs).await?,
+            ["1|1|x|1|t", "1|2|x|1|f", "2|1|y|2|t", "3|1|y|9|f"],
+            "{image}"
+        );
+        assert_eq!(differences(&lake).await?, [""; 0], "{image}");
+        // A row that is to be asked for, and a crash before it is.
+        fixture.kill()?;
+        let options = ServerOptions {
+            environment: vec![(
+                "BOATHOUSE_FAILPOINT".into(),
+                "capture_table_committed".into(),
+            )],
+            ..ServerOptions::default()
+        };
+        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        session
+            .execute("UPDATE t SET id = 31 WHERE id = 30; DELETE FROM t WHERE id = 2")
+            .await?;
+        assert!(fixture.run().await.is_err(), "{image}");
+        fixture.restart().await?;
+        let lake = fixture.ran("a crash").await?;
+        let told = rows(&lake, all).await?;
+        assert_eq!(told[1], "2|TWO|2|b|t", "{image}");
+        assert_eq!(told[7..], ["30|three|3|c|t", "31|three|3|c|f"], "{image}");
+        assert_eq!(differences(&lake).await?, [""; 0], "{image}");
+        // A history needs rows that tell all.
+        fixture.shape("", "", "deletes = 'history'").await?;
+        session
+            .execute("UPDATE t SET v = 'last' WHERE id = 31")
+            .await?;
+        let error = fixture.refused().await?;
+        assert!(error.contains("binlog_row_image = FULL"), "{error}");
+        fixture.finish().await?;
+    }
+    Ok(())
+}
+
 pub async fn every_change_is_a_row(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;
     let mut session = fixture.session().await?;
@@ -565,6 +650,80 @@ pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Fail
     assert_eq!(rows(&lake, all).await?, expected);
     rows(&lake, "RUN PIPELINE p FULL REFRESH").await?;
     assert_eq!(rows(&lake, all).await?, expected);
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    fixture.finish().await
+}
+
+/// Columns that views here use change at the source.
+pub async fn views_stop_no_pipeline(flavor: Flavor) -> Result<(), Failure> {
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, c VARCHAR(9)); INSERT INTO t VALUES (1, 1, 1, 'x')")
+        .await?;
+    fixture.shape("", "", "chunk_rows = 20").await?;
+    let lake = fixture.ran("the first rows").await?;
+    rows(
+        &lake,
+        "CREATE VIEW bronze.near AS SELECT id, a, b FROM bronze.t; CREATE VIEW bronze.far AS SELECT max(b) AS b FROM bronze.near",
+    )
+    .await?;
+    session
+        .execute("ALTER TABLE t MODIFY b BIGINT; INSERT INTO t VALUES (2, 2, 5000000000, 'y')")
+        .await?;
+    let lake = fixture.ran("a wider type").await?;
+    let near = "SELECT id, a, b FROM bronze.near ORDER BY id";
+    assert_eq!(rows(&lake, near).await?, ["1|1|1", "2|2|5000000000"]);
+    assert_eq!(
+        value(&lake, "SELECT b FROM bronze.far").await?,
+        "5000000000"
+    );
+    let types = "SELECT table_name, data_type FROM information_schema.columns \
+                 WHERE table_schema = 'bronze' AND column_name = 'b' ORDER BY table_name";
+    assert_eq!(
+        rows(&lake, types).await?,
+        ["far|bigint", "near|bigint", "t|bigint"]
+    );
+    session
+        .execute("ALTER TABLE t DROP COLUMN a; INSERT INTO t VALUES (3, 3, 'z'); UPDATE t SET c = 'X' WHERE id = 1")
+        .await?;
+    let lake = fixture.ran("a column less").await?;
+    assert_eq!(
+        rows(&lake, near).await?,
+        ["1|1|1", "2|2|5000000000", "3|∅|3"]
+    );
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    let told = "SELECT message FROM system.pipeline_errors WHERE message LIKE '%stays here%'";
+    let warnings = rows(&lake, told).await?;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("view near depends on column a"),
+        "{warnings:?}"
+    );
+    // One of its name comes back, and has other values.
+    session
+        .execute(
+            "ALTER TABLE t ADD COLUMN a INT NOT NULL DEFAULT 7; UPDATE t SET a = 8 WHERE id = 3",
+        )
+        .await?;
+    let lake = fixture.ran("it is back").await?;
+    assert_eq!(
+        rows(&lake, near).await?,
+        ["1|7|1", "2|7|5000000000", "3|8|3"]
+    );
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    session.execute("ALTER TABLE t DROP COLUMN a").await?;
+    fixture.ran("it goes again").await?;
+    fixture.kill()?;
+    fixture.restart().await?;
+    let lake = fixture.ran("it stays").await?;
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'bronze' AND table_name = 't'";
+    assert_eq!(value(&lake, columns).await?, "4");
+    rows(&lake, "DROP VIEW bronze.near CASCADE").await?;
+    session
+        .execute("INSERT INTO t (id, b) VALUES (4, 4)")
+        .await?;
+    let lake = fixture.ran("without views").await?;
+    assert_eq!(value(&lake, columns).await?, "3");
     assert_eq!(differences(&lake).await?, [""; 0]);
     fixture.finish().await
 }

@@ -182,6 +182,10 @@ pub struct ChangeStream {
     passed_over: HashMap<TableName, (u64, u64)>,
     /// Tables whose rows may not be given the defaults that are known of them.
     doubted: HashSet<TableName>,
+    /// Tables that are described as they are at a place further on.
+    foreseen: HashMap<TableName, (u64, u64)>,
+    /// It is places that are looked for: what transactions change is passed over.
+    looks_for_places: bool,
     /// From where on a place stands for all that was read. Before it, a server that was asked by GTID passes over
     /// what was read before, and whoever asks it for a place there is given that again.
     placed_from: (u64, u64),
@@ -425,6 +429,8 @@ impl MySqlServer {
             ignored: None,
             passed_over: HashMap::new(),
             doubted: HashSet::new(),
+            foreseen: HashMap::new(),
+            looks_for_places: false,
             placed_from: by_gtid.unwrap_or_default(),
             bytes_read: 0,
         };
@@ -497,6 +503,16 @@ impl ChangeStream {
     /// Passes over the rows of a table up to a place: they are read otherwise.
     pub fn pass_over(&mut self, table: TableName, place: (u64, u64)) {
         self.passed_over.insert(table, place);
+    }
+
+    /// Tells that a table is described as it is at a place further on: up to there its rows may have another key.
+    pub fn foresee(&mut self, table: TableName, place: (u64, u64)) {
+        self.foreseen.insert(table, place);
+    }
+
+    /// Passes over all that transactions change, from now on.
+    pub(crate) fn look_for_places(&mut self) {
+        self.looks_for_places = true;
     }
 
     /// Trusts the defaults that a table is described with, or not: a statement may have changed them that is not
@@ -579,6 +595,11 @@ impl ChangeStream {
             return Ok(None);
         }
         match event {
+            Event::TableMap | Event::Rows(_) | Event::Unreadable { .. }
+                if self.looks_for_places =>
+            {
+                Ok(None)
+            }
             Event::Begin {
                 id,
                 committed_at,
@@ -767,7 +788,9 @@ impl ChangeStream {
             "ROLLBACK" => return self.commit(),
             _ => {}
         }
-        if let Some(mut tables) = ddl::changed_rows_of(database, text) {
+        if !self.looks_for_places
+            && let Some(mut tables) = ddl::changed_rows_of(database, text)
+        {
             if lowers {
                 tables.iter_mut().for_each(TableName::lower);
             }
@@ -779,7 +802,10 @@ impl ChangeStream {
                 ));
             }
         }
-        let mut changes = ddl::read(database, text);
+        let mut changes = match self.looks_for_places {
+            true => Vec::new(),
+            false => ddl::read(database, text),
+        };
         if lowers {
             changes.iter_mut().for_each(SchemaChange::lower);
         }
@@ -880,7 +906,10 @@ impl ChangeStream {
         });
         if !ready {
             let table = Arc::clone(table);
-            if !table.agrees(&map)? {
+            let is_foreseen = self.foreseen.get(&name);
+            let has_other_key = is_foreseen.is_some_and(|place| self.next_place() <= *place)
+                && table.has_other_key(&map);
+            if has_other_key || !table.agrees(&map)? {
                 let columns = table.columns_by(&map)?;
                 return Ok(Some(self.differs(name, columns, &map, event, raw)));
             }
@@ -1017,7 +1046,7 @@ fn nameless_table(name: &TableName) -> SourceTable {
     }
 }
 
-fn no_binlog() -> ConnectorError {
+pub(super) fn no_binlog() -> ConnectorError {
     ConnectorError::new(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "the server writes no binlog",

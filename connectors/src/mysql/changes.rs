@@ -59,12 +59,14 @@ pub struct RowDetail {
     /// Whether rows that go have the values they had, and a row whose key changes is one that goes and one that
     /// comes, of a table with a key too.
     pub whole_deletes: bool,
+    /// Whether every row has to tell all its values: what the binlog leaves out is taken from nowhere else.
+    pub whole_rows: bool,
 }
 
 /// Changes that name the same columns, in their order.
 ///
 /// Of a table with a key, a row to be deleted has the columns of its key, and NULL in the others, unless
-/// [`RowDetail::whole_deletes`]; of one without, it has the values of the row that goes, and a row that changed
+/// [`RowDetail::whole_deletes`], when it has the values that are told of it; of one without, it has the values of the row that goes, and a row that changed
 /// is one that goes and one that comes.
 #[derive(Debug, Clone)]
 pub struct ChangedRows {
@@ -230,12 +232,18 @@ impl ChangeDecoder {
                         && self.detail.whole_deletes
                         && self.changes_key(&before, &after, images)? =>
                 {
+                    let old = images;
                     self.operation = RowOperation::Delete;
                     self.part(&before, true)?;
                     self.whole(&before, &mut images, RowChange::Delete)?;
                     self.operation = RowOperation::Insert;
-                    self.part(&after, true)?;
-                    self.whole(&after, &mut images, RowChange::Upsert)?;
+                    if after.len() == event.width {
+                        self.part(&after, true)?;
+                        self.whole(&after, &mut images, RowChange::Upsert)?;
+                    } else {
+                        let old = old.get(..old.len() - images.len()).unwrap_or_default();
+                        self.moved((&before, old), &after, &mut images)?;
+                    }
                     self.operation = RowOperation::Update;
                 }
                 RowsKind::Update if keyed => self.updated(&before, &after, &mut images)?,
@@ -458,7 +466,7 @@ impl ChangeDecoder {
 
     /// Whether rows need not tell what they were.
     fn check_whole(&self) -> Result<(), ConnectorError> {
-        if !self.detail.whole_deletes {
+        if !self.detail.whole_rows {
             return Ok(());
         }
         Err(ConnectorError::new(
@@ -474,7 +482,7 @@ impl ChangeDecoder {
     /// Gives the row taken last the defaults of columns that its image does not name. Where a default cannot be
     /// told, the source is to be asked for the row.
     fn fill(&mut self, missing: &[usize]) -> Result<(), ConnectorError> {
-        let can_be_asked = !self.table.key.is_empty() && !self.detail.whole_deletes;
+        let can_be_asked = !self.table.key.is_empty() && !self.detail.whole_rows;
         let Some(part) = &mut self.open else {
             return Ok(());
         };
@@ -655,6 +663,30 @@ impl ChangeDecoder {
         Ok(())
     }
 
+    /// A row under another key, which names what changed of it, while the row with the old key stays: the source is
+    /// to be asked for what neither image tells.
+    fn moved<'a>(
+        &mut self,
+        (before, old): (&[usize], &'a [u8]),
+        after: &[usize],
+        images: &mut &'a [u8],
+    ) -> Result<(), ConnectorError> {
+        let width = self.map.columns.len();
+        let is_named = |index: &usize| {
+            before.binary_search(index).is_ok() || after.binary_search(index).is_ok()
+        };
+        let named: Vec<usize> = (0..width).filter(is_named).collect();
+        self.part(&named, true)?;
+        self.merged((before, old), after, images)?;
+        // What MariaDB leaves out may have changed all the same.
+        if (named.len() < width || self.flavor == Flavor::MariaDb)
+            && let Some(part) = &mut self.open
+        {
+            part.uncertain.push(part.changes.len().saturating_sub(1));
+        }
+        Ok(())
+    }
+
     /// A row that names what changed of it, with the other values that it had.
     fn merged<'a>(
         &mut self,
@@ -688,7 +720,8 @@ impl ChangeDecoder {
                     .append_binlog(&mut value)
                     .map_err(|error| wrong(&self.table, &self.map, index, &error))?,
                 (Some(builder), None) => builder.append_null(),
-                (None, _) => return Err(malformed(&self.table)),
+                (None, None) => {}
+                (None, Some(_)) => return Err(malformed(&self.table)),
             }
         }
         part.changes.push(RowChange::Upsert);

@@ -13,6 +13,7 @@ mod position;
 mod schema;
 mod server;
 mod snapshot;
+mod start;
 pub mod types;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use position::{Gtids, Position, file_number};
 pub use schema::{DefaultValue, SourceColumn, SourceTable, TableName};
 pub use server::{Flavor, MySqlServer};
 pub use snapshot::{Chunk, ChunkReader, ChunkRequest, ExactPlace, WholeSnapshot, key_literals};
+pub use start::Start;
 
 use crate::connector::{Connector, Remote};
 use crate::error::ConnectorError;

@@ -134,6 +134,22 @@ impl Gtids {
         }
     }
 
+    /// The transactions of this set that are not in another; of MariaDB the newest of each domain that has some.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::MySql(set), Self::MySql(other)) => Self::MySql(set.without(other)),
+            (Self::MariaDb(domains), Self::MariaDb(other)) => {
+                let newer = domains.0.iter().filter(|(domain, (_, number))| {
+                    other.0.get(domain).is_none_or(|(_, known)| known < number)
+                });
+                Self::MariaDb(DomainPositions(
+                    newer.map(|(domain, newest)| (*domain, *newest)).collect(),
+                ))
+            }
+            (set, _) => set.clone(),
+        }
+    }
+
     pub fn is_none(&self) -> bool {
         match self {
             Self::None => true,
@@ -228,6 +244,29 @@ impl GtidSet {
             }
         }
         *intervals = merged;
+    }
+
+    fn without(&self, other: &Self) -> Self {
+        let mut left = Self::default();
+        for (source, intervals) in &self.0 {
+            let others = other.0.get(source).map_or(&[][..], Vec::as_slice);
+            for (first, last) in intervals {
+                let mut from = *first;
+                for (taken_from, taken_to) in others {
+                    if *taken_from > from {
+                        let to = (*last).min(taken_from - 1);
+                        if from <= to {
+                            left.add_interval(source, from, to);
+                        }
+                    }
+                    from = from.max(taken_to.saturating_add(1));
+                }
+                if from <= *last {
+                    left.add_interval(source, from, *last);
+                }
+            }
+        }
+        left
     }
 
     fn has_interval(&self, source: &str, first: u64, last: u64) -> bool {
@@ -339,6 +378,25 @@ mod tests {
             format!("{source}:1-3,{source}:audit:1-2:4")
         );
         assert!(!gtids.covers(&tagged));
+    }
+
+    #[test]
+    fn what_a_set_has_more_than_another() {
+        let source = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        for (all, some, left) in [
+            ("1-9", "1-4", "5-9"),
+            ("1-9", "3:5-6:20", "1-2:4:7-9"),
+            ("3-5", "1-9", ""),
+            ("1-2:8-9", "2-8", "1:9"),
+        ] {
+            let of = |numbers: &str| match numbers {
+                "" => Gtids::MySql(GtidSet::default()),
+                numbers => set(&format!("{source}:{numbers}")),
+            };
+            assert_eq!(of(all).without(&of(some)), of(left), "{all} {some}");
+        }
+        let left = set("0-1-9,1-1-5,2-1-1").without(&set("0-1-9,1-1-4"));
+        assert_eq!(left, set("1-1-5,2-1-1"));
     }
 
     #[test]

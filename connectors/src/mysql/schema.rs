@@ -144,6 +144,15 @@ impl SourceTable {
         Ok(self.columns == self.columns_by(map)?)
     }
 
+    /// Whether rows written under a map have another primary key. A map names no other key.
+    pub(crate) fn has_other_key(&self, map: &TableMap) -> bool {
+        let mapped = map.key.iter().map(|place| {
+            let column = map.columns.get(*place)?;
+            column.name.as_ref()
+        });
+        !map.key.is_empty() && !self.key.is_empty() && !mapped.eq(self.key.iter().map(Some))
+    }
+
     /// The columns as the map has them, with what only the server's own description tells.
     pub(crate) fn columns_by(&self, map: &TableMap) -> Result<Vec<SourceColumn>, ConnectorError> {
         let columns = map.columns.iter().map(|mapped| {

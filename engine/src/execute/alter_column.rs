@@ -262,13 +262,6 @@ pub(super) async fn set_type(
         ))
         .hint("make a new table with CREATE TABLE ... AS SELECT and a cast"));
     }
-    if let Some(view) = views_naming(session, definition, name).first() {
-        return Err(
-            SqlError::unsupported("changing the type of a column used by a view")
-                .detail(format!("view {} depends on column \"{name}\"", view.name))
-                .hint("drop the view, change the type, and make the view again"),
-        );
-    }
     let stored = |column_type: &ColumnType| column_type.stored_arrow();
     let wide = match (stored(&from), stored(to)) {
         (Some(before), Some(after)) => before != after && lake::widens(&before, &after),
@@ -276,8 +269,15 @@ pub(super) async fn set_type(
     };
     let holds = wide || always_fits(&from, to);
     if holds && itself {
+        // Views follow, as far as they are what they were but for the type.
         alter_table::column_mut(definition, name)?.column_type = to.clone();
         return Ok(());
+    }
+    if let Some(view) = views_naming(session, definition, name).first() {
+        return Err(view::in_the_way(
+            &view.name,
+            &format!("depends on column \"{name}\""),
+        ));
     }
     if !alter_table::is_empty(session, definition).await? {
         return Err(SqlError::unsupported(format!(

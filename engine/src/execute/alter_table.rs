@@ -55,6 +55,10 @@ pub(super) async fn execute(
         original.name.clone(),
     );
     let after = (schema.clone(), definition.name.clone());
+    let is_retyped = definition.columns.iter().any(|column| {
+        let was = original.column(&column.name);
+        was.is_some_and(|was| was.column_type != column.column_type)
+    });
     session
         .catalog("ALTER TABLE")?
         .replace_table(definition.clone())?;
@@ -63,6 +67,9 @@ pub(super) async fn execute(
         super::view::follow(session, "ALTER TABLE", &|schema, name| {
             (schema == before.0 && name == before.1).then(|| after.clone())
         })?;
+    }
+    if is_retyped {
+        super::view::rebind(session, after).await?;
     }
     done("ALTER TABLE")
 }

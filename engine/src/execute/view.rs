@@ -16,8 +16,9 @@ use boathouse_sql::statement::{
 use super::resolve::Found;
 use super::{done, table};
 use crate::error::{SqlError, SqlState};
+use crate::lake;
 use crate::outcome::Outcome;
-use crate::query;
+use crate::query::{self, SessionInfo};
 use crate::session::Session;
 
 pub(super) async fn create(
@@ -239,6 +240,57 @@ fn dependents(snapshot: &Snapshot, relation: (String, String)) -> Vec<Arc<ViewDe
         }
     }
     found
+}
+
+/// Gives the views that read a relation the types that their columns have by now, which may be wider than before.
+/// Refused where a view would not be what it was but for that.
+pub(super) async fn rebind(
+    session: &mut Session,
+    relation: (String, String),
+) -> Result<(), SqlError> {
+    let snapshot = session.snapshot();
+    for view in dependents(&snapshot, relation) {
+        let (schema, name) = qualified(&snapshot, view.schema, &view.name);
+        let mut context = session.state.query_context(&session.engine);
+        let mut owner = SessionInfo::clone(&context.session);
+        owner.role = view.owner;
+        owner.superuser = snapshot.is_superuser(view.owner);
+        // Names in it that have no schema are those of its own.
+        owner.search_path = vec![schema];
+        context.session = Arc::new(owner);
+        let refused =
+            |error: SqlError| in_the_way(&name, "cannot be read any more").caused_by(error);
+        let query = boathouse_sql::parse_query(&view.query)
+            .map_err(|error| refused(SqlError::from(error)))?;
+        let planned = query::plan_query(&context, &query, &[]).await;
+        let planned = planned.map_err(refused)?;
+        let mut columns = Vec::with_capacity(view.columns.len());
+        for ((label, was), field) in view.columns.iter().zip(planned.fields.fields()) {
+            let is = ColumnType::from_field(field);
+            if is != *was && !lake::widens(&was.arrow(), &is.arrow()) {
+                let what = format!(
+                    "would have {} for {} in its column \"{label}\"",
+                    is.sql_name(),
+                    was.sql_name()
+                );
+                return Err(in_the_way(&name, &what));
+            }
+            columns.push((label.clone(), is));
+        }
+        if columns != view.columns {
+            let mut changed = ViewDefinition::clone(&view);
+            changed.columns = columns;
+            session.catalog("ALTER TABLE")?.replace_view(changed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A view keeps a column from getting another type.
+pub(super) fn in_the_way(view: &str, what: &str) -> SqlError {
+    SqlError::unsupported("changing the type of a column used by a view")
+        .detail(format!("view {view} {what}"))
+        .hint("drop the view, change the type, and make the view again")
 }
 
 /// Makes sure that no view is left without a relation it reads: drops those that read it with CASCADE,

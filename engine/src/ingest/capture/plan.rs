@@ -5,6 +5,7 @@
 //! | option | default | meaning |
 //! |---|---|---|
 //! | `snapshot` | `'initial'` | `'initial'` reads tables as they are before their changes, `'never'` their changes only |
+//! | `start` | `'now'` | where the first run begins: now, with the oldest binlog, at a place, behind transactions, at a time |
 //! | `target_lag` | `'1 s'` | how long changes may wait to be committed together |
 //! | `chunk_rows` | 200000 | rows of a table read at once at most |
 //! | `snapshot_readers` | 2 | chunks read at once, of one table or several |
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use boathouse_catalog::definitions::{ObjectKind, ObjectRef, PipelineDefinition, Privilege};
 use boathouse_connectors::mysql::types::{InvalidText, ValuePolicies, ZeroDates};
-use boathouse_connectors::mysql::{MySqlServer, SourceTable, TableName};
+use boathouse_connectors::mysql::{MySqlServer, SourceTable, Start, TableName};
 use boathouse_connectors::{OptionValue as ConnectorOption, Options};
 use boathouse_sql::statement::{CreatePipeline, Into as Target, PipelineSource};
 use regex::Regex;
@@ -57,6 +58,8 @@ pub(in crate::ingest) struct CapturePlan {
 #[derive(Debug, Clone)]
 pub(in crate::ingest) struct CaptureOptions {
     pub snapshot: bool,
+    /// Where the first run begins.
+    pub start: Start,
     pub target_lag: Duration,
     pub chunk_rows: usize,
     pub snapshot_readers: usize,
@@ -88,6 +91,15 @@ pub(in crate::ingest) struct Follows {
 }
 
 impl Follows {
+    pub(super) const EVOLVE: Self = Self {
+        add_column: Follow::Evolve,
+        drop_column: Follow::Evolve,
+        rename_column: Follow::Evolve,
+        change_type: Follow::Evolve,
+        truncate: Follow::Evolve,
+        drop_table: Follow::Evolve,
+    };
+
     fn take(options: &mut Options) -> Result<Self, SqlError> {
         const STOPS: &[(&str, Follow)] =
             &[("evolve", Follow::Evolve), ("exception", Follow::Exception)];
@@ -291,6 +303,7 @@ pub(in crate::ingest) fn parse_options(
         "snapshot",
         &[("initial", true), ("never", false)],
     )?;
+    let start = start_of(&mut options, snapshot)?;
     let zero_dates = one_of(
         &mut options,
         "zero_date",
@@ -321,6 +334,7 @@ pub(in crate::ingest) fn parse_options(
     let follows = Follows::take(&mut options)?;
     let parsed = CaptureOptions {
         snapshot,
+        start,
         deletes,
         follows,
         target_lag: options
@@ -343,6 +357,32 @@ pub(in crate::ingest) fn parse_options(
     };
     options.finish()?;
     Ok(parsed)
+}
+
+/// Rows that are read as they are now have the changes of before already, so that these are for a pipeline that reads
+/// none.
+fn start_of(options: &mut Options, reads_rows: bool) -> Result<Start, SqlError> {
+    let Some(text) = options.take_text("start")? else {
+        return Ok(Start::Now);
+    };
+    let start = Start::parse(&text).ok_or_else(|| {
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option \"start\" cannot be \"{text}\""),
+        )
+        .hint(
+            "it is 'now', 'earliest', a place such as 'binlog.000012:4', the transactions that had been done such as \
+             'uuid:1-77' or, of MariaDB, '0-1-270', or a time such as '2024-05-17 08:00:00+07'",
+        )
+    })?;
+    if reads_rows && start != Start::Now {
+        return Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option \"start\" can be \"{text}\" only with snapshot = 'never'"),
+        )
+        .hint("a table whose rows are read as they are now has no use for changes of before"));
+    }
+    Ok(start)
 }
 
 /// An option that is one of some words; the first is what it is when it is not given.

@@ -15,7 +15,7 @@ use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
     ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Opened, Position, SourceState,
-    SourceTable, Step, TableName, file_number, key_literals,
+    SourceTable, Start, Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
 use siphasher::sip::SipHasher13;
@@ -137,9 +137,29 @@ impl Pump {
         if let Some(from) = &from {
             now = caught_up(&plan, now, from).await?;
         }
+        let server_id = server_id_of(plan.engine(), pipeline.0);
+        // Nothing was read before, and a place was named.
+        let is_told = from.is_none() && !refresh.is_all() && plan.options.start != Start::Now;
+        let begin = match is_told {
+            true => {
+                let wanted = Arc::clone(&plan.wanted);
+                let start = &plan.options.start;
+                let server = &plan.server;
+                let begin = server.position_of(start, &now, server_id, wanted).await?;
+                tracing::info!(pipeline = plan.name, position = %begin, "capture begins as it was told to");
+                begin
+            }
+            false => now.position.clone(),
+        };
         let mut lost = None;
         let (mut from, mut by_gtid, mut redo) = match from {
-            None => (now.position.clone(), false, None),
+            // A place that a replica cannot ask for has to be asked for by its transactions.
+            None if is_told => match now.continues(&begin) {
+                Continuity::ByPlace => (begin, false, None),
+                Continuity::ByGtid => (begin, true, None),
+                Continuity::Lost(reason) => return Err(cannot_start(reason)),
+            },
+            None => (begin, false, None),
             Some(from) => match now.continues(&from) {
                 _ if refresh.is_all() => (now.position.clone(), false, None),
                 Continuity::ByPlace => (from, false, redo),
@@ -150,7 +170,6 @@ impl Pump {
                 }
             },
         };
-        let server_id = server_id_of(plan.engine(), pipeline.0);
         let open_stream = |from: Position, by_gtid: bool| {
             plan.server.read_changes(
                 from,
@@ -162,6 +181,8 @@ impl Pump {
         };
         let stream = match open_stream(from.clone(), by_gtid).await? {
             Opened::Stream(stream) => stream,
+            // Nothing is there yet that could be read anew.
+            Opened::Lost(reason) if is_told => return Err(cannot_start(reason)),
             // Only the server itself could tell.
             Opened::Lost(reason) => {
                 lost = Some(reason);
@@ -340,6 +361,7 @@ impl Pump {
             if by_gtid {
                 // Places of another server.
                 state.listed_at = (0, 0);
+                state.foreseen_at = None;
             }
             let empty = snapshot.row_count() == Some(0);
             let listed = sources.iter().find(|one| one.name == state.table.name);
@@ -374,6 +396,10 @@ impl Pump {
                 self.put(&state).await?;
             }
             let name = state.table.name.clone();
+            let here = self.committed.place();
+            differs |= state.foreseen_at.is_some_and(|place| here < place);
+            // What it stays for may be gone by now.
+            differs |= !state.kept.is_empty();
             self.adopt(state, shape, definition, (lake, mark, empty));
             if differs {
                 self.hint(&name, Vec::new());
@@ -398,7 +424,14 @@ impl Pump {
             match self.tables.get(&source.name) {
                 None => {
                     let reads = self.plan.options.snapshot;
-                    self.capture(source, reads, listed_at).await?;
+                    let name = source.name.clone();
+                    // Changes of before that are read as they come.
+                    let is_foreseen = !reads && !by_gtid && self.committed.place() < listed_at;
+                    self.capture_as(source, reads, listed_at, is_foreseen)
+                        .await?;
+                    if is_foreseen {
+                        self.hint(&name, Vec::new());
+                    }
                 }
                 Some(known)
                     if (&known.source.columns, &known.source.key)
@@ -445,6 +478,17 @@ impl Pump {
         reads: bool,
         listed_at: (u64, u64),
     ) -> Result<(), SqlError> {
+        self.capture_as(source, reads, listed_at, false).await
+    }
+
+    /// The same of a table whose description `is_foreseen`: of later than the changes that come next.
+    async fn capture_as(
+        &mut self,
+        source: SourceTable,
+        reads: bool,
+        listed_at: (u64, u64),
+        is_foreseen: bool,
+    ) -> Result<(), SqlError> {
         if self.plan.one_table.is_none()
             && let Some(other) = self.tables.values().find(|other| {
                 other.name().table == source.name.table
@@ -469,6 +513,7 @@ impl Pump {
         self.defined(&definition, &lake);
         let state = CaptureState {
             ignored: BTreeSet::new(),
+            kept: BTreeSet::new(),
             shape: shape.text.clone(),
             target: definition.id,
             snapshot: match reads {
@@ -477,7 +522,11 @@ impl Pump {
             },
             dropped: false,
             in_files: in_files(&shape.lands, &definition),
-            listed_at,
+            listed_at: match is_foreseen {
+                true => self.committed.place(),
+                false => listed_at,
+            },
+            foreseen_at: is_foreseen.then_some(listed_at),
             renamed_from: None,
             has_partials: false,
             table: source,
@@ -504,6 +553,9 @@ impl Pump {
         }
         if !state.dropped {
             self.stream.capture(Arc::clone(&source));
+        }
+        if let Some(place) = state.foreseen_at {
+            self.stream.foresee(name.clone(), place);
         }
         let fresh = matches!(state.snapshot, SnapshotState::Reading { after: None, .. });
         let replaces = matches!(
@@ -979,7 +1031,9 @@ impl Pump {
     /// Puts on record of which tables rows are to be read anew, before anything of these rows is committed.
     async fn note_uncertain(&mut self) -> Result<(), SqlError> {
         let noted = |captured: &&mut Captured| {
-            !captured.uncertain.is_empty() && !captured.state.has_partials
+            // Those met while rows are read may be of rows that were read already.
+            let has_some = !captured.uncertain.is_empty() || !captured.partials.is_empty();
+            has_some && !captured.state.has_partials
         };
         let mut states = Vec::new();
         for captured in self.tables.values_mut().filter(noted) {
@@ -1551,6 +1605,15 @@ fn table_status(captured: &Captured) -> TableStatus {
         snapshot_rows_estimate: captured.source.rows_estimate,
         changes: captured.changes,
     }
+}
+
+/// The source cannot give the changes that a pipeline was told to begin with.
+fn cannot_start(reason: String) -> SqlError {
+    SqlError::new(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the pipeline cannot start as it was told to: {reason}"),
+    )
+    .hint("name another start, or begin with the tables as they are now: snapshot = 'initial'")
 }
 
 /// A server that is only behind what was read of it a moment ago is given time: it sends changes before it

@@ -324,18 +324,19 @@ pub(super) async fn differs(
         let reads = pump.plan.options.snapshot;
         let (source, reads) = match found {
             Some(source) => (source, reads),
-            // It is there no longer: all it ever had is in the binlog.
-            None => (
-                SourceTable {
+            // It is there no longer: all it ever had is in the binlog, and so are the statements that change it.
+            None => {
+                let source = SourceTable {
                     name: name.clone(),
                     columns,
                     key,
                     comment: None,
                     rows_estimate: 0,
                     bytes_estimate: 0,
-                },
-                false,
-            ),
+                };
+                let here = pump.stream.position().place();
+                return pump.capture(source, false, here).await;
+            }
         };
         return pump.capture(source, reads, place).await;
     }
@@ -352,6 +353,11 @@ pub(super) async fn differs(
     // The statement that changed the columns may have changed their defaults, too.
     source.columns = without_defaults(&source);
     if !key.is_empty() && !captured.source.key.is_empty() {
+        source.key = key;
+    } else if is_foreseen(pump, &captured.state)
+        && !source.key.iter().all(|name| source.column(name).is_some())
+    {
+        // A key of columns that are yet to come.
         source.key = key;
     }
     follow(pump, &name, source).await?;
@@ -421,6 +427,8 @@ struct Alteration {
     statement: String,
     /// What is done instead where everything is read anew, should the statement be refused.
     otherwise: Vec<String>,
+    /// The column that it drops.
+    drops: Option<String>,
 }
 
 impl Todo {
@@ -428,6 +436,7 @@ impl Todo {
         self.steps.push(Alteration {
             statement,
             otherwise: Vec::new(),
+            drops: None,
         });
     }
 
@@ -445,7 +454,7 @@ async fn follow(
     let Some(captured) = pump.tables.get_mut(name) else {
         return Ok(());
     };
-    let hints = captured.hints.take().unwrap_or_default();
+    let mut hints = captured.hints.take().unwrap_or_default();
     let state = captured.state.clone();
     let known = &state.table;
     source.rows_estimate = source.rows_estimate.max(known.rows_estimate);
@@ -458,8 +467,15 @@ async fn follow(
     let schema = target::schema_name(&pump.plan, &definition);
     let table = qualified(&schema, &definition.name);
     let mut todo = Todo::default();
+    // What it was described as is of later, and what statements said on the way to its first rows is of columns
+    // that nothing here has yet.
+    let begins = rows == Some(0) && is_foreseen(pump, &state);
+    let mut follows = pump.plan.options.follows;
+    if begins {
+        hints.clear();
+        follows = Follows::EVOLVE;
+    }
     let columns = followed(&state, &hints);
-    let follows = pump.plan.options.follows;
     let mut state = state;
     let mut shape = pump.plan.shape(&source, &state.ignored).await;
     if follows.add_column != Follow::Evolve
@@ -491,10 +507,34 @@ async fn follow(
     if known.key != source.key {
         todo.reload("its key is another");
     }
+    let mut kept = BTreeSet::new();
     for step in std::mem::take(&mut todo.steps) {
         let Err(error) = sql::run(&pump.plan, &[step.statement]).await else {
             continue;
         };
+        if let Some(column) = &step.drops
+            && error.state == SqlState::DEPENDENT_OBJECTS_STILL_EXIST
+            && let Some(mine) = definition.column(column)
+            && is_gone(&columns, &source, mine.name_in_files())
+        {
+            match shape.lands.column(column) {
+                None => {
+                    kept.insert(mine.name_in_files().to_owned());
+                    if !state.kept.contains(mine.name_in_files()) {
+                        let why = error.detail.unwrap_or(error.message);
+                        pump.warn(format!(
+                            "column \"{column}\" of {name} is gone at the source and stays here: {why}; it goes with a run or a change of the table after that"
+                        ));
+                    }
+                }
+                // Another one has its name by now, and what is here is read anew.
+                Some(now) if now.source_type.column_type() == mine.column_type => {
+                    todo.reload(format!("column {column} is another one"));
+                }
+                Some(_) => return Err(refused(name, error)),
+            }
+            continue;
+        }
         if !pump.refreshes || step.otherwise.is_empty() {
             return Err(refused(name, error));
         }
@@ -533,11 +573,12 @@ async fn follow(
     };
     let in_files = in_files(&shape.lands, &definition);
     pump.defined(&definition, &lake);
-    if changed || in_files != in_files_before {
+    if changed || in_files != in_files_before || kept != state.kept {
         pump.discard_chunk(name);
         let ignored = state.ignored.clone();
         pump.change_state(name, |state| {
             state.ignored = ignored;
+            state.kept = kept;
             state.table = source;
             state.in_files = in_files;
         })
@@ -558,6 +599,21 @@ async fn follow(
         reload(pump, name).await?;
     }
     Ok(())
+}
+
+/// Whether no column of the source is what a column of our data files was, whether it lands or not.
+fn is_gone(columns: &[Followed], source: &SourceTable, in_files: &str) -> bool {
+    !columns.iter().any(|column| {
+        let was = column.was.as_ref();
+        was.and_then(|(_, in_files)| in_files.as_deref()) == Some(in_files)
+            && source.column(&column.name).is_some()
+    })
+}
+
+/// Whether a table may be described as of later than what is read now.
+fn is_foreseen(pump: &Pump, state: &CaptureState) -> bool {
+    let here = pump.stream.next_place();
+    state.foreseen_at.is_some_and(|place| here <= place)
 }
 
 /// The columns apart from what rows have that do not name them.
@@ -584,6 +640,7 @@ fn plan_in_one(
             .map(|statement| Alteration {
                 statement,
                 otherwise: Vec::new(),
+                drops: None,
             }),
     );
     for column in &shape.lands.columns {
@@ -847,6 +904,7 @@ fn plan(
     let mut gone: Vec<&str> = state
         .in_files
         .values()
+        .chain(&state.kept)
         .filter(|in_files| !stays(in_files))
         .filter_map(|in_files| ours(in_files))
         .map(|column| column.name.as_str())
@@ -857,10 +915,12 @@ fn plan(
         false => None,
     };
     for name in gone {
-        todo.push(format!(
-            "ALTER TABLE {table} DROP COLUMN IF EXISTS {}",
-            quote_identifier(name)
-        ));
+        let column = quote_identifier(name);
+        todo.steps.push(Alteration {
+            statement: format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {column}"),
+            otherwise: Vec::new(),
+            drops: Some(name.to_owned()),
+        });
     }
     if let Some(name) = last {
         todo.push(format!(
@@ -926,6 +986,7 @@ fn plan(
                 format!("ALTER TABLE {table} DROP COLUMN {name}"),
                 format!("ALTER TABLE {table} ADD COLUMN {name} {has}"),
             ],
+            drops: None,
         });
         if !widens(old, &column.source_type) && !empty {
             todo.reload(format!("column {} was converted", column.name));
@@ -1056,7 +1117,12 @@ fn refused(name: &TableName, error: SqlError) -> SqlError {
         "{name} has changed in a way that its table cannot follow: {}",
         error.message
     );
-    SqlError::new(SqlState::DATATYPE_MISMATCH, message)
-        .hint("RUN PIPELINE ... FULL REFRESH reads the tables anew, after the column was given its new type or dropped")
-        .caused_by(error)
+    let refused = SqlError::new(SqlState::DATATYPE_MISMATCH, message);
+    let refused = match &error.detail {
+        Some(detail) if detail.starts_with("view ") => refused.detail(detail.clone()).hint(
+            "drop the view (SHOW CREATE VIEW prints it), RUN PIPELINE, and make the view again",
+        ),
+        _ => refused.hint("RUN PIPELINE ... FULL REFRESH reads the tables anew, after the column was given its new type or dropped"),
+    };
+    refused.caused_by(error)
 }

@@ -214,6 +214,7 @@ impl Shapes {
         RowDetail {
             origins: !self.include.is_empty(),
             whole_deletes: self.deletes != Deletes::Hard,
+            whole_rows: self.deletes == Deletes::History,
         }
     }
 

@@ -30,12 +30,19 @@ pub(super) struct CaptureState {
     /// Where the source stood when it was asked what `table` is: what statements before did is in it.
     #[serde(default)]
     pub listed_at: (u64, u64),
+    /// Where the source stood when it was asked what `table` is, if changes are read of before that: they may be of
+    /// other columns, until the first rows tell, and statements up to there are still to be followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen_at: Option<(u64, u64)>,
     /// Rows in it are to be read again by their keys, which are not on record.
     #[serde(default)]
     pub has_partials: bool,
     /// Columns that were added at the source, and are not followed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignored: BTreeSet<String>,
+    /// Columns that are gone at the source and stay here for a view, by what our data files call them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub kept: BTreeSet<String>,
     /// Tells its shape from others: [`Shape::text`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shape: String,
