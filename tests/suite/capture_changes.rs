@@ -147,10 +147,23 @@ pub async fn changes_follow(flavor: Flavor) -> Result<(), Failure> {
     let fixture = Fixture::start(flavor).await?;
     let mut session = fixture.session().await?;
     session.execute(TABLES).await?;
+    // Of a transaction that was prepared before the pipeline begins, no row is met, neither in the tables nor in the binlog.
+    let mut early = fixture.session().await?;
+    let name = format!("{}0", fixture.database);
+    early
+        .execute(&format!(
+            "XA START '{name}'; INSERT INTO keyed VALUES (900000, 1, 'early', NULL); INSERT INTO no_key VALUES (9, 'early');
+             XA END '{name}'; XA PREPARE '{name}'"
+        ))
+        .await?;
     fixture
         .create_pipeline(Schedule::OnDemand, "chunk_rows = 2")
         .await?;
     let lake = fixture.follow("the snapshot").await?;
+    early.execute(&format!("XA COMMIT '{name}'")).await?;
+    fixture
+        .follow("prepared before the beginning, then committed")
+        .await?;
     for (what, sql) in STEPS {
         let sql = match flavor {
             Flavor::MySql => (*sql).to_owned(),

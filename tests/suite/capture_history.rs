@@ -256,7 +256,9 @@ const REPLACED_IN_PART: &str = "
 const WITHOUT_KEY_IN_PART: &str = "
     {run} SET SESSION binlog_row_image = '{image}';
     UPDATE no_key SET b = 'z' WHERE a = 1 LIMIT 1; UPDATE no_key SET a = NULL WHERE b = 'y';
-    INSERT INTO no_key (b) VALUES ('only'); UPDATE no_key SET a = 8 WHERE b = 'only'; DELETE FROM no_key WHERE a = 1";
+    INSERT INTO no_key (b) VALUES ('only'); UPDATE no_key SET a = 8 WHERE b = 'only'; DELETE FROM no_key WHERE a = 1;
+    ALTER TABLE no_key ADD COLUMN c INT DEFAULT 5; INSERT INTO no_key (b) VALUES ('new'); ALTER TABLE no_key ALTER COLUMN c SET DEFAULT 6;
+    INSERT INTO no_key (b) VALUES ('more')";
 
 /// Rows that are logged in part arrive whole, once more after a restart.
 pub async fn rows_in_part(flavor: Flavor) -> Result<(), Failure> {

@@ -174,6 +174,8 @@ pub struct ChangeStream {
     /// Tables that the transaction names, and whether rows of them have come. MariaDB names the tables that a
     /// foreign key changes, and does not say how.
     mapped: HashMap<TableName, bool>,
+    /// Tables of whose rows the transaction does not tell all values.
+    lacking: BTreeSet<TableName>,
     /// An event that waits until its table is captured.
     held: Option<(Event, RawEvent)>,
     /// A table whose rows are passed over.
@@ -425,6 +427,7 @@ impl MySqlServer {
             queue: VecDeque::new(),
             is_replaying: false,
             mapped: HashMap::new(),
+            lacking: BTreeSet::new(),
             held: None,
             ignored: None,
             passed_over: HashMap::new(),
@@ -608,6 +611,7 @@ impl ChangeStream {
             } => {
                 self.two_phases = two_phases.map(|name| (name, Vec::new()));
                 self.mapped.clear();
+                self.lacking.clear();
                 if self.maps.len() >= MAPS_MAX {
                     self.maps.clear();
                 }
@@ -721,12 +725,12 @@ impl ChangeStream {
             .take()
             .unwrap_or_else(|| Open::anonymous(true));
         let changed = self.mapped.drain().filter(|(_, has_rows)| !has_rows);
-        let mut unproved: Vec<TableName> = changed.map(|(name, _)| name).collect();
+        let mut unproved = std::mem::take(&mut self.lacking);
+        unproved.extend(changed.map(|(name, _)| name));
         unproved.retain(|name| self.tables.contains_key(name));
         if !unproved.is_empty() {
-            unproved.sort();
             self.ending = Some(ended);
-            return Ok(Some(Step::Unproved(unproved)));
+            return Ok(Some(Step::Unproved(unproved.into_iter().collect())));
         }
         self.count_in(&ended);
         Ok(Some(Step::Committed))
@@ -759,18 +763,22 @@ impl ChangeStream {
             }
             "XA COMMIT" => {
                 let name = ddl::after_words(text);
-                let tables = self.position.prepared.remove(&name).unwrap_or_default();
-                return match self.prepared.remove(&name) {
-                    Some(events) => {
-                        self.replay(events);
-                        Ok(None)
-                    }
-                    None if tables.is_empty() => self.commit(),
-                    None => {
-                        self.ending = self.transaction.take();
-                        Ok(Some(Step::Unproved(tables)))
-                    }
-                };
+                let known = self.position.prepared.remove(&name);
+                if let Some(events) = self.prepared.remove(&name) {
+                    self.replay(events);
+                    return Ok(None);
+                }
+                // One that was prepared before anything was read may have changed any table.
+                let tables = known.unwrap_or_else(|| {
+                    let mut tables: Vec<TableName> = self.tables.keys().cloned().collect();
+                    tables.sort();
+                    tables
+                });
+                if tables.is_empty() {
+                    return self.commit();
+                }
+                self.ending = self.transaction.take();
+                return Ok(Some(Step::Unproved(tables)));
             }
             "ROLLBACK TO" if open.has_rows => {
                 return Err(self.stopped(
@@ -948,6 +956,9 @@ impl ChangeStream {
             );
             error
         })?;
+        if std::mem::take(&mut decoder.lacks_values) {
+            self.lacking.insert(name.clone());
+        }
         if let Some(open) = &mut self.transaction {
             open.has_rows = true;
             open.rows = decoder.ordinal();

@@ -90,6 +90,8 @@ pub(crate) struct ChangeDecoder {
     detail: RowDetail,
     /// Whether rows may be given the defaults that the table is described with.
     pub trusts_defaults: bool,
+    /// Rows of a table without a key have columns that nobody can tell: it has to be read anew.
+    pub lacks_values: bool,
     /// Of the rows that are decoded now.
     commit: Arc<RowCommit>,
     ordinal: i64,
@@ -144,6 +146,7 @@ impl ChangeDecoder {
             policies,
             detail,
             trusts_defaults: true,
+            lacks_values: false,
             commit: Arc::default(),
             ordinal: 0,
             operation: RowOperation::Insert,
@@ -480,7 +483,7 @@ impl ChangeDecoder {
     }
 
     /// Gives the row taken last the defaults of columns that its image does not name. Where a default cannot be
-    /// told, the source is to be asked for the row.
+    /// told, the source is to be asked for the row, or for the whole table when rows have no key.
     fn fill(&mut self, missing: &[usize]) -> Result<(), ConnectorError> {
         let can_be_asked = !self.table.key.is_empty() && !self.detail.whole_rows;
         let Some(part) = &mut self.open else {
@@ -506,6 +509,10 @@ impl ChangeDecoder {
                     if part.uncertain.last() != Some(&row) {
                         part.uncertain.push(row);
                     }
+                    Value::NULL
+                }
+                None if !self.detail.whole_rows => {
+                    self.lacks_values = true;
                     Value::NULL
                 }
                 None => {
