@@ -85,22 +85,38 @@ impl Running {
 #[derive(Default)]
 pub struct CaptureBoard {
     running: Mutex<HashMap<ObjectId, Weak<Running>>>,
-    wanted: Arc<Mutex<HashMap<ObjectId, usize>>>,
+    wanted: Counts,
+    /// Runs that go on by themselves and have yet to be put up.
+    beginning: Counts,
 }
 
-/// Somebody waits to run a pipeline.
-pub(super) struct Wanted {
-    wanted: Arc<Mutex<HashMap<ObjectId, usize>>>,
+/// How many of something there are, by pipeline.
+type Counts = Arc<Mutex<HashMap<ObjectId, usize>>>;
+
+/// One of what is counted, until it is dropped.
+pub(super) struct Counted {
+    counts: Counts,
     pipeline: ObjectId,
 }
 
-impl Drop for Wanted {
+impl Counted {
+    fn of(counts: &Counts, pipeline: ObjectId) -> Self {
+        let mut all = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(pipeline).or_default() += 1;
+        Self {
+            counts: Arc::clone(counts),
+            pipeline,
+        }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = wanted.get_mut(&self.pipeline) {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.pipeline) {
             *count -= 1;
             if *count == 0 {
-                wanted.remove(&self.pipeline);
+                all.remove(&self.pipeline);
             }
         }
     }
@@ -119,26 +135,26 @@ impl CaptureBoard {
         running
     }
 
-    /// Asks a capture to stop after what it is at. Tells whether it runs here.
+    /// Asks a capture to stop after what it is at. Tells whether it runs here, or is about to.
     pub(super) fn stop(&self, pipeline: ObjectId) -> bool {
         let all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(&pipeline).and_then(Weak::upgrade) {
-            Some(running) => {
-                running.stop.store(true, Ordering::Relaxed);
-                true
-            }
-            None => false,
+        if let Some(running) = all.get(&pipeline).and_then(Weak::upgrade) {
+            running.stop.store(true, Ordering::Relaxed);
+            return true;
         }
+        let beginning = &self.beginning;
+        let beginning = beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        beginning.contains_key(&pipeline)
+    }
+
+    /// Has a run that goes on by itself be waited for until it is put up, which it is before the answer is dropped.
+    pub(super) fn begin(&self, pipeline: ObjectId) -> Counted {
+        Counted::of(&self.beginning, pipeline)
     }
 
     /// Keeps a pipeline from being run by itself until the answer is dropped.
-    pub(super) fn want(&self, pipeline: ObjectId) -> Wanted {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted.entry(pipeline).or_default() += 1;
-        Wanted {
-            wanted: Arc::clone(&self.wanted),
-            pipeline,
-        }
+    pub(super) fn want(&self, pipeline: ObjectId) -> Counted {
+        Counted::of(&self.wanted, pipeline)
     }
 
     /// Whether somebody waits to run a pipeline.

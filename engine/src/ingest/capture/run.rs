@@ -108,14 +108,16 @@ pub(in crate::ingest) async fn begin(
     pipeline: &PipelineDefinition,
     trigger: Trigger,
 ) -> Result<(OpenRun, Arc<Running>), SqlError> {
-    let _wanted = (trigger != Trigger::Continuous).then(|| engine.captures.want(pipeline.id));
+    let _counted = match trigger {
+        Trigger::Continuous => engine.captures.begin(pipeline.id),
+        _ => engine.captures.want(pipeline.id),
+    };
     let begun = Instant::now();
     loop {
         let error = match OpenRun::begin(engine, pipeline, trigger).await {
             Ok(open) => return Ok((open, engine.captures.run(pipeline))),
             Err(error) => error,
         };
-        // One that has just begun is not put up yet.
         let patience = match engine.captures.stop(pipeline.id) {
             true => TAKE_OVER_WITHIN,
             false => NOTICED_WITHIN,
