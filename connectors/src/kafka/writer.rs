@@ -19,7 +19,7 @@ use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use tokio::sync::Notify;
 
@@ -227,8 +227,23 @@ impl MessageWriter {
     ///
     /// It cannot be sent, or one that was sent before could not be delivered.
     pub async fn send(&self, message: OutgoingMessage<'_>) -> Result<(), ConnectorError> {
+        loop {
+            let news = self.told.news.notified();
+            if self.try_send(&message)? {
+                return Ok(());
+            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
+        }
+    }
+
+    /// Queues a message unless the queue is full. Whether it is queued.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be sent, or one that was sent before could not be delivered.
+    pub fn try_send(&self, message: &OutgoingMessage<'_>) -> Result<bool, ConnectorError> {
         let Some(producer) = &self.producer else {
-            return Ok(());
+            return Ok(true);
         };
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
         record.key = message.key;
@@ -240,22 +255,28 @@ impl MessageWriter {
             };
             record.headers = Some(message.headers.iter().fold(headers, add));
         }
-        loop {
-            self.check()?;
-            let news = self.told.news.notified();
-            match producer.send(record) {
-                Ok(()) => {
-                    self.sent.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err((error, again))
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) =>
-                {
-                    record = again;
-                    let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
-                }
-                Err((error, _)) => return Err(self.failed(&error)),
+        self.check()?;
+        match producer.send(record) {
+            Ok(()) => {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(true)
             }
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                Ok(false)
+            }
+            Err((error, _)) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Waits until there may be room in the queue.
+    pub async fn room(&self) {
+        let _ = tokio::time::timeout(LOOK_AGAIN, self.told.news.notified()).await;
+    }
+
+    /// Gives up what waits to be sent.
+    pub fn give_up(&self) {
+        if let Some(producer) = &self.producer {
+            producer.purge(PurgeConfig::default().queue());
         }
     }
 

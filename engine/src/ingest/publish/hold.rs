@@ -17,10 +17,13 @@ use crate::error::{SqlError, SqlState};
 /// How long what was heard of the lease is believed.
 const BELIEVED: Duration = Duration::from_millis(1500);
 
+/// How long it may take from asking to handing a message over.
+const HANDED_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long the brokers may take at most: a message that was sent at the last moment is given up while the lease lasts.
 pub(super) const DELIVERY_MAX: Duration = LEASE_TTL
     .saturating_sub(BELIEVED)
-    .saturating_sub(Duration::from_millis(500));
+    .saturating_sub(HANDED_WITHIN);
 
 /// The lease of a run.
 pub(super) struct Hold {
@@ -45,16 +48,29 @@ impl Hold {
         }
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago the lease was heard of.
+    fn since(&self) -> Duration {
+        let renewed = self.renewed.load(Ordering::Relaxed);
+        Duration::from_millis(self.now().saturating_sub(renewed))
+    }
+
+    /// Whether what was handed over since [`Hold::check`] will be given up while the lease lasts.
+    pub fn was_in_time(&self) -> bool {
+        self.since() < BELIEVED + HANDED_WITHIN
+    }
+
     /// Asks for the lease, unless it was heard of a moment ago.
     ///
     /// # Errors
     ///
     /// It was lost.
     pub async fn check(&self) -> Result<(), SqlError> {
-        let now = || u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let asked = now();
-        let since = asked.saturating_sub(self.renewed.load(Ordering::Relaxed));
-        if Duration::from_millis(since) < BELIEVED {
+        let asked = self.now();
+        if self.since() < BELIEVED {
             return Ok(());
         }
         if self

@@ -454,7 +454,6 @@ impl<'r> Publication<'r> {
         key: &[u8],
         payload: Option<&[u8]>,
     ) -> Result<(), SqlError> {
-        self.hold.check().await?;
         let version = version.to_string();
         let headers = [
             ("boathouse-pipeline", Some(self.plan.name.as_bytes())),
@@ -466,7 +465,19 @@ impl<'r> Publication<'r> {
             payload,
             headers: &headers,
         };
-        Ok(self.writer.send(message).await?)
+        loop {
+            // Each time anew: whoever waits for room may stand still for as long as it takes another server to take over.
+            self.hold.check().await?;
+            let is_sent = self.writer.try_send(&message)?;
+            if is_sent && self.hold.was_in_time() {
+                return Ok(());
+            }
+            if is_sent {
+                // It stood still just now, and the library counts a message's time from when it got it.
+                self.writer.give_up();
+            }
+            self.writer.room().await;
+        }
     }
 
     async fn count(&self, open: &mut OpenRun, batch: &RecordBatch, sent: u64) {
