@@ -293,7 +293,8 @@ impl MessageFormat for JsonFormat {
         block: &MessageBlock,
         schema: &DecodeSchema,
     ) -> Result<DecodedMessages, FormatError> {
-        let mut batch = Batch::new(schema, "", self.column_names)?;
+        let mut batch =
+            Batch::new(schema, "", self.column_names)?.expecting(block.len(), block.bytes());
         let mut messages = Vec::with_capacity(block.len());
         let mut rejected = Vec::new();
         let mut goes: Option<Vec<bool>> = None;
@@ -359,6 +360,9 @@ pub(super) fn text_of(payload: &[u8]) -> Result<&str, Fault> {
             "the message has the header of AWS Glue; give FORMAT JSON the option header = 'glue'"
                 .to_owned(),
         ));
+    }
+    if let Ok(text) = simdutf8::basic::from_utf8(payload) {
+        return Ok(text);
     }
     std::str::from_utf8(payload).map_err(|error| {
         (

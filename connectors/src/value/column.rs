@@ -123,6 +123,30 @@ impl ColumnBuilder {
         matches!(self.values, Values::Text(..) | Values::Binary(..))
     }
 
+    /// Makes room for `rows` rows in all, the others as long as those so far; for texts of `bytes` bytes at most.
+    pub fn expect(&mut self, rows: usize, bytes: usize) {
+        let bytes_max = bytes;
+        let met = self.nulls.len();
+        let more = rows.saturating_sub(met);
+        match &mut self.values {
+            Values::Null | Values::Boolean(_) => {}
+            Values::Int16(values) => values.reserve(more),
+            Values::Int32(values) | Values::Date(values) => values.reserve(more),
+            Values::Int64(values)
+            | Values::Time(values)
+            | Values::Timestamp(values)
+            | Values::Instant(values, _) => values.reserve(more),
+            Values::Float32(values) => values.reserve(more),
+            Values::Float64(values) => values.reserve(more),
+            Values::Decimal(values, ..) => values.reserve(more),
+            Values::Text(offsets, bytes, _) | Values::Binary(offsets, bytes) => {
+                offsets.reserve(more);
+                let expected = (bytes.len() / met.max(1)).saturating_mul(more + more / 8);
+                bytes.reserve(expected.min(bytes_max));
+            }
+        }
+    }
+
     pub fn append_null(&mut self) {
         match &mut self.values {
             Values::Null => {}

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
-};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::shape::Shape;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,41 +28,45 @@ pub enum Value<'a> {
 /// A field: its key and its value. Keys without escapes are those of the record's own text.
 pub type Field<'a> = (Cow<'a, str>, Value<'a>);
 
-/// Reads records. It is faster with those that have the keys of one before.
+/// Shapes of records that are kept.
+const SHAPES_MAX: usize = 8;
+
+/// Reads records. It is faster with those that are written as one before was.
 #[derive(Debug, Default)]
 pub struct RecordReader {
-    /// Keys that a record had, in order and each once.
-    keys: Vec<String>,
-    /// Records that had others since.
+    /// The one used last comes first.
+    shapes: Vec<Shape>,
+    /// Records that were of none of them.
     misses: u32,
 }
 
 impl RecordReader {
     /// The fields of one record in order, or why it is none. Of a key given twice the last value counts.
     pub fn parse<'a>(&mut self, text: &'a str) -> Result<Vec<Field<'a>>, String> {
+        for (place, shape) in self.shapes.iter().enumerate() {
+            if let Some(fields) = shape.read(text) {
+                self.shapes[..=place].rotate_right(1);
+                return Ok(fields);
+            }
+        }
         let invalid = |error| format!("the record is not valid JSON: {error}");
         if !text.trim_start().starts_with('{') {
             serde_json::from_str::<IgnoredAny>(text).map_err(invalid)?;
             return Err("the record is not a JSON object".to_owned());
         }
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let object = Object { keys: &self.keys };
-        let read = object.deserialize(&mut deserializer).map_err(invalid)?;
-        deserializer.end().map_err(invalid)?;
-        match read.is_like_before {
-            true => self.misses = 0,
-            false => self.learn(&read.fields),
-        }
-        Ok(read.fields)
+        let Fields(fields) = serde_json::from_str(text).map_err(invalid)?;
+        self.learn(text);
+        Ok(fields)
     }
 
-    /// Remembers the keys of a record: of the next one, and where records take turns ever more seldom.
-    fn learn(&mut self, fields: &[Field<'_>]) {
+    /// Remembers the shape of a record: of the first, and where all are different ever more seldom.
+    fn learn(&mut self, text: &str) {
         self.misses = self.misses.saturating_add(1);
-        if self.misses.is_power_of_two() {
-            self.keys.clear();
-            let keys = fields.iter().map(|(key, _)| key.clone().into_owned());
-            self.keys.extend(keys);
+        if self.misses.is_power_of_two()
+            && let Some(shape) = Shape::of(text)
+        {
+            self.shapes.truncate(SHAPES_MAX - 1);
+            self.shapes.insert(0, shape);
         }
     }
 }
@@ -72,7 +76,7 @@ pub fn parse(text: &str) -> Result<Vec<Field<'_>>, String> {
     RecordReader::default().parse(text)
 }
 
-fn value(raw: &RawValue) -> Result<Value<'_>, serde_json::Error> {
+pub(super) fn value(raw: &RawValue) -> Result<Value<'_>, serde_json::Error> {
     let text = raw.get();
     Ok(match text.as_bytes() {
         [b'n', ..] => Value::Null,
@@ -145,47 +149,30 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Reads an object.
-struct Object<'k> {
-    keys: &'k [String],
-}
+/// The fields of an object.
+struct Fields<'a>(Vec<Field<'a>>);
 
-struct ReadObject<'a> {
-    fields: Vec<Field<'a>>,
-    /// Whether it has the keys that were expected, and no others.
-    is_like_before: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Object<'_> {
-    type Value = ReadObject<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Object)
     }
 }
 
-impl<'de> Visitor<'de> for Object<'_> {
-    type Value = ReadObject<'de>;
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Fields<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields: Vec<Field<'de>> = Vec::with_capacity(self.keys.len().max(8));
+        let mut fields: Vec<Field<'de>> = Vec::new();
         let mut places: HashMap<Cow<'de, str>, usize> = HashMap::new();
-        let mut is_like_before = true;
         while let Some(Key(key)) = map.next_key()? {
             let value = value(map.next_value::<&'de RawValue>()?).map_err(A::Error::custom)?;
-            // Keys that were expected are there once, so that none has to be looked for.
-            is_like_before = is_like_before
-                && self
-                    .keys
-                    .get(fields.len())
-                    .is_some_and(|known| *known == key);
-            let known = if is_like_before {
-                None
-            } else if fields.len() <= KEYS_SEARCHED {
+            let known = if fields.len() <= KEYS_SEARCHED {
                 fields.iter().position(|(known, _)| *known == key)
             } else {
                 if places.is_empty() {
@@ -204,11 +191,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
             }
         }
-        is_like_before &= fields.len() == self.keys.len();
-        Ok(ReadObject {
-            fields,
-            is_like_before,
-        })
+        Ok(Fields(fields))
     }
 }
 
@@ -276,6 +259,126 @@ mod tests {
                 })
                 .collect();
             assert_eq!(shown.join(" "), *expected, "{text}");
+        }
+    }
+
+    /// What a reader says that has seen others, beside one that has not.
+    #[test]
+    fn records_like_the_one_before_are_read_alike() {
+        let shapes = [
+            r#"{"id":1,"name":"Ayu","paid":true,"at":null,"tags":["a",{"b":1}],"sum":-1.5e3}"#,
+            r#" { "id" : 18446744073709551615 , "name" : "é\n\u00e9\"" , "at" : "2026-05-01T00:00:00.000000Z" } "#,
+            r#"{"one":"a text of more than sixteen bytes, \\ and a slash"}"#,
+            r#"{}"#,
+            r#"{"a\u0062":1,"a":2}"#,
+            r#"{"a":1, "b":2,"c":3}"#,
+        ];
+        let values = [
+            "0",
+            "-0",
+            "01",
+            "-",
+            "1.",
+            "1.25",
+            ".5",
+            "1e5",
+            "1E+05",
+            "1e",
+            "2e-",
+            "NaN",
+            "true",
+            "truex",
+            "false",
+            "null",
+            "nul",
+            r#""""#,
+            r#""x""#,
+            r#""\"#,
+            r#""\""#,
+            r#""\\""#,
+            r#""\\\""#,
+            r#""\u12""#,
+            r#""\ud800""#,
+            "\"a\tb\"",
+            "\"12345678\t\"",
+            "\"é\u{7f}\u{80}12345678\"",
+            r#""never ends"#,
+            "[]",
+            "[1, 2 ]",
+            "{\"a\" : [ ] }",
+            "[1,]",
+            "{",
+            "]",
+            "",
+            r#"["\ud800"]"#,
+            " 1",
+            "1 ",
+        ];
+        let texts = shapes.iter().flat_map(|shape| {
+            let cuts = shape.char_indices().map(|(place, _)| place);
+            cuts.flat_map(move |place| {
+                let (before, rest) = shape.split_at(place);
+                let less = format!("{before}{}", rest.get(1..).unwrap_or_default());
+                let ends = rest.find([',', '}', ']']).unwrap_or(0);
+                let others = values.map(|value| format!("{before}{value}{}", &rest[ends..]));
+                [before.to_owned(), less, format!("{before} {rest}")]
+                    .into_iter()
+                    .chain(others)
+            })
+        });
+        let mut readers: Vec<RecordReader> = shapes
+            .iter()
+            .map(|shape| {
+                let mut reader = RecordReader::default();
+                reader.parse(shape).unwrap();
+                reader
+            })
+            .collect();
+        let (mut all, mut valid) = (0, 0);
+        for text in texts {
+            let expected = parse(&text);
+            for reader in &mut readers {
+                // It is to go on with what it has learnt first.
+                reader.misses = 2;
+                assert_eq!(reader.parse(&text), expected, "{text}");
+            }
+            all += 1;
+            valid += usize::from(expected.is_ok());
+        }
+        assert!(valid * 20 > all, "{valid} of {all}");
+    }
+
+    /// Keys that are left out, or come in another order.
+    #[test]
+    fn a_shape_is_that_of_records_without_some_keys_too() {
+        let shape = Shape::of(r#"{"a": 1, "b": 2, "c": 3}"#).unwrap();
+        for (text, expected) in [
+            (r#"{"a": 4, "b": 5, "c": 6}"#, Some("a b c")),
+            (r#"{"a": 4, "c": 6}"#, Some("a c")),
+            (r#"{"b": {"a": [1, 2]}}"#, Some("b")),
+            (r#"{"c": "x", "b": 5}"#, None),
+            (r#"{"a": 4, "a": 5}"#, None),
+            (r#"{"a": 4, "d": 5}"#, None),
+            (r#"{"a":4}"#, None),
+            (r#"{"a": 4}}"#, None),
+            (r#"{, "a": 4}"#, None),
+            ("{}", None),
+        ] {
+            let fields = shape.read(text);
+            let keys = fields.map(|fields| {
+                let keys: Vec<_> = fields.iter().map(|(key, _)| key.as_ref()).collect();
+                keys.join(" ")
+            });
+            assert_eq!(keys.as_deref(), expected, "{text}");
+        }
+        for none in [
+            "{}",
+            r#"{"a":1,"a":2}"#,
+            r#"{"\u0061":1}"#,
+            "[1]",
+            r#"{"a":1, "b":2,"c":3}"#,
+        ] {
+            assert!(Shape::of(none).is_none(), "{none}");
         }
     }
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod fields;
 pub(crate) mod row;
+mod shape;
 mod split;
 
 use std::io::Read;

@@ -19,6 +19,9 @@ const KEYS_MAX: usize = 20_000;
 
 const BATCH_ROWS: usize = 8192;
 
+/// Rows that show how long values are.
+const ROWS_MEASURED: usize = 64;
+
 /// The columns met in a sample.
 pub struct Columns {
     style: NameStyle,
@@ -126,6 +129,8 @@ pub struct Batch<'a> {
     rescued: Rescued,
     numbers: Vec<i64>,
     rows_max: usize,
+    /// Rows, and the bytes of all their values.
+    expected: (usize, usize),
     has_unknown: bool,
 }
 
@@ -146,8 +151,16 @@ impl<'a> Batch<'a> {
             rescued: Rescued::default(),
             numbers: Vec::new(),
             rows_max: rows_max(schema.columns.fields().len()).min(BATCH_ROWS),
+            expected: (0, 0),
             has_unknown: false,
         })
+    }
+
+    /// Makes room for about that many rows, whose values have no more than `bytes` together, once the first of them show
+    /// how long they are.
+    pub fn expecting(mut self, rows: usize, bytes: usize) -> Self {
+        self.expected = (rows, bytes);
+        self
     }
 
     pub fn rows(&self) -> usize {
@@ -161,6 +174,12 @@ impl<'a> Batch<'a> {
 
     pub fn append(&mut self, fields: Vec<Field<'_>>, number: i64, format: &ValueFormat) {
         let at = self.numbers.len();
+        if at == ROWS_MEASURED {
+            let (rows, bytes) = self.expected;
+            for builder in &mut self.builders {
+                builder.expect(rows, bytes);
+            }
+        }
         self.filled.clear();
         self.filled.resize(self.builders.len(), false);
         for (place, (key, value)) in fields.into_iter().enumerate() {
