@@ -361,9 +361,6 @@ pub(super) fn text_of(payload: &[u8]) -> Result<&str, Fault> {
                 .to_owned(),
         ));
     }
-    if let Ok(text) = simdutf8::basic::from_utf8(payload) {
-        return Ok(text);
-    }
     std::str::from_utf8(payload).map_err(|error| {
         (
             sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
