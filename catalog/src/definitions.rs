@@ -4,12 +4,13 @@
 //! names its target, because that is what the lake's own table metadata can hold. Definitions are
 //! stored as JSON, so a field added later needs `#[serde(default)]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::error::CatalogError;
 use crate::types::ColumnType;
 
 /// Identifies an object for as long as the catalog lives; never given twice.
@@ -303,6 +304,23 @@ impl TableDefinition {
 
     pub fn column(&self, name: &str) -> Option<&ColumnDefinition> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Refuses columns whose names differ in case only.
+    pub fn check_columns(&self) -> Result<(), CatalogError> {
+        let mut met: HashMap<String, &str> = HashMap::new();
+        for column in &self.columns {
+            if let Some(one) = met.insert(column.name.to_lowercase(), &column.name)
+                && one != column.name
+            {
+                return Err(CatalogError::AlikeColumns {
+                    relation: self.name.clone(),
+                    one: one.to_owned(),
+                    other: column.name.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Adds a column after the others. One whose name data files use for another gets a name of its own

@@ -16,6 +16,13 @@ pub enum CatalogError {
     UnknownId { kind: ObjectKind, id: ObjectId },
     #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
     UnknownColumn { relation: String, column: String },
+    /// Readers of Delta do not tell them apart, nor do data files.
+    #[error("columns \"{one}\" and \"{other}\" of relation \"{relation}\" differ in case only")]
+    AlikeColumns {
+        relation: String,
+        one: String,
+        other: String,
+    },
     /// Somebody else changed or dropped the object after this transaction began.
     #[error("could not serialize access due to concurrent update of {kind} \"{name}\"")]
     ConcurrentUpdate { kind: ObjectKind, name: String },
@@ -94,6 +101,7 @@ impl CatalogError {
                 _ => "42704",
             },
             Self::UnknownColumn { .. } => "42703",
+            Self::AlikeColumns { .. } => "42701",
             Self::ConcurrentUpdate { .. } | Self::Busy(_) => "40001",
             Self::InUse { .. } | Self::BuiltIn { .. } => "2BP01",
             Self::ReservedName { .. } => "42939",
@@ -126,6 +134,7 @@ impl CatalogError {
             Self::ConcurrentUpdate { .. } | Self::Busy(_) => {
                 Some("run the transaction again".to_owned())
             }
+            Self::AlikeColumns { .. } => Some("give one of them another name".to_owned()),
             Self::WrongKey | Self::BadKey(_) => Some(KEY_HINT.to_owned()),
             Self::ExposedKey { path, .. } => Some(format!("chmod 600 {path}")),
             Self::ReservedName { .. } => {

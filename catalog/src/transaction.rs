@@ -126,6 +126,7 @@ impl Transaction {
         &mut self,
         mut definition: TableDefinition,
     ) -> Result<ObjectId, CatalogError> {
+        definition.check_columns()?;
         definition.id = self.ids.take()?;
         self.create(definition.id, Object::Table(Arc::new(definition)))
     }
@@ -134,6 +135,10 @@ impl Transaction {
     pub fn replace_table(&mut self, definition: TableDefinition) -> Result<(), CatalogError> {
         let before =
             Arc::clone(self.existing(self.overlay.table_by_id(definition.id), definition.id)?);
+        // A table that has them already is to stay of use.
+        if before.check_columns().is_ok() {
+            definition.check_columns()?;
+        }
         let (from, to) = (self.qualified(&before), self.qualified(&definition));
         self.replace(Object::Table(before), Object::Table(Arc::new(definition)))?;
         if from == to {

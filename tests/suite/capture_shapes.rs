@@ -654,6 +654,45 @@ pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Fail
     fixture.finish().await
 }
 
+/// A run is killed after it has made a table and before it has put on record that it did.
+pub async fn tables_made_before_a_kill_are_taken_up(flavor: Flavor) -> Result<(), Failure> {
+    let mut fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1)")
+        .await?;
+    fixture.shape("", "", "chunk_rows = 20").await?;
+    fixture.kill()?;
+    let options = ServerOptions {
+        environment: vec![("BOATHOUSE_FAILPOINT".into(), "capture_table_made".into())],
+        ..ServerOptions::default()
+    };
+    fixture.server = Server::start_with(&fixture.lake, options).await?;
+    assert!(fixture.run().await.is_err());
+    session
+        .execute("ALTER TABLE t ADD COLUMN more INT DEFAULT 7 FIRST, MODIFY v BIGINT; INSERT INTO t (id, v) VALUES (2, 5000000000)")
+        .await?;
+    fixture.restart().await?;
+    let lake = fixture.server.connect().await?;
+    assert_eq!(value(&lake, "SELECT count(*) FROM bronze.t").await?, "0");
+    let lake = fixture.ran("a column more").await?;
+    let all = "SELECT id, v, more FROM bronze.t ORDER BY id";
+    assert_eq!(rows(&lake, all).await?, ["1|1|7", "2|5000000000|7"]);
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    // An empty table with other columns is somebody else's.
+    rows(
+        &lake,
+        "CREATE TABLE bronze.u (id int PRIMARY KEY, theirs int)",
+    )
+    .await?;
+    session
+        .execute("CREATE TABLE u (id INT PRIMARY KEY, v INT)")
+        .await?;
+    let error = fixture.refused().await?;
+    assert!(error.starts_with("42P07"), "{error}");
+    fixture.finish().await
+}
+
 /// Columns that views here use change at the source.
 pub async fn views_stop_no_pipeline(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;

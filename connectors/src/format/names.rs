@@ -1,6 +1,6 @@
 //! Column names out of header cells.
 //!
-//! Every column gets a name, no two get the same, and none gets the name of a column that this
+//! Every column gets a name, no two get the same but for the case of letters, and none gets the name of a column that this
 //! crate adds. The same header always gives the same names.
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ pub enum NameStyle {
     Original,
 }
 
-/// `_1`, `_2`, ... after a repeated name; `column_3` for a third column without one.
+/// `_1`, `_2`, ... after a repeated name, also one that differs in case; `column_3` for a third column without one.
 pub fn unique_names<S: AsRef<str>>(header: &[S], style: NameStyle) -> Vec<String> {
     let mut taken: HashSet<String> = METADATA_COLUMNS.iter().map(|&n| n.to_owned()).collect();
     header
@@ -32,7 +32,7 @@ pub fn unique_names<S: AsRef<str>>(header: &[S], style: NameStyle) -> Vec<String
             }
             let mut unique = name.clone();
             let mut number = 1;
-            while !taken.insert(unique.clone()) {
+            while !taken.insert(unique.to_lowercase()) {
                 unique = format!("{name}_{number}");
                 number += 1;
             }
@@ -101,8 +101,8 @@ mod tests {
     #[test]
     fn original_names_are_kept_but_unique() {
         assert_eq!(
-            unique_names(&["Unit Price ", "Unit Price", ""], NameStyle::Original),
-            ["Unit Price", "Unit Price_1", "column_3"]
+            unique_names(&["Unit Price ", "unit price", ""], NameStyle::Original),
+            ["Unit Price", "unit price_1", "column_3"]
         );
     }
 }

@@ -39,7 +39,7 @@ const BLOCK_BYTES_MAX: usize = 4 << 20;
 const TURN_MESSAGES_MAX: usize = 1024;
 
 /// Messages fetched ahead, of all partitions.
-const AHEAD_BYTES_MAX: usize = 64 << 20;
+const AHEAD_BYTES_MAX: usize = 40 << 20;
 const AHEAD_BYTES_PER_PARTITION_MAX: usize = 8 << 20;
 const AHEAD_BYTES_PER_PARTITION_MIN: usize = 256 << 10;
 

@@ -6,6 +6,7 @@
 
 mod store;
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,18 @@ impl Connector for S3 {
             max_retries: options.take_number("max_retries")?.unwrap_or(6),
             retry_timeout: Duration::from_secs(120),
         };
-        let mut builder = AmazonS3Builder::from_env()
+        let given = [
+            ("access_key_id", AmazonS3ConfigKey::AccessKeyId),
+            ("secret_access_key", AmazonS3ConfigKey::SecretAccessKey),
+            ("session_token", AmazonS3ConfigKey::Token),
+        ];
+        let mut keys = Vec::new();
+        for (name, key) in given {
+            if let Some(value) = options.take_text(name)? {
+                keys.push((key, value));
+            }
+        }
+        let mut builder = builder_of(std::env::vars_os(), keys.is_empty())
             .with_bucket_name(&bucket)
             .with_region(
                 options
@@ -70,14 +82,8 @@ impl Connector for S3 {
         if let Some(endpoint) = &endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        for (name, key) in [
-            ("access_key_id", AmazonS3ConfigKey::AccessKeyId),
-            ("secret_access_key", AmazonS3ConfigKey::SecretAccessKey),
-            ("session_token", AmazonS3ConfigKey::Token),
-        ] {
-            if let Some(value) = options.take_text(name)? {
-                builder = builder.with_config(key, value);
-            }
+        for (key, value) in keys {
+            builder = builder.with_config(key, value);
         }
         if options.take_bool("anonymous")?.unwrap_or(false) {
             builder = builder.with_skip_signature(true);
@@ -89,5 +95,59 @@ impl Connector for S3 {
             Arc::new(store),
             &prefix,
         ))))
+    }
+}
+
+/// A builder with what the environment says; of keys only all of them or none: the token of one does not go with another.
+fn builder_of(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    with_keys: bool,
+) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in environment {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+            continue;
+        };
+        let key = name.starts_with("AWS_").then(|| name.to_ascii_lowercase());
+        let Some(Ok(key)) = key.map(|key| key.parse()) else {
+            continue;
+        };
+        let is_of_keys = matches!(
+            key,
+            AmazonS3ConfigKey::AccessKeyId
+                | AmazonS3ConfigKey::SecretAccessKey
+                | AmazonS3ConfigKey::Token
+        );
+        if with_keys || !is_of_keys {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_given_do_not_get_the_token_of_others() {
+        let environment = [
+            ("AWS_ACCESS_KEY_ID", "A"),
+            ("AWS_SECRET_ACCESS_KEY", "S"),
+            ("AWS_SESSION_TOKEN", "T"),
+            ("AWS_ENDPOINT", "http://127.0.0.1:1"),
+            ("AWS_WHATEVER", "x"),
+            ("HOME", "/"),
+        ];
+        let environment = environment.map(|(name, value)| (name.into(), value.into()));
+        for (with_keys, token) in [(true, Some("T")), (false, None)] {
+            let builder = builder_of(environment.clone().into_iter(), with_keys);
+            let found = |key| builder.get_config_value(&key);
+            assert_eq!(found(AmazonS3ConfigKey::Token).as_deref(), token);
+            assert_eq!(
+                found(AmazonS3ConfigKey::Endpoint).as_deref(),
+                Some("http://127.0.0.1:1")
+            );
+        }
     }
 }

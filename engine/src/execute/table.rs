@@ -98,6 +98,7 @@ pub(super) async fn create(
     check_definition(session, &definition)?;
 
     session.catalog("CREATE TABLE")?;
+    definition.check_columns()?;
     definition.location = session
         .engine
         .lake

@@ -38,8 +38,13 @@ impl SourceSchema {
         Arc::new(Schema::new(fields))
     }
 
+    /// A table has one column of all names that differ in case only.
     fn position(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|(column, _)| column == name)
+        let same = |(column, _): &(String, _)| column == name;
+        let alike = |(column, _): &(String, _)| column.to_lowercase() == name.to_lowercase();
+        let mut columns = self.columns.iter();
+        let exact = columns.position(same);
+        exact.or_else(|| self.columns.iter().position(alike))
     }
 
     /// Adds the columns only `other` has. Gives their names.
@@ -56,7 +61,10 @@ impl SourceSchema {
 
     /// Whether it has all columns of another, with their types.
     pub fn covers(&self, other: &Self) -> bool {
-        other.columns.iter().all(|one| self.columns.contains(one))
+        other.columns.iter().all(|(name, column_type)| {
+            let known = self.position(name);
+            known.is_some_and(|known| self.columns[known].1 == *column_type)
+        })
     }
 
     /// Joins another sample of the same source before anything was loaded: types are widened.

@@ -188,6 +188,7 @@ impl Target {
                 columns: plan.key.clone(),
             });
         }
+        definition.check_columns()?;
         let lake = &plan.engine().lake;
         definition.location = lake.create_table(&definition, &plan.target_schema).await?;
         let mut transaction = catalog.begin();

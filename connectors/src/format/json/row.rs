@@ -251,7 +251,12 @@ impl<'a> Batch<'a> {
                 .position(|field| field.name() == name)
         };
         let name = unique_names(&[key], self.style);
-        position(key).or_else(|| position(name.first()?))
+        let alike = || {
+            let mut fields = self.schema.columns.fields().iter();
+            fields.position(|field| field.name().to_lowercase() == key.to_lowercase())
+        };
+        let named = || position(name.first()?);
+        position(key).or_else(named).or_else(alike)
     }
 
     /// Whether a value came that no column was asked for.

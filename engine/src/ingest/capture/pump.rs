@@ -22,6 +22,7 @@ use siphasher::sip::SipHasher13;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::super::failpoint;
 use super::super::run::{OpenRun, application};
 use super::apply::{Batched, Committer, TableChanges, change_batch};
 use super::board::{CaptureStatus, Running, TableStatus};
@@ -509,6 +510,7 @@ impl Pump {
         let shape = self.plan.shape(&source, &BTreeSet::new()).await?;
         let mine: Vec<ObjectId> = self.tables.values().map(|one| one.state.target).collect();
         let found = target::find_or_create(&self.plan, &source, &shape, &mine).await?;
+        failpoint::hit("capture_table_made");
         let (definition, lake) = found;
         self.defined(&definition, &lake);
         let state = CaptureState {

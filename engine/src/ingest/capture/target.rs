@@ -47,6 +47,10 @@ pub(super) async fn find_or_create(
             .columns
             .iter()
             .all(|column| definition.column(&column.name).is_some());
+        if rows == Some(0) && !fits && is_of_before(definition, shape) {
+            require(plan, definition.id)?;
+            return land_too(plan, definition, shape).await;
+        }
         if rows != Some(0) || !fits {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_TABLE,
@@ -85,6 +89,7 @@ pub(super) async fn find_or_create(
             columns: key.clone(),
         });
     }
+    definition.check_columns()?;
     let lake = &plan.engine().lake;
     definition.location = lake.create_table(&definition, &plan.target_schema).await?;
     let mut transaction = catalog.begin();
@@ -108,6 +113,16 @@ pub(super) async fn find_or_create(
             Err(error.into())
         }
     }
+}
+
+/// Whether an empty table lacks columns and nothing else: one that a run made before it was killed, and the source's has
+/// columns since.
+fn is_of_before(definition: &TableDefinition, shape: &Shape) -> bool {
+    let mut columns = definition.columns.iter();
+    let key = definition.primary_key.as_ref();
+    let key = key.map_or(&[][..], |key| key.columns.as_slice());
+    key == shape.lands.key
+        && columns.all(|known| shape.columns.iter().any(|column| column.name == known.name))
 }
 
 /// A table that others of the source land in already, with the columns of one more.
