@@ -96,6 +96,7 @@ for_both! {
     servers_become_others: crate::failover::servers_become_others,
     users_come_and_go: crate::logins::users_come_and_go,
     every_way_to_log_in: crate::logins::every_way_to_log_in,
+    answers_that_never_end_are_given_up: crate::network::answers_that_never_end_are_given_up,
     silence_is_noticed: crate::network::silence_is_noticed,
     captures_begin_where_they_are_told: crate::start::captures_begin_where_they_are_told,
     a_beginning_survives_crashes: crate::start::a_beginning_survives_crashes,

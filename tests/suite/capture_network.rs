@@ -145,3 +145,42 @@ pub async fn silence_is_noticed(flavor: Flavor) -> Result<(), Failure> {
     );
     fixture.finish().await
 }
+
+/// A connection falls silent in the midst of a long answer, whichever question it is of.
+pub async fn answers_that_never_end_are_given_up(flavor: Flavor) -> Result<(), Failure> {
+    const TABLES: usize = 60;
+    const ROUNDS: u64 = 16;
+    let fixture = Fixture::start(flavor).await?;
+    let network = fixture.through_network().await?;
+    let mut session = fixture.session().await?;
+    let columns: Vec<String> = (0..40)
+        .map(|number| format!("a_column_with_a_rather_long_name_{number} VARCHAR(9)"))
+        .collect();
+    let columns = columns.join(", ");
+    for number in 0..TABLES {
+        let create = format!("CREATE TABLE t{number} (id INT PRIMARY KEY, {columns})");
+        session.execute(&create).await?;
+    }
+    fixture.create_pipeline(Schedule::OnDemand, "").await?;
+    fixture.run().await?;
+    for round in 0..ROUNDS {
+        network.set(Traffic::Slow(Duration::from_millis(5)));
+        let fault = async {
+            tokio::time::sleep(Duration::from_millis(40 + 60 * round)).await;
+            network.set(Traffic::Stalled);
+            tokio::time::sleep(TIMEOUT / 2).await;
+            network.set(Traffic::Flows);
+        };
+        let ran = async { tokio::time::timeout(BACK_WITHIN, fixture.run()).await };
+        let (ran, ()) = tokio::join!(ran, fault);
+        match ran {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("round {round}: {error}").into()),
+            Err(_) => {
+                let log = fixture.log_end();
+                return Err(format!("round {round} did not come back\n{log}").into());
+            }
+        }
+    }
+    fixture.finish().await
+}

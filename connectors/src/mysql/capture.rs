@@ -262,7 +262,7 @@ impl MySqlServer {
     pub async fn source_state(&self) -> Result<SourceState, ConnectorError> {
         let mut session = self.connect().await?;
         let state = self.answered(1, self.source_state_on(&mut session)).await;
-        let _ = session.connection.disconnect().await;
+        self.leave(session).await;
         state
     }
 
@@ -339,7 +339,7 @@ impl MySqlServer {
         let mut session = self.connect().await?;
         let asking = self.unlogged_cascades_on(&mut session);
         let children = self.answered(SEARCHES, asking).await;
-        let _ = session.connection.disconnect().await;
+        self.leave(session).await;
         children
     }
 
@@ -387,7 +387,7 @@ impl MySqlServer {
         let mut session = self.connect().await?;
         let asking = self.tables(&mut session, wanted);
         let tables = self.answered(SEARCHES, asking).await;
-        let _ = session.connection.disconnect().await;
+        self.leave(session).await;
         tables
     }
 

@@ -35,7 +35,7 @@ impl MySqlServer {
             Ok(()) => {}
             Err(error) => checks.push(Check::failed("ask", &error)),
         }
-        let _ = session.connection.disconnect().await;
+        self.leave(session).await;
         checks
     }
 

@@ -126,6 +126,12 @@ impl MySqlServer {
         })
     }
 
+    /// Logs out. The library first reads what is left of an answer that was given up, by a connection that may be
+    /// silent, and does so for ever.
+    pub(crate) async fn leave(&self, session: Session) {
+        let _ = tokio::time::timeout(self.timeout, session.connection.disconnect()).await;
+    }
+
     /// Waits for an answer, for so many times `timeout`: a connection may stay open though nothing comes by it
     /// any more.
     pub(crate) async fn answered<T>(

@@ -168,7 +168,7 @@ impl WholeSnapshot {
     }
 
     pub async fn close(self) {
-        let _ = self.session.connection.disconnect().await;
+        self.server.leave(self.session).await;
     }
 }
 
@@ -234,7 +234,7 @@ impl MySqlServer {
     pub async fn read_chunk(&self, request: ChunkRequest) -> Result<Chunk, ConnectorError> {
         let mut session = self.snapshot_session(&request.seen).await?;
         let chunk = self.read_chunk_on(&mut session, request).await;
-        let _ = session.connection.disconnect().await;
+        self.leave(session).await;
         chunk
     }
 
@@ -315,7 +315,7 @@ impl MySqlServer {
             if let Err(error) = read {
                 let _ = rows.send(Err(error)).await;
             }
-            let _ = session.connection.disconnect().await;
+            server.leave(session).await;
         });
         Ok(place)
     }

@@ -170,7 +170,7 @@ impl Scanner<'_> {
         let mut session = self.server.connect().await?;
         let asking = self.done_before(&mut session, file);
         let done = self.server.answered(1, asking).await;
-        let _ = session.connection.disconnect().await;
+        self.server.leave(session).await;
         let mut gtids = done?;
         // Whatever no file has was done before all of them.
         gtids.merge(&self.now.purged);
@@ -348,7 +348,7 @@ impl Scanner<'_> {
             .query_first("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)");
         let asking = async { asking.await.map_err(|error| server.failed("ask", error)) };
         let clock: Result<Option<i64>, _> = server.answered(1, asking).await;
-        let _ = session.connection.disconnect().await;
+        self.server.leave(session).await;
         Ok(clock?.unwrap_or(i64::MAX))
     }
 
