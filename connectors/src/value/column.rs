@@ -123,9 +123,8 @@ impl ColumnBuilder {
         matches!(self.values, Values::Text(..) | Values::Binary(..))
     }
 
-    /// Makes room for `rows` rows in all, the others as long as those so far; for texts of `bytes` bytes at most.
-    pub fn expect(&mut self, rows: usize, bytes: usize) {
-        let bytes_max = bytes;
+    /// Makes room for `rows` rows in all, the others as long as those so far; for texts of `bytes_max` bytes at most.
+    pub fn reserve(&mut self, rows: usize, bytes_max: usize) {
         let met = self.nulls.len();
         let more = rows.saturating_sub(met);
         match &mut self.values {

@@ -40,11 +40,12 @@ impl SourceSchema {
 
     /// A table has one column of all names that differ in case only.
     fn position(&self, name: &str) -> Option<usize> {
-        let same = |(column, _): &(String, _)| column == name;
-        let alike = |(column, _): &(String, _)| column.to_lowercase() == name.to_lowercase();
-        let mut columns = self.columns.iter();
-        let exact = columns.position(same);
-        exact.or_else(|| self.columns.iter().position(alike))
+        let find = |is_it: &dyn Fn(&str) -> bool| {
+            let mut columns = self.columns.iter();
+            columns.position(|(column, _)| is_it(column))
+        };
+        let wanted = name.to_lowercase();
+        find(&|column| column == name).or_else(|| find(&|column| column.to_lowercase() == wanted))
     }
 
     /// Adds the columns only `other` has. Gives their names.
@@ -179,6 +180,21 @@ mod tests {
         );
         check("boolean", "integer", "text");
         check("uuid", "text", "text");
+    }
+
+    #[test]
+    fn names_that_differ_in_case_are_one_column() {
+        let schema = |columns: &[(&str, ColumnType)]| SourceSchema {
+            columns: columns
+                .iter()
+                .map(|(name, column_type)| ((*name).to_owned(), column_type.clone()))
+                .collect(),
+        };
+        let mut known = schema(&[("Qty", ColumnType::BigInt)]);
+        let alike = schema(&[("qty", ColumnType::BigInt), ("more", ColumnType::Text)]);
+        assert!(!known.covers(&alike));
+        assert_eq!(known.add(&alike), ["more"]);
+        assert!(known.covers(&alike));
     }
 
     #[test]

@@ -281,6 +281,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_differ_in_case_are_one_column() {
+        check_bytes(
+            &Ndjson,
+            b"{\"Qty\":1}\n{\"qty\":2}\n{\"QTY\":3,\"Qty\":4}\n",
+            &[("column_names", "original")],
+            expect![[r#"
+                Qty Int64, qty_1 Int64, QTY_2 Int64
+                +-----+-------+-------+-----------+------+
+                | Qty | qty_1 | QTY_2 | _rescued  | _row |
+                +-----+-------+-------+-----------+------+
+                | 1   |       |       |           | 1    |
+                | 2   |       |       |           | 2    |
+                | 3   |       |       | {"Qty":4} | 3    |
+                +-----+-------+-------+-----------+------+
+            "#]],
+        );
+    }
+
+    #[test]
     fn an_array_and_values_in_a_row() {
         check(
             &Json,

@@ -177,7 +177,7 @@ impl<'a> Batch<'a> {
         if at == ROWS_MEASURED {
             let (rows, bytes) = self.expected;
             for builder in &mut self.builders {
-                builder.expect(rows, bytes);
+                builder.reserve(rows, bytes);
             }
         }
         self.filled.clear();
