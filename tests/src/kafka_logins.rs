@@ -2,11 +2,16 @@
 //!
 //! Its certificate is for 127.0.0.1 alone: `localhost` is another host. Tokens without a signature are taken at
 //! [`LoginBroker::login`], by Kafka's own validator for tests; those of AWS at [`LoginBroker::iam`], by
-//! `tests/services/IamValidator.java`.
+//! `tests/services/IamValidator.java`. Where a token came in by, its end is the end of the connection.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::kafka::Broker;
 use crate::mysql::Certificates;
@@ -72,6 +77,7 @@ impl LoginBroker {
             "listener.name.mutual.ssl.client.auth=required".to_owned(),
             "listener.name.login.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER"
                 .to_owned(),
+            "listener.name.login.oauthbearer.connections.max.reauth.ms=3600000".to_owned(),
             "listener.name.iam.sasl.enabled.mechanisms=OAUTHBEARER".to_owned(),
             "listener.name.iam.oauthbearer.sasl.server.callback.handler.class=IamValidator"
                 .to_owned(),
@@ -147,4 +153,134 @@ pub fn unsigned_token(user: &str, seconds: i64) -> Result<String, Failure> {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let claims = format!(r#"{{"sub":"{user}","iat":{},"exp":{until}}}"#, now - 60);
     Ok(format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims)))
+}
+
+/// The client that [`TokenProvider`] gives tokens to, and its secret.
+pub const CLIENT_ID: &str = "lake:house";
+pub const CLIENT_SECRET: &str = "s3cret/+ %";
+
+/// A provider of tokens, as identity providers are for clients themselves (RFC 6749, section 4.4).
+pub struct TokenProvider {
+    port: u16,
+    state: Arc<ProviderState>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct ProviderState {
+    /// Seconds that tokens live.
+    life: AtomicI64,
+    asked: AtomicUsize,
+    /// Status and body of the next answers, instead of tokens.
+    faults: Mutex<Vec<(&'static str, &'static str)>>,
+}
+
+impl Drop for TokenProvider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl TokenProvider {
+    pub async fn start() -> Result<Self, Failure> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let port = listener.local_addr()?.port();
+        let state = Arc::new(ProviderState::default());
+        state.life.store(600, Ordering::Relaxed);
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let _ = give_token(stream, &state).await;
+                });
+            }
+        });
+        Ok(Self { port, state, task })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/oauth2/token", self.port)
+    }
+
+    /// How many tokens were asked for.
+    pub fn asked(&self) -> usize {
+        self.state.asked.load(Ordering::Relaxed)
+    }
+
+    /// Tokens live so many seconds from now on.
+    pub fn set_life(&self, seconds: i64) {
+        self.state.life.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The next answers are these, first the last.
+    pub fn set_faults(&self, faults: &[(&'static str, &'static str)]) {
+        let mut next = self
+            .state
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *next = faults.to_vec();
+    }
+}
+
+async fn give_token(stream: TcpStream, state: &ProviderState) -> Result<(), Failure> {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let header = |name: &str| {
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value)
+    };
+    let length = header("content-length").ok_or("no length")?.parse()?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    let body = String::from_utf8(body)?;
+    state.asked.fetch_add(1, Ordering::Relaxed);
+
+    // Both are encoded as in a form first.
+    let login = STANDARD.encode("lake%3Ahouse:s3cret%2F%2B+%25");
+    let is_form = header("content-type") == Some("application/x-www-form-urlencoded");
+    let has_grant = body
+        .split('&')
+        .any(|pair| pair == "grant_type=client_credentials");
+    let fault = state
+        .faults
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop();
+    let (status, answer) = match fault {
+        Some((status, answer)) => (status, answer.to_owned()),
+        None if !head.starts_with("POST /oauth2/token ") || !is_form || !has_grant => (
+            "400 Bad Request",
+            r#"{"error":"invalid_request"}"#.to_owned(),
+        ),
+        None if header("authorization") != Some(&format!("Basic {login}")) => (
+            "401 Unauthorized",
+            r#"{"error":"invalid_client","error_description":"the client is not known"}"#
+                .to_owned(),
+        ),
+        None if !body.split('&').any(|pair| pair == "scope=kafka+read") => {
+            ("400 Bad Request", r#"{"error":"invalid_scope"}"#.to_owned())
+        }
+        None => {
+            let life = state.life.load(Ordering::Relaxed);
+            let token = unsigned_token(USER, life)?;
+            let answer = format!(
+                r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{life}}}"#
+            );
+            ("200 OK", answer)
+        }
+    };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+        answer.len()
+    );
+    stream.get_mut().write_all(answer.as_bytes()).await?;
+    Ok(())
 }

@@ -250,6 +250,25 @@ pub async fn rows(client: &Client, sql: &str) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
+/// Asks until the answer is there: its rows, parted by `;`.
+pub async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let found = match rows(client, sql).await {
+            Ok(found) => found.join(";"),
+            Err(error) => error.to_string(),
+        };
+        if found == expected {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
+            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// The one value a query gives.
 pub async fn value(client: &Client, sql: &str) -> Result<String, Failure> {
     let found = rows(client, sql).await?;

@@ -82,6 +82,7 @@ for_both! {
     rows_in_part: crate::history::rows_in_part,
     columns_are_left_out_made_and_filtered: crate::shapes::columns_are_left_out_made_and_filtered,
     deleted_rows_are_kept: crate::shapes::deleted_rows_are_kept,
+    columns_come_back_as_others: crate::shapes::columns_come_back_as_others,
     tables_made_before_a_kill_are_taken_up: crate::shapes::tables_made_before_a_kill_are_taken_up,
     changes_of_columns_are_followed_as_told: crate::shapes::changes_of_columns_are_followed_as_told,
     views_stop_no_pipeline: crate::shapes::views_stop_no_pipeline,

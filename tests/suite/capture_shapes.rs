@@ -654,6 +654,33 @@ pub async fn tables_without_a_key_land_in_one(flavor: Flavor) -> Result<(), Fail
     fixture.finish().await
 }
 
+/// A column goes at the source and stays here; later the source has another one of its name.
+pub async fn columns_come_back_as_others(flavor: Flavor) -> Result<(), Failure> {
+    let fixture = Fixture::start(flavor).await?;
+    let mut session = fixture.session().await?;
+    session
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT); INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
+        .await?;
+    fixture
+        .shape("", "", "drop_column = 'ignore', chunk_rows = 20")
+        .await?;
+    fixture.ran("the first rows").await?;
+    session
+        .execute("ALTER TABLE t DROP COLUMN a, DROP COLUMN b; INSERT INTO t VALUES (3)")
+        .await?;
+    let lake = fixture.ran("ignored").await?;
+    let all = "SELECT id, a, b FROM bronze.t ORDER BY id";
+    assert_eq!(rows(&lake, all).await?, ["1|1|1", "2|2|2", "3|∅|∅"]);
+    session
+        .execute("ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b BIGINT DEFAULT 5; INSERT INTO t VALUES (4, 4, 44)")
+        .await?;
+    let lake = fixture.ran("others").await?;
+    let expected = ["1|∅|5", "2|∅|5", "3|∅|5", "4|4|44"];
+    assert_eq!(rows(&lake, all).await?, expected);
+    assert_eq!(differences(&lake).await?, [""; 0]);
+    fixture.finish().await
+}
+
 /// A run is killed after it has made a table and before it has put on record that it did.
 pub async fn tables_made_before_a_kill_are_taken_up(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::{Broker, Sent};
-use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, value};
+use boathouse_tests::{
+    Failure, Server, ServerOptions, explain, lake_folder, rows, value, wait_for,
+};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -50,25 +52,6 @@ async fn failure(client: &Client, sql: &str) -> String {
     match client.simple_query(sql).await {
         Ok(_) => "it went well".to_owned(),
         Err(error) => explain(error).to_string(),
-    }
-}
-
-/// Asks until the answer is there.
-async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
-    let begun = Instant::now();
-    loop {
-        let found = match rows(client, sql).await {
-            Ok(found) => found.join(";"),
-            Err(error) => error.to_string(),
-        };
-        if found == expected {
-            return Ok(());
-        }
-        if begun.elapsed() > Duration::from_secs(30) {
-            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
-            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -1037,6 +1020,175 @@ async fn the_last_message_of_each_key_stands_and_tombstones_delete() -> Result<(
         rows(&client, "SELECT _key, name, qty FROM u ORDER BY _key").await?,
         ["1|a3|-1", "2|b2|7", "4|d|0", "5|f|5", "x|e|1"]
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replayed_messages_change_no_key_that_later_ones_have_changed() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 2, &[]).await?;
+    let row = |key: &'static str, payload: &'static str| {
+        Sent::new(payload.as_bytes()).to(0).keyed(key.as_bytes())
+    };
+    let key = |key: &'static str| Sent::default().to(0).keyed(key.as_bytes());
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT UPSERT COLUMNS (id text, name text, qty integer) INTO t KEY (id) \
+             AS SELECT id::bigint AS id, name, qty FROM source WHERE coalesce(qty, 1) > 0 \
+             EXPECT known CHECK (qty IS NOT NULL) ON VIOLATION QUARANTINE SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    let first = [
+        row("1", r#"{"name":"a","qty":"many"}"#),
+        row("2", r#"{"name":"b","qty":"few"}"#),
+        row("3", r#"{"name":"c","qty":3}"#),
+        row("1", r#"{"name":"a2","qty":1}"#),
+        row("2", r#"{"name":"b2","qty":"some"}"#),
+        row("4", r#"{"name":"d","qty":"no"}"#),
+        key("4"),
+        key("x"),
+        row("5", r#"{"name":"#),
+        row("6", r#"{"name":"p","qty":"?"}"#).to(1),
+        row("7", r#"{"name":"q","qty":"?"}"#),
+        // What WHERE leaves out goes.
+        row("7", r#"{"name":"q","qty":0}"#),
+    ];
+    fixture.broker.produce(topic, first)?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let all = "SELECT id, name, qty FROM t ORDER BY id";
+    assert_eq!(rows(&client, all).await?, ["1|a2|1", "3|c|3"]);
+    let left = "SELECT string_agg(message_offset::text, ',' ORDER BY partition_number, message_offset) FROM system.quarantine WHERE replayed_at IS NULL";
+    assert_eq!(value(&client, left).await?, "0,1,4,5,7,8,9,0");
+    rows(&client, "REPLAY QUARANTINE p SET qty = 7 WHERE name <> ''").await?;
+    let replayed = ["1|a2|1", "2|b2|7", "3|c|3", "6|p|7"];
+    assert_eq!(rows(&client, all).await?, replayed);
+    assert_eq!(value(&client, left).await?, "7,8");
+    let told = "SELECT message FROM system.pipeline_errors WHERE message LIKE '%replayed%'";
+    assert_eq!(
+        value(&client, told).await?,
+        "3 of the replayed rows were left as they are, because later messages of their keys have been taken"
+    );
+    // Once more finds nothing to be done.
+    rows(&client, "REPLAY QUARANTINE p SET qty = 8 WHERE name <> ''").await?;
+    assert_eq!(rows(&client, all).await?, replayed);
+    rows(
+        &client,
+        "REPLAY QUARANTINE p SET id = '5', name = 'e', qty = 5",
+    )
+    .await?;
+    assert_eq!(value(&client, left).await?, "∅");
+    assert_eq!(
+        value(&client, "SELECT name, qty FROM t WHERE id = 5").await?,
+        "e|5"
+    );
+
+    // What became of a key is not known where messages are gone.
+    let second = [
+        row("8", r#"{"name":"r","qty":"?"}"#),
+        row("9", r#"{"name":"s","qty":1}"#),
+        row("8", r#"{"name":"r2","qty":1}"#),
+    ];
+    fixture.broker.produce(topic, second)?;
+    rows(&client, "RUN PIPELINE p").await?;
+    fixture.broker.delete_below(topic, 0, 13).await?;
+    let error = failure(&client, "REPLAY QUARANTINE p SET qty = 7").await;
+    let gone = format!(
+        "55000: cannot replay into a table with a key: the messages of partition {topic}/0 from offset 12 on are not all there any more"
+    );
+    assert!(error.contains(&gone), "{error}");
+    assert_eq!(
+        value(&client, "SELECT name FROM t WHERE id = 8").await?,
+        "r2"
+    );
+    assert_eq!(value(&client, left).await?, "11");
+    Ok(())
+}
+
+/// Messages of few keys, some of them bad; now and then a run, and now and then a replay of some of the bad ones. Each key has
+/// what the last of its messages says that are not set aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn replays_at_any_time_leave_what_the_last_message_says() -> Result<(), Failure> {
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum State {
+        Sent,
+        Taken,
+        Aside,
+    }
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 3, &[]).await?;
+    rows(
+        &client,
+        &format!(
+            "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT UPSERT COLUMNS (number integer, qty integer) INTO t EXPECT known CHECK (qty IS NOT NULL) ON VIOLATION QUARANTINE SCHEDULE ON DEMAND"
+        ),
+    )
+    .await?;
+    // Of each message: its key, whether it is bad, and whether it deletes.
+    let mut sent: Vec<(usize, bool, bool, State)> = Vec::new();
+    let mut done = Vec::new();
+    for _ in 0..60 {
+        for _ in 0..rand::random_range(1..8) {
+            let number = sent.len();
+            let key = rand::random_range(0..12);
+            let is_bad = rand::random_range(0..3) == 0;
+            let deletes = !is_bad && rand::random_range(0..5) == 0;
+            let qty = if is_bad { "\"bad\"" } else { "1" };
+            let payload = format!(r#"{{"number":{number},"qty":{qty}}}"#);
+            let name = key.to_string();
+            let message = match deletes {
+                true => Sent::default(),
+                false => Sent::new(payload.as_bytes()),
+            };
+            let message = message.to(key % 3).keyed(name.as_bytes());
+            fixture.broker.produce(topic, [message])?;
+            sent.push((usize::try_from(key)?, is_bad, deletes, State::Sent));
+        }
+        if rand::random_range(0..3) > 0 {
+            rows(&client, "RUN PIPELINE p").await?;
+            done.push(format!("run up to {}", sent.len()));
+            for (_, is_bad, _, state) in &mut sent {
+                match (*state, *is_bad) {
+                    (State::Sent, true) => *state = State::Aside,
+                    (State::Sent, false) => *state = State::Taken,
+                    _ => {}
+                }
+            }
+        }
+        if rand::random_range(0..4) == 0 {
+            let (by, rest) = (rand::random_range(1..4), rand::random_range(0..3));
+            let replay = format!("REPLAY QUARANTINE p SET qty = 1 WHERE number % {by} = {rest}");
+            rows(&client, &replay).await?;
+            done.push(replay);
+            for (number, (.., state)) in sent.iter_mut().enumerate() {
+                if *state == State::Aside && number % by == rest {
+                    *state = State::Taken;
+                }
+            }
+        }
+        let mut last = std::collections::BTreeMap::new();
+        for (number, (key, _, deletes, state)) in sent.iter().enumerate() {
+            if *state == State::Taken {
+                last.insert(key.to_string(), (!deletes).then_some(number));
+            }
+        }
+        let expected: Vec<String> = last
+            .into_iter()
+            .filter_map(|(key, number)| Some(format!("{key}|{}", number?)))
+            .collect();
+        if expected.is_empty() && sent.iter().all(|(.., state)| *state == State::Sent) {
+            continue;
+        }
+        let found = rows(
+            &client,
+            "SELECT _key, number FROM t ORDER BY _key COLLATE \"C\"",
+        )
+        .await?;
+        assert_eq!(found, expected, "{done:?} {sent:?}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::{Broker, Sent};
-use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, value};
+use boathouse_tests::{
+    Failure, Server, ServerOptions, explain, lake_folder, rows, value, wait_for,
+};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -79,25 +81,6 @@ async fn failure(client: &Client, sql: &str) -> String {
     match client.simple_query(sql).await {
         Ok(_) => "it went well".to_owned(),
         Err(error) => explain(error).to_string(),
-    }
-}
-
-/// Asks until the answer is there.
-async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
-    let begun = Instant::now();
-    loop {
-        let found = match rows(client, sql).await {
-            Ok(found) => found.join(";"),
-            Err(error) => error.to_string(),
-        };
-        if found == expected {
-            return Ok(());
-        }
-        if begun.elapsed() > Duration::from_secs(60) {
-            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
-            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -6,9 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::Sent;
-use boathouse_tests::kafka_logins::{ACCESS_KEY_ID, LoginBroker, PASSWORD, USER, unsigned_token};
+use boathouse_tests::kafka_logins::{
+    ACCESS_KEY_ID, CLIENT_ID, CLIENT_SECRET, LoginBroker, PASSWORD, TokenProvider, USER,
+    unsigned_token,
+};
 use boathouse_tests::{
-    Failure, Server, ServerOptions, lake_folder, repository, rows, service, value,
+    Failure, Server, ServerOptions, lake_folder, repository, rows, service, value, wait_for,
 };
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -244,6 +247,90 @@ async fn brokers_with_tls_are_verified_and_who_is_kept_out_hears_why() -> Result
             .fails(&at(login), &[full, ca, sasl, ("token", &token)], told)
             .await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_come_from_an_identity_provider_and_are_renewed() -> Result<(), Failure> {
+    let fixture = Fixture::start(&[]).await?;
+    let (broker, client) = (&fixture.broker, &fixture.client);
+    let provider = TokenProvider::start().await?;
+    let (login, url) = (broker.login(), provider.url());
+    let options = [
+        ("tls", "verify-full"),
+        ("tls_ca", broker.certificates.authority.as_str()),
+        ("sasl", "oauthbearer"),
+        ("oauth_url", url.as_str()),
+        ("oauth_client_id", CLIENT_ID),
+        ("oauth_client_secret", CLIENT_SECRET),
+        ("oauth_scope", "kafka read"),
+    ];
+    let with = |name, value| {
+        let mut changed = options;
+        for option in changed.iter_mut().filter(|option| option.0 == name) {
+            option.1 = value;
+        }
+        changed
+    };
+    let logged_in = ["connect", "tls", "login", "topics", "read"];
+    // A provider may fail now and then.
+    provider.set_faults(&[
+        ("503 Service Unavailable", ""),
+        ("429 Too Many Requests", "{}"),
+    ]);
+    fixture.passes(login, &options, &logged_in).await?;
+    // One token serves all clients of a connection.
+    assert!(provider.asked() <= 6, "{}", provider.asked());
+
+    let at = format!("127.0.0.1:{login}");
+    let steps: &[&str] = &["connect", "tls", "login"];
+    for (wrong, words) in [
+        (
+            with("oauth_client_secret", "hunter2"),
+            "gives no token: invalid_client: the client is not known",
+        ),
+        (with("oauth_scope", "all"), "gives no token: invalid_scope"),
+        (
+            with("oauth_url", "http://127.0.0.1:1/token"),
+            "the provider of tokens at http://127.0.0.1:1/token cannot be reached",
+        ),
+    ] {
+        fixture
+            .fails(&at, &wrong, (steps, words, "\"oauth_"))
+            .await?;
+    }
+    let echo = r#"{"error":"bad","error_description":"no secret is s3cret/+ %"}"#;
+    for (status, body, words) in [
+        ("200 OK", "<html>", "answers what is no token"),
+        ("302 Found", "", "it answers 302 Found"),
+        ("401 Unauthorized", echo, "bad: no secret is ..."),
+    ] {
+        provider.set_faults(&[(status, body); 9]);
+        fixture
+            .fails(&at, &options, (steps, words, "\"oauth_"))
+            .await?;
+    }
+    provider.set_faults(&[]);
+
+    // The brokers end connections whose token is over.
+    provider.set_life(12);
+    fixture.connect(&at, &options).await?;
+    let create = "CREATE PIPELINE p FROM KAFKA c TOPICS ('t') FORMAT JSON COLUMNS (id bigint) INTO read WITH (target_lag = '200 ms')";
+    rows(client, create).await?;
+    let before = provider.asked();
+    for second in 11..=40 {
+        broker.broker.produce("t", [Sent::new(b"{\"id\":1}")])?;
+        wait_for(client, "SELECT count(*) FROM read", &second.to_string()).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let renewed = provider.asked() - before;
+    assert!((2..20).contains(&renewed), "{renewed}");
+    let failed = "SELECT error FROM system.pipeline_runs WHERE pipeline = 'p' AND state = 'failed'";
+    assert_eq!(rows(client, failed).await?, [""; 0]);
+    let shown = value(client, "SHOW CREATE CONNECTION c").await?;
+    assert!(!shown.contains(CLIENT_SECRET), "{shown}");
+    let log = std::fs::read_to_string(fixture.lake.with_extension("log"))?;
+    assert!(!log.contains(CLIENT_SECRET) && !log.contains("s3cret%2F"));
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::{Broker, Received, Sent};
-use boathouse_tests::{Failure, Server, ServerOptions, explain, lake_folder, rows, service, value};
+use boathouse_tests::{
+    Failure, Server, ServerOptions, explain, lake_folder, rows, service, value, wait_for,
+};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -80,25 +82,6 @@ async fn written(client: &Client, sql: &str) -> Result<u64, Failure> {
         _ => None,
     });
     complete.ok_or_else(|| "the statement did not say that it is complete".into())
-}
-
-/// Asks until the answer is there.
-async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
-    let begun = Instant::now();
-    loop {
-        let found = match rows(client, sql).await {
-            Ok(found) => found.join(";"),
-            Err(error) => error.to_string(),
-        };
-        if found == expected {
-            return Ok(());
-        }
-        if begun.elapsed() > Duration::from_secs(30) {
-            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
-            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// `op key payload`, in the order of the partition.

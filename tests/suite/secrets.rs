@@ -4,27 +4,7 @@ use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::mysql::{Flavor, Source};
-use boathouse_tests::{Failure, Server, lake_folder, rows, service};
-use tokio_postgres::Client;
-
-/// Asks until the answer is there.
-async fn wait_for(client: &Client, sql: &str, expected: &str) -> Result<(), Failure> {
-    let begun = Instant::now();
-    loop {
-        let found = match rows(client, sql).await {
-            Ok(found) => found.join(";"),
-            Err(error) => error.to_string(),
-        };
-        if found == expected {
-            return Ok(());
-        }
-        if begun.elapsed() > Duration::from_secs(40) {
-            let runs = rows(client, "SELECT state, error FROM system.pipeline_runs").await?;
-            return Err(format!("{sql} gives {found}, not {expected}; {runs:?}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
+use boathouse_tests::{Failure, Server, lake_folder, rows, service, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_replaced_reaches_the_running_pipeline_from_kafka() -> Result<(), Failure>

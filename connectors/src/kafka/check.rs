@@ -136,6 +136,7 @@ impl KafkaCluster {
         match &self.sasl {
             Some(Sasl::Password { user, .. }) => user,
             Some(Sasl::Token(TokenSource::Given(_))) => "the bearer of a token",
+            Some(Sasl::Token(TokenSource::Provided(provider))) => provider.client_id(),
             Some(Sasl::Token(TokenSource::Msk(source))) => source.name(),
             None if self.identity.is_some() => "the owner of the certificate",
             None => "anonymous",

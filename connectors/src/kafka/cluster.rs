@@ -42,7 +42,9 @@ impl Sasl {
     pub fn mechanism(&self) -> String {
         match self {
             Self::Password { mechanism, .. } => mechanism.to_ascii_lowercase(),
-            Self::Token(TokenSource::Given(_)) => "oauthbearer".to_owned(),
+            Self::Token(TokenSource::Given(_) | TokenSource::Provided(_)) => {
+                "oauthbearer".to_owned()
+            }
             Self::Token(TokenSource::Msk(_)) => "aws-msk-iam".to_owned(),
         }
     }
@@ -410,7 +412,7 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
                 sqlstate::INVALID_AUTHORIZATION,
                 format!("there is no token for the brokers at {brokers}: {}", plain(reason)),
             )
-            .hint("give access_key_id and secret_access_key, or give the machine a role")
+            .hint("look at the options of the connection that begin with \"oauth_\"; for AWS give access_key_id and secret_access_key, or give the machine a role")
             .retryable(),
         ),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => at(
@@ -422,7 +424,7 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
             .hint(if says("mechanism handshake failed") {
                 "the option \"sasl\" is to name one of the ways in that the brokers support"
             } else if says("invalid_token") || says("OAUTHBEARER") {
-                "the token is expired, or not for these brokers: look at the options \"token\", or \"region\", \"access_key_id\" and \"secret_access_key\", and at the clock"
+                "the token is expired, or not for these brokers: look at the options \"token\", \"oauth_scope\", or \"region\", \"access_key_id\" and \"secret_access_key\", and at the clock"
             } else {
                 "look at the options \"sasl\", \"user\" and \"password\" of the connection"
             }),

@@ -12,12 +12,13 @@
 //!
 //! Options `brokers` (`host:port, ...`), `tls` (`disable`, `require`, `verify-ca`, `verify-full`), `tls_ca`, `tls_cert`
 //! and `tls_key` (PEM texts), `sasl` (`plain`, `scram-sha-256`, `scram-sha-512`, `oauthbearer`, `aws-msk-iam`), `user`, `password`,
-//! `token` (of `oauthbearer`), those of [`token::MskIam::take`], `timeout`, and those of [`SchemaRegistry::take`]. Brokers on other machines are verified to the full unless something else is
+//! `token` (of `oauthbearer`) or those of [`oauth::Provider::take`], those of [`token::MskIam::take`], `timeout`, and those of [`SchemaRegistry::take`]. Brokers on other machines are verified to the full unless something else is
 //! said.
 
 mod check;
 mod cluster;
 mod context;
+mod oauth;
 mod reader;
 mod token;
 mod topics;
@@ -101,14 +102,20 @@ impl Connector for Kafka {
         let user = options.take_text("user")?;
         let password = options.take_text("password")?;
         let token = options.take_text("token")?;
+        let provider = match sasl {
+            Some("oauthbearer") => oauth::Provider::take(options)?,
+            _ => None,
+        };
         let sasl = match (sasl, user, password, token) {
             (None, None, None, None) => None,
-            (Some("oauthbearer"), None, None, Some(token)) => {
-                Some(cluster::Sasl::Token(TokenSource::Given(token)))
+            (Some("oauthbearer"), None, None, token) if token.is_some() != provider.is_some() => {
+                let provided = provider.map(|provider| TokenSource::Provided(Arc::new(provider)));
+                let source = provided.or(token.map(TokenSource::Given));
+                source.map(cluster::Sasl::Token)
             }
             (Some("oauthbearer"), ..) => {
                 return Err(ConnectorError::option(
-                    "connector \"KAFKA\" with sasl = 'oauthbearer' takes the option \"token\", and no \"user\" or \"password\"",
+                    "connector \"KAFKA\" with sasl = 'oauthbearer' takes the option \"token\" or the options \"oauth_url\", \"oauth_client_id\" and \"oauth_client_secret\", and no \"user\" or \"password\"",
                 ));
             }
             (Some("aws-msk-iam"), None, None, None) => {

@@ -1,9 +1,10 @@
-//! Tokens for brokers that ask for one (OAUTHBEARER): one that was given, or those of AWS IAM.
+//! Tokens for brokers that ask for one (OAUTHBEARER): one that was given, those of an identity provider, or those of AWS IAM.
 //!
 //! A token of AWS is the address of a signed request for `kafka-cluster:Connect`, in base64. It is made here, without asking
 //! anybody, and lives fifteen minutes; the library asks for the next one before that. Only the keys it is signed with may have to
 //! be fetched, from where the machine has them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -17,6 +18,7 @@ use object_store::aws::{AmazonS3Builder, AwsCredentialProvider};
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::oauth::Provider;
 use crate::error::{ConnectorError, sqlstate};
 use crate::options::Options;
 
@@ -26,17 +28,19 @@ const GIVEN_LIFE: Duration = Duration::from_secs(3600);
 /// What Amazon MSK allows at most.
 const MSK_LIFE: Duration = Duration::from_secs(900);
 
-/// How long the keys may take to be fetched.
-const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to fetch keys, or a token.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where tokens come from.
 #[derive(Clone)]
 pub(super) enum TokenSource {
     Given(String),
+    Provided(Arc<Provider>),
     Msk(MskIam),
 }
 
 /// A token, and when it ends.
+#[derive(Clone)]
 pub(super) struct Token {
     pub value: String,
     pub until: SystemTime,
@@ -51,6 +55,10 @@ impl TokenSource {
                 value: token.clone(),
                 until: now + GIVEN_LIFE,
             }),
+            Self::Provided(provider) => {
+                let provider = Arc::clone(provider);
+                fetch(runtime, async move { provider.token(now).await })?
+            }
             Self::Msk(source) => source.sign(&source.keys(runtime)?, now),
         }
     }
@@ -127,13 +135,7 @@ impl MskIam {
             )
             .hint("give access_key_id and secret_access_key, or give the machine a role")
         };
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        runtime.ok_or_else(none)?.spawn(async move {
-            // Nobody may wait for it any more.
-            let _ = sender.send(source.get_credential().await);
-        });
-        let found = receiver
-            .recv_timeout(KEYS_TIMEOUT)
+        let found = fetch(runtime, async move { source.get_credential().await })
             .map_err(|error| none().caused_by(error))?
             .map_err(|error| none().caused_by(error))?;
         Ok(Credentials::new(
@@ -188,6 +190,25 @@ impl MskIam {
             until: now + MSK_LIFE,
         })
     }
+}
+
+/// Has `work` done by `runtime`, and waits for it.
+fn fetch<T: Send + 'static>(
+    runtime: Option<&Handle>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, ConnectorError> {
+    let late = || {
+        ConnectorError::new(sqlstate::CONNECTION_FAILURE, "a token did not come in time")
+            .retryable()
+    };
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    runtime.ok_or_else(late)?.spawn(async move {
+        // Nobody may wait for it any more.
+        let _ = sender.send(work.await);
+    });
+    receiver
+        .recv_timeout(FETCH_TIMEOUT)
+        .map_err(|error| late().caused_by(error))
 }
 
 /// As a connection to S3 finds them.

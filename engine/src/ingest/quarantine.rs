@@ -333,6 +333,7 @@ pub(super) struct QuarantineWriter {
     rows: i64,
     run: RunId,
     messages: Option<Messages>,
+    only_tells: bool,
 }
 
 impl QuarantineWriter {
@@ -352,7 +353,20 @@ impl QuarantineWriter {
             rows: 0,
             run,
             messages: None,
+            only_tells: false,
         }
+    }
+
+    /// Tells what would be set aside, and writes none of it.
+    pub fn only_telling(mut self) -> Self {
+        self.only_tells = true;
+        self
+    }
+
+    /// The rows set aside since it was asked last, which are not written then.
+    pub fn take_waiting(&mut self) -> Vec<Rejected> {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting)
     }
 
     /// The rows that come now are of these messages.
@@ -391,7 +405,8 @@ impl QuarantineWriter {
         self.waiting_bytes += payload.map_or(0, Vec::len);
         self.waiting_bytes += row.raw.len() + row.reason.len();
         self.waiting.push(row);
-        if self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES {
+        let is_full = self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES;
+        if is_full && !self.only_tells {
             self.flush().await
         } else {
             Ok(())

@@ -38,7 +38,7 @@ use super::transform::Transform;
 use super::{RunSummary, Trigger};
 use crate::engine::Engine;
 use crate::error::{SqlError, SqlState};
-use crate::lake::{AppendWriter, WrittenFile};
+use crate::lake::{AppendWriter, ChangeBatch, WrittenFile};
 use crate::query;
 
 /// Columns a filter may name beside those of the source.
@@ -121,12 +121,15 @@ pub(super) struct Placed {
     pub numbers: Vec<usize>,
     /// Whether the quarantined row could be decoded at all. One that could not is a row only when every column is given.
     pub has_cells: Vec<bool>,
+    /// Whether each row goes, where rows say so.
+    pub goes: Option<Vec<bool>>,
 }
 
 /// What is replayed so far.
 pub(super) struct Replaying {
     corrections: Corrections,
     files: ReplayedFiles,
+    changes: Vec<ChangeBatch>,
     marks: Vec<ReplayMark>,
     selected: usize,
 }
@@ -150,9 +153,36 @@ impl Replaying {
         Ok(Self {
             corrections: Corrections::plan(plan, &ready.transform, statement)?,
             files: ReplayedFiles::new(pipeline, ready.policy == OnChangedFile::Reload),
+            changes: Vec::new(),
             marks: Vec::new(),
             selected: 0,
         })
+    }
+
+    /// Corrects the rows that are selected.
+    pub fn correct(
+        &mut self,
+        rows: &mut Rows<'_>,
+        placed: Placed,
+        waiting: &[QuarantinedRow],
+    ) -> Result<Option<Corrected>, SqlError> {
+        let transform = Arc::clone(&rows.ready()?.transform);
+        let corrected = self.corrections.apply(placed, waiting, &transform)?;
+        self.selected += corrected.as_ref().map_or(0, |one| one.rows.num_rows());
+        Ok(corrected)
+    }
+
+    /// Takes changes for a table with a key.
+    pub fn add(&mut self, changes: ChangeBatch) {
+        self.changes.push(changes);
+    }
+
+    /// The row has been replayed with what was written.
+    pub fn mark(&mut self, row: &QuarantinedRow) {
+        self.marks.push(ReplayMark {
+            sequence: row.sequence,
+            row_id: row.row_id,
+        });
     }
 
     /// Corrects rows, judges them anew and writes those that pass.
@@ -163,21 +193,16 @@ impl Replaying {
         placed: Placed,
         waiting: &[QuarantinedRow],
     ) -> Result<(), SqlError> {
-        let transform = Arc::clone(&rows.ready()?.transform);
-        let Some(batch) = self.corrections.apply(placed, waiting, &transform)? else {
+        let Some(batch) = self.correct(rows, placed, waiting)? else {
             return Ok(());
         };
-        self.selected += batch.rows.num_rows();
         for (passed, origin) in judge_again(rows, &batch.rows).await? {
             open.counters.rows_out += count(passed.num_rows());
             for (index, row) in origin.values().iter().enumerate() {
                 let quarantined = &waiting[batch.numbers[*row as usize]];
                 // A join may make several rows of one.
                 if index == 0 || origin.value(index - 1) != *row {
-                    self.marks.push(ReplayMark {
-                        sequence: quarantined.sequence,
-                        row_id: quarantined.row_id,
-                    });
+                    self.mark(quarantined);
                 }
                 self.files
                     .write(
@@ -225,7 +250,7 @@ impl Replaying {
                 position,
                 batch: &mut batch,
                 removes: Vec::new(),
-                changes: Vec::new(),
+                changes: self.changes,
                 anew: None,
                 part_marks: Vec::new(),
                 replays: &self.marks,
@@ -277,6 +302,7 @@ fn placed_by_line(
         columns,
         numbers,
         has_cells,
+        goes: None,
     })
 }
 
@@ -391,6 +417,7 @@ pub(super) struct Corrections {
 pub(super) struct Corrected {
     pub rows: RecordBatch,
     pub numbers: Vec<usize>,
+    pub goes: Option<Vec<bool>>,
 }
 
 impl Corrections {
@@ -456,23 +483,20 @@ impl Corrections {
         };
         let Placed {
             mut columns,
-            mut numbers,
+            numbers,
             has_cells,
+            goes,
         } = placed;
         let row = |number: &usize| waiting.get(*number);
         let source = transform.source();
         columns.push(texts(&numbers, |number| Some(row(number)?.reason.as_str())));
         columns.push(texts(&numbers, |number| row(number)?.rule.as_deref()));
         let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
+        let mut places: Vec<usize> = (0..numbers.len()).collect();
         if !self.complete {
             // It would become a row of NULLs, and be gone from the quarantine.
-            let usable = BooleanArray::from(has_cells);
-            numbers = numbers
-                .into_iter()
-                .zip(usable.values().iter())
-                .filter_map(|(number, usable)| usable.then_some(number))
-                .collect();
-            batch = filter_record_batch(&batch, &usable).map_err(failed)?;
+            places.retain(|place| has_cells[*place]);
+            batch = filter_record_batch(&batch, &BooleanArray::from(has_cells)).map_err(failed)?;
         }
         if let Some(filter) = &self.filter {
             let selected = filter
@@ -480,10 +504,10 @@ impl Corrections {
                 .and_then(|value| value.into_array(batch.num_rows()))
                 .map_err(query::failure)?;
             let selected = selected.as_boolean();
-            numbers = numbers
+            places = places
                 .into_iter()
                 .zip(selected.iter())
-                .filter_map(|(number, selected)| (selected == Some(true)).then_some(number))
+                .filter_map(|(place, selected)| (selected == Some(true)).then_some(place))
                 .collect();
             batch = filter_record_batch(&batch, selected).map_err(failed)?;
         }
@@ -506,7 +530,11 @@ impl Corrections {
             columns[index] = without(&columns[index], &corrected);
         }
         let rows = RecordBatch::try_new(Arc::clone(source), columns).map_err(failed)?;
-        Ok(Some(Corrected { rows, numbers }))
+        Ok(Some(Corrected {
+            rows,
+            numbers: places.iter().map(|place| numbers[*place]).collect(),
+            goes: goes.map(|goes| places.iter().map(|place| goes[*place]).collect()),
+        }))
     }
 }
 

@@ -516,6 +516,7 @@ impl Pump {
         let state = CaptureState {
             ignored: BTreeSet::new(),
             kept: BTreeSet::new(),
+            left: BTreeSet::new(),
             shape: shape.text.clone(),
             target: definition.id,
             snapshot: match reads {

@@ -576,9 +576,12 @@ async fn follow(
     if changed || in_files != in_files_before || kept != state.kept {
         pump.discard_chunk(name);
         let ignored = state.ignored.clone();
+        let mut left = state.left.clone();
+        left.retain(|one| !in_files.values().any(|now| now == one));
         pump.change_state(name, |state| {
             state.ignored = ignored;
             state.kept = kept;
+            state.left = left;
             state.table = source;
             state.in_files = in_files;
         })
@@ -643,6 +646,10 @@ fn plan_in_one(
                 drops: None,
             }),
     );
+    let is_left = |column: &str| {
+        let mine = definition.column(column);
+        mine.is_some_and(|mine| state.left.contains(mine.name_in_files()))
+    };
     for column in &shape.lands.columns {
         let followed = columns.iter().find(|one| one.name == column.name);
         let was = followed.and_then(|one| one.was.as_ref());
@@ -657,7 +664,7 @@ fn plan_in_one(
                     todo.reload(format!("column {} was converted", column.name));
                 }
             }
-            None if value == Some(&AddedValue::Null) => {}
+            None if value == Some(&AddedValue::Null) && !is_left(&column.name) => {}
             _ => todo.reload(format!("column {} has other values", column.name)),
         }
     }
@@ -779,7 +786,11 @@ fn check_follows(
     if follows.drop_column == Follow::Exception {
         return Err(stops(name, "drop_column", "DROP COLUMN", &gone));
     }
-    state.in_files.retain(|column, _| !gone.contains(column));
+    let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut state.in_files)
+        .into_iter()
+        .partition(|(column, _)| gone.contains(column));
+    state.left.extend(gone.into_values());
+    state.in_files = stay;
     Ok(())
 }
 
@@ -967,8 +978,19 @@ fn plan(
         let here = |in_files: &Option<String>| in_files.as_deref().and_then(ours).is_some();
         let was = followed.and_then(|one| one.was.as_ref());
         let Some((old, _)) = was.filter(|(_, in_files)| here(in_files)) else {
-            let value = followed.and_then(|one| one.value.as_ref());
-            add_column(todo, table, column, value, empty);
+            let mut mine = definition.columns.iter();
+            let left = mine
+                .find(|mine| mine.name == column.name && state.left.contains(mine.name_in_files()));
+            let Some(mine) = left else {
+                let value = followed.and_then(|one| one.value.as_ref());
+                add_column(todo, table, column, value, empty);
+                continue;
+            };
+            let has = column.source_type.column_type();
+            if mine.column_type != has {
+                todo.steps.push(retype(table, &column.name, &has));
+            }
+            todo.reload(format!("column {} is another one", column.name));
             continue;
         };
         let (had, has) = (old.column_type(), column.source_type.column_type());
@@ -978,22 +1000,26 @@ fn plan(
             }
             continue;
         }
-        let name = quote_identifier(&column.name);
-        let has = has.sql_name();
-        todo.steps.push(Alteration {
-            statement: format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE {has}"),
-            otherwise: vec![
-                format!("ALTER TABLE {table} DROP COLUMN {name}"),
-                format!("ALTER TABLE {table} ADD COLUMN {name} {has}"),
-            ],
-            drops: None,
-        });
+        todo.steps.push(retype(table, &column.name, &has));
         if !widens(old, &column.source_type) && !empty {
             todo.reload(format!("column {} was converted", column.name));
         }
     }
     if last.is_some() {
         todo.push(format!("ALTER TABLE {table} DROP COLUMN _dropped"));
+    }
+}
+
+/// Gives a column another type; where its values cannot have it, without them.
+fn retype(table: &str, column: &str, to: &ColumnType) -> Alteration {
+    let (name, has) = (quote_identifier(column), to.sql_name());
+    Alteration {
+        statement: format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE {has}"),
+        otherwise: vec![
+            format!("ALTER TABLE {table} DROP COLUMN {name}"),
+            format!("ALTER TABLE {table} ADD COLUMN {name} {has}"),
+        ],
+        drops: None,
     }
 }
 

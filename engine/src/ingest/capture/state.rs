@@ -43,6 +43,10 @@ pub(super) struct CaptureState {
     /// Columns that are gone at the source and stay here for a view, by what our data files call them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub kept: BTreeSet<String>,
+    /// Columns whose going was not followed, by what our data files call them: one of the same name that the source adds
+    /// later is another one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<String>,
     /// Tells its shape from others: [`Shape::text`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shape: String,

@@ -22,12 +22,18 @@ struct Part {
     change: Change,
 }
 
+/// Changes, and the place among the decoded rows of each.
+pub(super) struct PlacedChanges {
+    pub batch: ChangeBatch,
+    pub places: Vec<u32>,
+}
+
 /// The changes that decoded rows are.
 pub(super) async fn changes_of(
     rows: &mut Rows<'_>,
     decoded: &RecordBatch,
     quarantine: &mut QuarantineWriter,
-) -> Result<Option<ChangeBatch>, Failure> {
+) -> Result<Option<PlacedChanges>, Failure> {
     let source = as_source(&rows.ready()?.transform, decoded)?;
     let goes = goes_of(decoded)
         .cloned()
@@ -154,7 +160,7 @@ async fn going_parts(
 }
 
 /// All rows in the order of their messages, with the columns that messages have something to say of.
-fn in_order(rows: &mut Rows<'_>, parts: Vec<Part>) -> Result<Option<ChangeBatch>, SqlError> {
+fn in_order(rows: &mut Rows<'_>, parts: Vec<Part>) -> Result<Option<PlacedChanges>, SqlError> {
     let mut order: Vec<(u32, usize, usize, Change)> = Vec::new();
     for (number, part) in parts.iter().enumerate() {
         for (row, place) in part.places.iter().enumerate() {
@@ -190,10 +196,13 @@ fn in_order(rows: &mut Rows<'_>, parts: Vec<Part>) -> Result<Option<ChangeBatch>
         .iter()
         .map(|(_, part, row, _)| (*part, *row))
         .collect();
-    Ok(Some(ChangeBatch {
-        rows: interleave_record_batch(&batches, &picks).map_err(unexpected)?,
-        changes: order.into_iter().map(|(.., change)| change).collect(),
-        keys_before: None,
+    Ok(Some(PlacedChanges {
+        places: order.iter().map(|(place, ..)| *place).collect(),
+        batch: ChangeBatch {
+            rows: interleave_record_batch(&batches, &picks).map_err(unexpected)?,
+            changes: order.into_iter().map(|(.., change)| change).collect(),
+            keys_before: None,
+        },
     }))
 }
 

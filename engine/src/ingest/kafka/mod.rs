@@ -19,7 +19,8 @@
 //! Messages that are set aside are sent to a topic as well where the statement names one ([`dead_letter`]), before the commit
 //! that sets them aside.
 //!
-//! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands.
+//! A table with a key takes changes instead of rows ([`keyed`]): the last of each key by offset stands, also of what was set
+//! aside and is replayed ([`replay_keyed`]).
 //!
 //! Several servers share the partitions of a pipeline that appends ([`share`]): each commits for its own.
 //! Rows may go to many tables by a column ([`fan`]), each of which then has marks of its own.
@@ -37,6 +38,7 @@ mod preview;
 mod pump;
 mod rate;
 mod replay;
+mod replay_keyed;
 mod run;
 mod share;
 mod status;

@@ -692,7 +692,8 @@ impl<'a> Pump<'a> {
                 .map_err(failure)?,
             true => {
                 let changes = changes_of(&mut self.rows, &decoded.rows, &mut quarantine).await;
-                self.batch.changes.extend(changes.map_err(failure)?);
+                let changes = changes.map_err(failure)?.map(|changes| changes.batch);
+                self.batch.changes.extend(changes);
                 Vec::new()
             }
         };

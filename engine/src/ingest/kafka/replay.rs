@@ -15,9 +15,11 @@ use super::super::replay::{Placed, Replaying, unknown_columns, waiting_rows};
 use super::super::rows::Rows;
 use super::super::run::{OpenRun, position_of, settle};
 use super::super::{RunSummary, Trigger};
-use super::decode::Decoding;
+use super::decode::{Decoding, goes_of};
 use super::fan::replay_by_table;
+use super::offsets::read_up_to;
 use super::plan::TopicPlan;
+use super::replay_keyed::replay_by_key;
 use crate::engine::Engine;
 use crate::error::SqlError;
 
@@ -44,14 +46,6 @@ async fn replay(
     statement: &ReplayQuarantine,
 ) -> Result<(), SqlError> {
     let plan = TopicPlan::open(engine, pipeline).await?;
-    if !plan.rows.key.is_empty() {
-        return Err(SqlError::unsupported(
-            "REPLAY QUARANTINE of a pipeline into a table with a key",
-        )
-        .hint(
-            "newer messages of the same keys may have been taken since: correct the table with SQL",
-        ));
-    }
     if let Some(fan) = &plan.fan {
         return replay_by_table(open, (&plan, fan), pipeline, statement).await;
     }
@@ -67,29 +61,39 @@ async fn replay(
     }
     let mut rows = Rows::new(&plan.rows, pipeline.id, open.run, source, open.counters);
     let mut replaying = Replaying::begin(&mut rows, statement).await?;
-    let partitions = partitions_of(&waiting);
-    let decoding = Decoding::new(&plan, &rows.source, &partitions);
-    let mut first = 0;
-    while first < waiting.len() {
-        let count = BLOCK_MESSAGES.min(waiting.len() - first);
-        let some = &waiting[first..first + count];
-        let placed = decode(&decoding, some, &partitions, first).await?;
-        replaying.take(open, &mut rows, placed, &waiting).await?;
-        first += count;
+    let positions = engine.catalog.positions();
+    let last = positions.last_committed(pipeline.id).await?;
+    // How far the partitions were read is not changed by it.
+    let topics = last.map(|last| last.position["topics"].clone());
+    if plan.rows.key.is_empty() {
+        let partitions = partitions_of(&waiting);
+        let decoding = Decoding::new(&plan, &rows.source, &partitions);
+        let mut first = 0;
+        while first < waiting.len() {
+            let count = BLOCK_MESSAGES.min(waiting.len() - first);
+            let some = &waiting[first..first + count];
+            let placed = decode(&decoding, some, &partitions, first).await?;
+            replaying.take(open, &mut rows, placed, &waiting).await?;
+            first += count;
+        }
+    } else {
+        let read = read_up_to(topics.as_ref());
+        let work = (&mut *open, &mut rows, &mut replaying);
+        replay_by_key(work, &plan, waiting, &read).await?;
     }
     let mut position = position_of(&plan.rows, &rows.source);
-    // How far the partitions were read is not changed by it.
-    let positions = engine.catalog.positions();
-    if let Some(last) = positions.last_committed(pipeline.id).await? {
-        position["topics"] = last.position["topics"].clone();
+    if let Some(topics) = topics {
+        position["topics"] = topics;
     }
     replaying
         .commit(open, &mut rows, settled.mark, position)
         .await
 }
 
-pub(super) fn partitions_of(waiting: &[QuarantinedRow]) -> Vec<TopicPartition> {
-    let messages = waiting.iter().filter_map(|row| row.message.as_ref());
+pub(super) fn partitions_of<'r>(
+    rows: impl IntoIterator<Item = &'r QuarantinedRow>,
+) -> Vec<TopicPartition> {
+    let messages = rows.into_iter().filter_map(|row| row.message.as_ref());
     let mut partitions: Vec<TopicPartition> = messages
         .map(|message| TopicPartition {
             topic: message.topic.as_str().into(),
@@ -119,9 +123,13 @@ pub(super) async fn decode(
         }
     };
     let mut columns = decoded.rows.columns().to_vec();
+    let goes: Option<Vec<bool>> = goes_of(&decoded.rows).map(|goes| goes.values().iter().collect());
     let numbers = columns
         .pop()
         .ok_or_else(|| SqlError::internal("decoded messages have no numbers"))?;
+    if goes.is_some() {
+        columns.pop();
+    }
     let numbers = numbers.as_primitive::<UInt32Type>().values().to_vec();
     Ok(Placed {
         columns,
@@ -133,6 +141,12 @@ pub(super) async fn decode(
             .iter()
             .map(|number| first + *number as usize)
             .collect(),
+        // One that cannot be read is no tombstone, though it has no payload here.
+        goes: goes.map(|goes| {
+            let rows = goes.into_iter().zip(&numbers);
+            rows.map(|(goes, number)| goes && !unreadable.contains(number))
+                .collect()
+        }),
     })
 }
 
