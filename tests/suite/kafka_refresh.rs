@@ -2,7 +2,7 @@
 //! Until all are there the table is as it was, whoever is killed.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boathouse_tests::kafka::{Broker, Sent};
 use boathouse_tests::{
@@ -10,8 +10,6 @@ use boathouse_tests::{
 };
 use tempfile::TempDir;
 use tokio_postgres::Client;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Fixture {
     broker: Broker,
