@@ -211,6 +211,30 @@ async fn one_header_of_a_message_is_a_column() -> Result<(), Failure> {
 }
 
 /// A column of messages may be called as what we call columns of our own among themselves.
+/// As Debezium's event router writes them. What it sends again is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_an_outbox_are_told_apart_by_a_header() -> Result<(), Failure> {
+    let fixture = Fixture::new().await?;
+    let (topic, client) = (&fixture.topic, fixture.client().await?);
+    fixture.broker.create_topic(topic, 1, &[]).await?;
+    let headers: [&[(&str, &[u8])]; 3] = [&[("id", b"e1")], &[("id", b"e2")], &[("id", b"e1")]];
+    let messages = ["{\"total\":1}", "{\"total\":2}", "{\"total\":1}"];
+    let messages = messages.iter().zip(headers).map(|(payload, headers)| Sent {
+        headers,
+        ..Sent::new(payload.as_bytes()).keyed(b"7")
+    });
+    fixture.broker.produce(topic, messages)?;
+    let statement = format!(
+        "CREATE PIPELINE p FROM KAFKA events TOPICS ('{topic}') FORMAT JSON COLUMNS (total bigint) \
+         INCLUDE (key, offset, header 'id' AS event_id) INTO t KEY (event_id) SCHEDULE ON DEMAND"
+    );
+    rows(&client, &statement).await?;
+    rows(&client, "RUN PIPELINE p").await?;
+    let all = "SELECT event_id, _key, total, _offset FROM t ORDER BY event_id";
+    assert_eq!(rows(&client, all).await?, ["e1|7|1|2", "e2|7|2|1"]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_messages_may_be_called_goes() -> Result<(), Failure> {
     let fixture = Fixture::new().await?;
