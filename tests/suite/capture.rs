@@ -91,6 +91,8 @@ for_both! {
     tables_without_a_key_land_in_one: crate::shapes::tables_without_a_key_land_in_one,
     deleted_rows_in_part_are_kept: crate::shapes::deleted_rows_in_part_are_kept,
     a_random_workload_in_part_keeps_deleted_rows: crate::kills::a_random_workload_in_part_keeps_deleted_rows,
+    queries_over_rows_in_part: crate::shapes::queries_over_rows_in_part,
+    a_random_workload_in_part_through_queries: crate::kills::a_random_workload_in_part_through_queries,
     every_change_is_a_row: crate::shapes::every_change_is_a_row,
     a_random_workload_survives_the_network: crate::network::a_random_workload_survives_the_network,
     replicas_take_over: crate::failover::replicas_take_over,

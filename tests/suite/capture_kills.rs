@@ -53,6 +53,31 @@ pub async fn a_random_workload_in_part_keeps_deleted_rows(flavor: Flavor) -> Res
     fixture.finish().await
 }
 
+/// And where queries need columns that are not told.
+pub async fn a_random_workload_in_part_through_queries(flavor: Flavor) -> Result<(), Failure> {
+    let seed = seed()?;
+    let mut draw = StdRng::seed_from_u64(seed);
+    let options = [DURABLE, &["--binlog-row-image=MINIMAL"]].concat();
+    let mut fixture = Fixture::start_at(Source::own(flavor, &options).await?).await?;
+    let mut session = fixture.session().await?;
+    session.execute(MIXED_TABLES).await?;
+    let address = fixture.source.address();
+    let workload = Workload::start(&address, &fixture.database, seed, 3, mixed);
+    let sql = format!(
+        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{0}.%') EXCEPT ('{0}.logged') INTO SCHEMA bronze \
+         FOR ('{0}.orders') AS SELECT *, total * 2 AS twice FROM source WHERE total > -5000 \
+         FOR ('{0}.codes') AS SELECT code, length(body) AS length FROM source \
+         FOR ('{0}.pairs') AS SELECT *, coalesce(v, 0) > 0.5 AS large FROM source \
+         WITH (target_lag = '200 ms', chunk_rows = 50)",
+        fixture.database
+    );
+    rows(&fixture.server.connect().await?, &sql).await?;
+    fixture
+        .survives_in_part(workload, (seed, &mut draw))
+        .await?;
+    fixture.finish().await
+}
+
 async fn survive_kills(source: Source, kills: usize) -> Result<(), Failure> {
     let seed = seed()?;
     let mut draw = StdRng::seed_from_u64(seed);

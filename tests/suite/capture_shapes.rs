@@ -356,6 +356,79 @@ pub async fn deleted_rows_in_part_are_kept(flavor: Flavor) -> Result<(), Failure
     Ok(())
 }
 
+/// Rows that name some columns only are read whole where a query needs the others.
+pub async fn queries_over_rows_in_part(flavor: Flavor) -> Result<(), Failure> {
+    for image in ["MINIMAL", "NOBLOB"] {
+        let mut fixture = Fixture::start(flavor).await?;
+        let mut session = fixture.session().await?;
+        session
+            .execute(
+                "CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(9), email VARCHAR(20) DEFAULT 'none', notes TEXT);
+                 INSERT INTO people VALUES (1, 'ayu', 'a@x.id', 'aaa'), (2, 'budi', 'b@x.id', 'bb'), (3, 'hidden', 'c@x.id', NULL),
+                                           (4, 'dewi', 'd@x.id', ''), (5, 'eka', 'e@x.id', 'e'), (6, 'fajar', 'f@x.id', 'f');
+                 CREATE TABLE pairs (a INT, b INT, v INT, w INT, PRIMARY KEY (a, b)); INSERT INTO pairs VALUES (1, 1, 1, 1), (2, 1, 2, 0), (3, 1, 3, 1)",
+            )
+            .await?;
+        let queries = "FOR ('{db}.people') AS SELECT id, upper(name) AS name, length(notes) AS n FROM source WHERE name <> 'hidden' \
+                       FOR ('{db}.pairs') AS SELECT *, v * 2 AS twice FROM source WHERE w > 0";
+        fixture.shape("", queries, "chunk_rows = 2").await?;
+        fixture.ran("the first rows").await?;
+        session
+            .execute(&format!(
+                "SET SESSION binlog_row_image = '{image}';
+                 UPDATE people SET notes = 'aaaa' WHERE id = 1; UPDATE people SET name = 'hidden' WHERE id = 2;
+                 UPDATE people SET name = 'cici' WHERE id = 3; DELETE FROM people WHERE id = 4; UPDATE people SET id = 50 WHERE id = 5;
+                 REPLACE INTO people (id, name) VALUES (6, 'FAJAR'), (7, 'gita');
+                 UPDATE pairs SET b = 2 WHERE a = 1; UPDATE pairs SET w = 5 WHERE a = 2; UPDATE pairs SET w = 0, a = 4 WHERE a = 3;
+                 START TRANSACTION; INSERT INTO people VALUES (8, 'hani', 'h', 'hh'); UPDATE people SET id = 9 WHERE id = 8; UPDATE people SET email = 'i' WHERE id = 9; COMMIT"
+            ))
+            .await?;
+        let lake = fixture.ran(image).await?;
+        let people = "SELECT id, name, n FROM bronze.people ORDER BY id";
+        let expected = [
+            "1|AYU|4",
+            "3|CICI|∅",
+            "6|FAJAR|∅",
+            "7|GITA|∅",
+            "9|HANI|2",
+            "50|EKA|1",
+        ];
+        assert_eq!(rows(&lake, people).await?, expected, "{image}");
+        let pairs = "SELECT a, b, v, w, twice FROM bronze.pairs ORDER BY a";
+        let expected = ["1|2|1|1|2", "2|1|2|5|4"];
+        assert_eq!(rows(&lake, pairs).await?, expected, "{image}");
+        assert_eq!(differences(&lake).await?, [""; 0], "{image}");
+        // A crash before the rows are read.
+        fixture.kill()?;
+        let options = ServerOptions {
+            environment: vec![(
+                "BOATHOUSE_FAILPOINT".into(),
+                "capture_table_committed".into(),
+            )],
+            ..ServerOptions::default()
+        };
+        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        session
+            .execute("UPDATE people SET id = 51 WHERE id = 50; UPDATE people SET name = 'ani' WHERE id = 1; DELETE FROM pairs WHERE a = 2")
+            .await?;
+        assert!(fixture.run().await.is_err(), "{image}");
+        fixture.restart().await?;
+        let lake = fixture.ran("a crash").await?;
+        let expected = [
+            "1|ANI|4",
+            "3|CICI|∅",
+            "6|FAJAR|∅",
+            "7|GITA|∅",
+            "9|HANI|2",
+            "51|EKA|1",
+        ];
+        assert_eq!(rows(&lake, people).await?, expected, "{image}");
+        assert_eq!(differences(&lake).await?, [""; 0], "{image}");
+        fixture.finish().await?;
+    }
+    Ok(())
+}
+
 pub async fn every_change_is_a_row(flavor: Flavor) -> Result<(), Failure> {
     let mut fixture = Fixture::start(flavor).await?;
     let mut session = fixture.session().await?;

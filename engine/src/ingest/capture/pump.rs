@@ -14,8 +14,8 @@ use boathouse_catalog::definitions::{ObjectId, PipelineDefinition, TableDefiniti
 use boathouse_catalog::state::{RunMessage, Severity};
 use boathouse_connectors::ConnectorError;
 use boathouse_connectors::mysql::{
-    ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Opened, Position, SourceState,
-    SourceTable, Start, Step, TableName, file_number, key_literals,
+    ChangeStream, ChangedRows, Chunk, ChunkRequest, Continuity, Opened, Position, RowChange,
+    SourceState, SourceTable, Start, Step, TableName, file_number, key_literals,
 };
 use boathouse_sql::name::quote_identifier;
 use siphasher::sip::SipHasher13;
@@ -1009,6 +1009,7 @@ impl Pump {
             };
             if captured.state.snapshot.is_done() {
                 uncertain_keys(&captured.source, changes, &mut captured.uncertain);
+                asked_keys(captured, changes);
             }
             if (captured.is_healing || !captured.state.snapshot.is_done())
                 && let Some(keys) = self.keys.get(name)
@@ -1558,6 +1559,18 @@ fn partial_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedK
 fn uncertain_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedKeys) {
     for part in changes {
         keys.extend(keys_of(source, part, part.uncertain.iter().copied()));
+    }
+}
+
+/// Adds the keys of changed rows that do not tell all that a query reads.
+fn asked_keys(captured: &mut Captured, changes: &[ChangedRows]) {
+    for part in changes {
+        if captured.shape.is_to_be_asked(&part.rows) {
+            let rows = part.changes.iter().enumerate();
+            let rows = rows.filter(|(_, change)| **change == RowChange::Upsert);
+            let keys = keys_of(&captured.source, part, rows.map(|(row, _)| row));
+            captured.uncertain.extend(keys);
+        }
     }
 }
 

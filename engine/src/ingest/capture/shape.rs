@@ -14,7 +14,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::{cast, filter_record_batch, take, take_record_batch};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{cast, filter_record_batch, or, take, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use boathouse_catalog::definitions::TableDefinition;
 use boathouse_catalog::types::ColumnType;
@@ -562,6 +563,48 @@ impl Shape {
             keys_before,
             origins: None,
             uncertain,
+        })
+    }
+
+    /// Whether changed rows lack columns that a query reads, and can be asked of the source whole. A row that stays
+    /// when it is deleted cannot: whether it ever was here is not known then.
+    pub fn is_to_be_asked(&self, rows: &RecordBatch) -> bool {
+        let mut of_source = self.input.fields().iter().take(self.of_source);
+        self.query.is_some()
+            && self.deletes == Deletes::Hard
+            && !self.source_key.is_empty()
+            && of_source.any(|field| rows.column_by_name(field.name()).is_none())
+    }
+
+    /// What changes of rows that are to be asked for do tell: which keys no row has any more.
+    pub fn gone(&self, changed: ChangedRows) -> Result<ChangedRows, SqlError> {
+        let columns = self.source_key.iter().map(|name| {
+            let schema = changed.rows.schema();
+            let field = schema.field_with_name(name).map_err(unshaped)?.clone();
+            Ok((field, changed.rows.column_by_name(name).cloned()))
+        });
+        let columns = columns.collect::<Result<Vec<_>, SqlError>>()?;
+        let (fields, now): (Vec<Field>, Vec<Option<ArrayRef>>) = columns.into_iter().unzip();
+        let now: Vec<ArrayRef> = now.into_iter().flatten().collect();
+        let deleted = changed.changes.iter().map(|one| *one == RowChange::Delete);
+        let mut goes: BooleanArray = deleted.map(Some).collect();
+        if let Some(before) = &changed.keys_before {
+            for (before, now) in before.iter().zip(&now) {
+                let differs = distinct(before, now).map_err(unshaped)?;
+                goes = or(&goes, &differs).map_err(unshaped)?;
+            }
+        }
+        let keys = RecordBatch::try_new(
+            Arc::new(Schema::new(fields)),
+            changed.keys_before.unwrap_or(now),
+        );
+        let keys = filter_record_batch(&keys.map_err(unshaped)?, &goes).map_err(unshaped)?;
+        Ok(ChangedRows {
+            changes: vec![RowChange::Delete; keys.num_rows()],
+            rows: self.with_shard(keys)?,
+            keys_before: None,
+            origins: None,
+            uncertain: Vec::new(),
         })
     }
 

@@ -140,7 +140,10 @@ impl Captured {
 
     /// Changes of the source as changes of the table.
     pub fn changed(&self, changed: ChangedRows) -> Result<ChangedRows, SqlError> {
-        let mut changed = self.shape.changed(changed)?;
+        let mut changed = match self.shape.is_to_be_asked(&changed.rows) {
+            true => self.shape.gone(changed)?,
+            false => self.shape.changed(changed)?,
+        };
         changed.rows = self.shape.fit(changed.rows, &self.definition)?;
         Ok(changed)
     }
