@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use boathouse_tests::compare::compare;
 use boathouse_tests::mysql::{Flavor, Source, SourceClient};
-use boathouse_tests::{Failure, Server, lake_folder, rows};
+use boathouse_tests::{Failure, Server, ServerOptions, lake_folder, rows};
 use rand::Rng;
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -276,6 +276,17 @@ impl Fixture {
     /// Starts Boathouse again on the same lake.
     async fn restart(&mut self) -> Result<(), Failure> {
         self.server = Server::start(&self.lake).await?;
+        Ok(())
+    }
+
+    /// Kills Boathouse, and starts one that dies when it comes to a place.
+    async fn die_at(&mut self, failpoint: &str) -> Result<(), Failure> {
+        self.kill()?;
+        let options = ServerOptions {
+            environment: vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())],
+            ..ServerOptions::default()
+        };
+        self.server = Server::start_with(&self.lake, options).await?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boathouse_tests::mysql::{DURABLE, Flavor, Source};
-use boathouse_tests::{Failure, Server, ServerOptions, rows, value};
+use boathouse_tests::{Failure, rows, value};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -29,23 +29,8 @@ pub async fn a_random_workload_in_part_survives_kills(flavor: Flavor) -> Result<
 
 /// And where deleted rows stay, marked.
 pub async fn a_random_workload_in_part_keeps_deleted_rows(flavor: Flavor) -> Result<(), Failure> {
-    let seed = seed()?;
-    let mut draw = StdRng::seed_from_u64(seed);
-    let options = [DURABLE, &["--binlog-row-image=MINIMAL"]].concat();
-    let mut fixture = Fixture::start_at(Source::own(flavor, &options).await?).await?;
-    let mut session = fixture.session().await?;
-    session.execute(MIXED_TABLES).await?;
-    let address = fixture.source.address();
-    let workload = Workload::start(&address, &fixture.database, seed, 3, mixed);
-    let sql = format!(
-        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{0}.%') EXCEPT ('{0}.logged') INTO SCHEMA bronze \
-         WITH (deletes = 'soft', target_lag = '200 ms', chunk_rows = 50)",
-        fixture.database
-    );
-    rows(&fixture.server.connect().await?, &sql).await?;
-    let lake = fixture
-        .survives_in_part(workload, (seed, &mut draw))
-        .await?;
+    let options = "WITH (deletes = 'soft', target_lag = '200 ms', chunk_rows = 50)";
+    let (fixture, lake, seed) = in_part(flavor, options).await?;
     // What the binlog never says of a row that goes: it is here from before.
     let kept = "SELECT count(*) FROM bronze.orders WHERE _deleted AND state IS NOT NULL AND placed IS NOT NULL";
     let kept = value(&lake, kept).await?;
@@ -55,6 +40,20 @@ pub async fn a_random_workload_in_part_keeps_deleted_rows(flavor: Flavor) -> Res
 
 /// And where queries need columns that are not told.
 pub async fn a_random_workload_in_part_through_queries(flavor: Flavor) -> Result<(), Failure> {
+    let queries = "FOR ('{0}.orders') AS SELECT *, total * 2 AS twice FROM source WHERE total > -5000 \
+                   FOR ('{0}.codes') AS SELECT code, length(body) AS length FROM source \
+                   FOR ('{0}.pairs') AS SELECT *, coalesce(v, 0) > 0.5 AS large FROM source \
+                   WITH (target_lag = '200 ms', chunk_rows = 50)";
+    let (fixture, ..) = in_part(flavor, queries).await?;
+    fixture.finish().await
+}
+
+/// A source that logs the columns alone that changed, read through kills by a pipeline of this; `{0}` is its database. Gives
+/// the seed too.
+async fn in_part(
+    flavor: Flavor,
+    pipeline: &str,
+) -> Result<(Fixture, tokio_postgres::Client, u64), Failure> {
     let seed = seed()?;
     let mut draw = StdRng::seed_from_u64(seed);
     let options = [DURABLE, &["--binlog-row-image=MINIMAL"]].concat();
@@ -64,18 +63,14 @@ pub async fn a_random_workload_in_part_through_queries(flavor: Flavor) -> Result
     let address = fixture.source.address();
     let workload = Workload::start(&address, &fixture.database, seed, 3, mixed);
     let sql = format!(
-        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{0}.%') EXCEPT ('{0}.logged') INTO SCHEMA bronze \
-         FOR ('{0}.orders') AS SELECT *, total * 2 AS twice FROM source WHERE total > -5000 \
-         FOR ('{0}.codes') AS SELECT code, length(body) AS length FROM source \
-         FOR ('{0}.pairs') AS SELECT *, coalesce(v, 0) > 0.5 AS large FROM source \
-         WITH (target_lag = '200 ms', chunk_rows = 50)",
-        fixture.database
+        "CREATE PIPELINE p FROM MYSQL shop TABLES ('{{0}}.%') EXCEPT ('{{0}}.logged') INTO SCHEMA bronze {pipeline}"
     );
+    let sql = sql.replace("{0}", &fixture.database);
     rows(&fixture.server.connect().await?, &sql).await?;
-    fixture
+    let lake = fixture
         .survives_in_part(workload, (seed, &mut draw))
         .await?;
-    fixture.finish().await
+    Ok((fixture, lake, seed))
 }
 
 async fn survive_kills(source: Source, kills: usize) -> Result<(), Failure> {
@@ -345,13 +340,7 @@ pub async fn a_chunk_that_was_not_committed_is_read_again(flavor: Flavor) -> Res
             "UPDATE t SET v = -2 WHERE id = 4",
         ),
     ] {
-        fixture.kill()?;
-        let environment = vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())];
-        let options = ServerOptions {
-            environment,
-            ..ServerOptions::default()
-        };
-        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        fixture.die_at(failpoint).await?;
         assert!(fixture.run().await.is_err(), "{failpoint}");
         session.execute(change).await?;
     }

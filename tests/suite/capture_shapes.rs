@@ -2,7 +2,7 @@
 //! rows kept, every change a row.
 
 use boathouse_tests::mysql::Flavor;
-use boathouse_tests::{Failure, Server, ServerOptions, rows, value};
+use boathouse_tests::{Failure, rows, value};
 
 use crate::Fixture;
 
@@ -325,15 +325,7 @@ pub async fn deleted_rows_in_part_are_kept(flavor: Flavor) -> Result<(), Failure
         );
         assert_eq!(differences(&lake).await?, [""; 0], "{image}");
         // A row that is to be asked for, and a crash before it is.
-        fixture.kill()?;
-        let options = ServerOptions {
-            environment: vec![(
-                "BOATHOUSE_FAILPOINT".into(),
-                "capture_table_committed".into(),
-            )],
-            ..ServerOptions::default()
-        };
-        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        fixture.die_at("capture_table_committed").await?;
         session
             .execute("UPDATE t SET id = 31 WHERE id = 30; DELETE FROM t WHERE id = 2")
             .await?;
@@ -399,15 +391,7 @@ pub async fn queries_over_rows_in_part(flavor: Flavor) -> Result<(), Failure> {
         assert_eq!(rows(&lake, pairs).await?, expected, "{image}");
         assert_eq!(differences(&lake).await?, [""; 0], "{image}");
         // A crash before the rows are read.
-        fixture.kill()?;
-        let options = ServerOptions {
-            environment: vec![(
-                "BOATHOUSE_FAILPOINT".into(),
-                "capture_table_committed".into(),
-            )],
-            ..ServerOptions::default()
-        };
-        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        fixture.die_at("capture_table_committed").await?;
         session
             .execute("UPDATE people SET id = 51 WHERE id = 50; UPDATE people SET name = 'ani' WHERE id = 1; DELETE FROM pairs WHERE a = 2")
             .await?;
@@ -681,12 +665,7 @@ pub async fn many_tables_land_in_one(flavor: Flavor) -> Result<(), Failure> {
         "capture_table_committed",
         "capture_unsettled:2",
     ] {
-        fixture.kill()?;
-        let options = ServerOptions {
-            environment: vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())],
-            ..ServerOptions::default()
-        };
-        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        fixture.die_at(failpoint).await?;
         session
             .execute("UPDATE orders_1 SET n = n + 1; UPDATE orders_4 SET n = n + 1; INSERT INTO orders_1 SELECT max(id) + 1, 'k', 0 FROM orders_1")
             .await?;
@@ -762,12 +741,7 @@ pub async fn tables_made_before_a_kill_are_taken_up(flavor: Flavor) -> Result<()
         .execute("CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1)")
         .await?;
     fixture.shape("", "", "chunk_rows = 20").await?;
-    fixture.kill()?;
-    let options = ServerOptions {
-        environment: vec![("BOATHOUSE_FAILPOINT".into(), "capture_table_made".into())],
-        ..ServerOptions::default()
-    };
-    fixture.server = Server::start_with(&fixture.lake, options).await?;
+    fixture.die_at("capture_table_made").await?;
     assert!(fixture.run().await.is_err());
     session
         .execute("ALTER TABLE t ADD COLUMN more INT DEFAULT 7 FIRST, MODIFY v BIGINT; INSERT INTO t (id, v) VALUES (2, 5000000000)")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boathouse_tests::mysql::{Flavor, Source, SourceClient};
-use boathouse_tests::{Failure, Server, ServerOptions, rows, value};
+use boathouse_tests::{Failure, rows, value};
 
 use crate::history::purge;
 use crate::workload::{MIXED_TABLES, Workload, mixed};
@@ -207,12 +207,7 @@ pub async fn a_beginning_survives_crashes(flavor: Flavor) -> Result<(), Failure>
         "capture_prepared:2",
         "capture_table_committed",
     ] {
-        fixture.kill()?;
-        let options = ServerOptions {
-            environment: vec![("BOATHOUSE_FAILPOINT".into(), failpoint.into())],
-            ..ServerOptions::default()
-        };
-        fixture.server = Server::start_with(&fixture.lake, options).await?;
+        fixture.die_at(failpoint).await?;
         assert!(fixture.run().await.is_err(), "{failpoint}");
         if failpoint == "capture_prepared:2" {
             // From here on nobody asks where to begin.
