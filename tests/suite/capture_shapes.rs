@@ -730,6 +730,18 @@ pub async fn columns_come_back_as_others(flavor: Flavor) -> Result<(), Failure> 
     let expected = ["1|∅|5", "2|∅|5", "3|∅|5", "4|4|44"];
     assert_eq!(rows(&lake, all).await?, expected);
     assert_eq!(differences(&lake).await?, [""; 0]);
+    // Under its old name, with any type, and by another that is renamed.
+    session
+        .execute("ALTER TABLE t DROP COLUMN a, DROP COLUMN b; ALTER TABLE t ADD COLUMN c INT; UPDATE t SET c = id")
+        .await?;
+    fixture.ran("ignored again").await?;
+    session
+        .execute("ALTER TABLE t ADD COLUMN b VARCHAR(9) DEFAULT 'new', RENAME COLUMN c TO a; INSERT INTO t VALUES (5, 50, 'five')")
+        .await?;
+    let lake = fixture.ran("renamed").await?;
+    let expected = ["1|1|new", "2|2|new", "3|3|new", "4|4|new", "5|50|five"];
+    assert_eq!(rows(&lake, all).await?, expected);
+    assert_eq!(differences(&lake).await?, [""; 0]);
     fixture.finish().await
 }
 

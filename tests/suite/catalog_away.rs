@@ -210,6 +210,9 @@ async fn pipelines_go_on_after_their_catalog_was_away() -> Result<(), Failure> {
     };
     wait_until(&client, folder, &there(writing.count())).await?;
     let running = "SELECT run_id FROM system.pipeline_runs WHERE state = 'running' ORDER BY run_id";
+    // Both servers have a share of one of the five.
+    let all = "SELECT count(*) = 6 FROM system.pipeline_runs WHERE state = 'running'";
+    wait_until(&client, folder, all).await?;
     let mut before = rows(&client, running).await?;
     for (number, outage) in OUTAGES.into_iter().enumerate() {
         network.set(Traffic::Cut);

@@ -1,6 +1,7 @@
 //! Tokens of an identity provider, for the client itself: OAuth 2.0's grant of client credentials (RFC 6749, section 4.4).
 //!
-//! A token serves every client of a connection until half of its life is over; the library asks again before it ends.
+//! A token serves the clients that are made together until half of its life is over; the library asks again before it ends.
+//! While the provider is away, a token is used up to its end.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -49,7 +50,7 @@ struct Granted {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Seconds {
-    Number(u64),
+    Number(f64),
     Text(String),
 }
 
@@ -87,7 +88,7 @@ impl Provider {
             };
             let scheme = url.scheme();
             let is_safe = scheme == "https" || scheme == "http" && may_be_plain;
-            is_safe && url.password().is_none() && url.has_host()
+            is_safe && url.password().is_none() && url.username().is_empty() && url.has_host()
         });
         let url = url.ok_or_else(|| {
             ConnectorError::option(
@@ -122,16 +123,25 @@ impl Provider {
         let retries = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_times(2);
-        let granted = (|| self.ask())
+        let asked = (|| self.ask())
             .retry(retries)
             .when(|error: &ConnectorError| error.retryable)
-            .await?;
+            .await;
+        let granted = match asked {
+            Ok(granted) => granted,
+            Err(error) => {
+                let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+                let still = newest.as_ref().filter(|(token, _)| now < token.until);
+                return still.map(|(token, _)| token.clone()).ok_or(error);
+            }
+        };
         let told = match granted.expires_in {
             Some(Seconds::Number(seconds)) => Some(seconds),
             Some(Seconds::Text(text)) => text.trim().parse().ok(),
             None => None,
         };
-        let life = told.map_or(UNTOLD_LIFE, Duration::from_secs);
+        let life = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let life = life.unwrap_or(UNTOLD_LIFE);
         // A provider that speaks of centuries means that it does not end.
         let life = life.min(Duration::from_secs(24 * 3600));
         let token = Token {
@@ -177,8 +187,9 @@ impl Provider {
             }
         }
         if status == StatusCode::OK {
+            // Why not may have the token in it.
             return serde_json::from_slice(&text)
-                .map_err(|error| self.fault("answers what is no token").caused_by(error));
+                .map_err(|_| self.fault("answers what is no token"));
         }
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.fault(&format!("answers {status}")).retryable());
@@ -260,6 +271,7 @@ mod tests {
             "http://login.example.com/token",
             "http://localhost.example.com/",
             "https://a:b@login.example.com/",
+            "https://a@login.example.com/",
             "login.example.com",
             "file:///token",
         ] {

@@ -227,7 +227,7 @@ impl Replaying {
         open.counters.rows_in = count(self.selected);
         open.counters.rows_quarantined = open.counters.rows_in - count(self.marks.len());
         let adds = self.files.finish().await?;
-        if self.marks.is_empty() {
+        if self.marks.is_empty() && self.changes.is_empty() {
             return Ok(());
         }
         // A row that became several output rows is one row of the quarantine.

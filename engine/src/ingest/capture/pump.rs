@@ -725,6 +725,7 @@ impl Pump {
         let mut looked = Instant::now();
         let mut ending = false;
         let mut asked_again = 0;
+        let mut rounds_max = ASKED_AGAIN_MAX;
         loop {
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
@@ -750,7 +751,11 @@ impl Pump {
                     self.flush().await?;
                     self.wait_committed().await?;
                     // What was held may have told too little of some rows.
-                    if self.is_uncertain() && asked_again < ASKED_AGAIN_MAX {
+                    if asked_again == 0 {
+                        // One round asks some rows of one table.
+                        rounds_max = ASKED_AGAIN_MAX + self.uncertain_rounds();
+                    }
+                    if self.is_uncertain() && asked_again < rounds_max {
                         asked_again += 1;
                         self.ask_uncertain().await?;
                         continue;
@@ -824,6 +829,14 @@ impl Pump {
     }
 
     /// Whether the binlog has told too little of some rows, which are to be read anew.
+    /// In how many rounds all rows can be asked that are uncertain now.
+    fn uncertain_rounds(&self) -> usize {
+        let tables = self.tables.values();
+        tables
+            .map(|captured| captured.uncertain.len().div_ceil(verify::ASKED_AGAIN))
+            .sum()
+    }
+
     fn is_uncertain(&self) -> bool {
         self.tables.values().any(|captured| {
             !captured.uncertain.is_empty()
@@ -1037,7 +1050,7 @@ impl Pump {
         let noted = |captured: &&mut Captured| {
             // Those met while rows are read may be of rows that were read already.
             let has_some = !captured.uncertain.is_empty() || !captured.partials.is_empty();
-            has_some && !captured.state.has_partials
+            (has_some || captured.reloads_again) && !captured.state.has_partials
         };
         let mut states = Vec::new();
         for captured in self.tables.values_mut().filter(noted) {
@@ -1346,7 +1359,7 @@ impl Pump {
         self.rows_in += i64::try_from(chunk.rows).unwrap_or_default();
         let total = rows + chunk.rows;
         let mut next = captured.state.clone();
-        next.has_partials = !captured.partials.is_empty();
+        next.has_partials = !captured.partials.is_empty() || captured.reloads_again;
         next.snapshot = match &chunk.next {
             Some(after) => SnapshotState::Reading {
                 after: Some(after.clone()),
@@ -1558,6 +1571,10 @@ fn partial_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedK
 /// Adds the keys of changed rows whose other columns may have changed as well.
 fn uncertain_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut AskedKeys) {
     for part in changes {
+        // With so many the whole table is read anew.
+        if keys.len() > PARTIALS_MAX {
+            return;
+        }
         keys.extend(keys_of(source, part, part.uncertain.iter().copied()));
     }
 }
@@ -1565,6 +1582,10 @@ fn uncertain_keys(source: &SourceTable, changes: &[ChangedRows], keys: &mut Aske
 /// Adds the keys of changed rows that do not tell all that a query reads.
 fn asked_keys(captured: &mut Captured, changes: &[ChangedRows]) {
     for part in changes {
+        // With more the whole table is read anew.
+        if captured.uncertain.len() > UNCERTAIN_MAX {
+            return;
+        }
         if captured.shape.is_to_be_asked(&part.rows) {
             let rows = part.changes.iter().enumerate();
             let rows = rows.filter(|(_, change)| **change == RowChange::Upsert);

@@ -950,6 +950,14 @@ fn plan(
             renames.push((mine.name.as_str(), column.name.as_str()));
         }
     }
+    // One that the source has no more, and that stays here, gives way to one that is renamed to its name.
+    for (_, to) in &renames {
+        let mut mine = definition.columns.iter();
+        if mine.any(|mine| mine.name == *to && state.left.contains(mine.name_in_files())) {
+            let name = quote_identifier(to);
+            todo.push(format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {name}"));
+        }
+    }
     let clash = renames
         .iter()
         .any(|(_, to)| renames.iter().any(|(from, _)| from == to));
@@ -986,9 +994,14 @@ fn plan(
                 add_column(todo, table, column, value, empty);
                 continue;
             };
+            // What it had goes with the table's rows, so that any type can take its place.
             let has = column.source_type.column_type();
             if mine.column_type != has {
-                todo.steps.push(retype(table, &column.name, &has));
+                let (name, has) = (quote_identifier(&column.name), has.sql_name());
+                todo.push(format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {name}"));
+                todo.push(format!(
+                    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {has}"
+                ));
             }
             todo.reload(format!("column {} is another one", column.name));
             continue;

@@ -570,9 +570,15 @@ impl Shape {
     /// when it is deleted cannot: whether it ever was here is not known then.
     pub fn is_to_be_asked(&self, rows: &RecordBatch) -> bool {
         let mut of_source = self.input.fields().iter().take(self.of_source);
+        // A fraction that is rounded to be written names no row.
+        let can_be_named = self.source_key.iter().all(|name| {
+            let field = self.input.field_with_name(name);
+            field.is_ok_and(|field| !field.data_type().is_floating())
+        });
         self.query.is_some()
             && self.deletes == Deletes::Hard
             && !self.source_key.is_empty()
+            && can_be_named
             && of_source.any(|field| rows.column_by_name(field.name()).is_none())
     }
 

@@ -54,7 +54,7 @@ const LISTED_MAX: usize = 1000;
 const HEAL_KEYS: usize = 500;
 
 /// Keys read anew at once, of rows of which the binlog told too little.
-const ASKED_AGAIN: usize = 2_000;
+pub(super) const ASKED_AGAIN: usize = 2_000;
 
 /// Attempts at finding a place that both sides agree on.
 const ATTEMPTS_MAX: usize = 20;

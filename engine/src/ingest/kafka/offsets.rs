@@ -183,15 +183,6 @@ impl Recorded {
     }
 }
 
-/// Up to which offset each partition was read that a position's `topics` name.
-pub(super) fn read_up_to(topics: Option<&Value>) -> BTreeMap<TopicPartition, i64> {
-    let position = json!({ "topics": topics });
-    let partitions = partitions_of(Some(&position)).into_iter();
-    partitions
-        .filter_map(|(partition, one)| Some((partition, one["next"].as_i64()?)))
-        .collect()
-}
-
 /// The partitions that a position names.
 pub(super) fn partitions_of(position: Option<&Value>) -> Vec<(TopicPartition, &Value)> {
     let topics = position.and_then(|position| position["topics"].as_object());
@@ -310,8 +301,8 @@ pub(super) async fn begin(
     begin_at(plan, session, marks, partitions, recorded).await
 }
 
-/// What a table's marks say of partitions.
-async fn marks_of(
+/// What a table's marks say of partitions: up to which offset each was read.
+pub(super) async fn marks_of(
     table: &LakeTable,
     pipeline: ObjectId,
     partitions: &[TopicPartition],

@@ -17,7 +17,7 @@ use super::super::run::{OpenRun, position_of, settle};
 use super::super::{RunSummary, Trigger};
 use super::decode::{Decoding, goes_of};
 use super::fan::replay_by_table;
-use super::offsets::read_up_to;
+use super::offsets::FORMER;
 use super::plan::TopicPlan;
 use super::replay_keyed::replay_by_key;
 use crate::engine::Engine;
@@ -64,7 +64,7 @@ async fn replay(
     let positions = engine.catalog.positions();
     let last = positions.last_committed(pipeline.id).await?;
     // How far the partitions were read is not changed by it.
-    let topics = last.map(|last| last.position["topics"].clone());
+    let last = last.map(|last| last.position);
     if plan.rows.key.is_empty() {
         let partitions = partitions_of(&waiting);
         let decoding = Decoding::new(&plan, &rows.source, &partitions);
@@ -77,13 +77,14 @@ async fn replay(
             first += count;
         }
     } else {
-        let read = read_up_to(topics.as_ref());
         let work = (&mut *open, &mut rows, &mut replaying);
-        replay_by_key(work, &plan, waiting, &read).await?;
+        replay_by_key(work, &plan, waiting).await?;
     }
     let mut position = position_of(&plan.rows, &rows.source);
-    if let Some(topics) = topics {
-        position["topics"] = topics;
+    for part in ["topics", FORMER] {
+        if let Some(known) = last.as_ref().and_then(|last| last.get(part)) {
+            position[part] = known.clone();
+        }
     }
     replaying
         .commit(open, &mut rows, settled.mark, position)

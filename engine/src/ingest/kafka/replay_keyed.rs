@@ -2,14 +2,15 @@
 //!
 //! A message that was set aside may have been overtaken: later ones of its key are in the table already. Which those are is
 //! told by the partition itself. It is read once more from the first message that is replayed up to where the pipeline is,
-//! by the query and the rules of now, and only the keys are looked at: nothing of it is applied again.
+//! and only the keys are looked at: nothing of it is applied again. The replayed messages have to be among what is read: a topic that
+//! was made again, or has lost them, tells nothing.
 //!
 //! A replayed message changes no key that a later message of its partition has changed. It is done with then as well. Later
 //! messages that were replayed before count too: their keys are those that they name themselves, whatever was corrected.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
@@ -17,8 +18,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use boathouse_connectors::kafka::{ReaderOptions, TopicPartition};
-use boathouse_connectors::message::MessageBlock;
+use boathouse_connectors::message::{Message, MessageBlock};
 
+use super::super::load::Failure;
 use super::super::quarantine::{
     GOES, MESSAGE_NUMBER, QuarantineWriter, QuarantinedRow, RowIds, quarantined_rows,
 };
@@ -27,7 +29,7 @@ use super::super::rows::{Rows, count};
 use super::super::run::OpenRun;
 use super::decode::Decoding;
 use super::keyed::{PlacedChanges, changes_of};
-use super::offsets::warning;
+use super::offsets::{marks_of, warning};
 use super::plan::TopicPlan;
 use super::pump::failure;
 use super::replay::{BLOCK_MESSAGES, decode, partitions_of};
@@ -47,12 +49,11 @@ struct Replayed {
     places: Vec<Place>,
 }
 
-/// Replays the rows that the statement selects. `read` is how far the pipeline has read each partition.
+/// Replays the rows that the statement selects.
 pub(super) async fn replay_by_key(
     (open, rows, replaying): (&mut OpenRun, &mut Rows<'_>, &mut Replaying),
     plan: &TopicPlan,
     mut waiting: Vec<QuarantinedRow>,
-    read: &BTreeMap<TopicPartition, i64>,
 ) -> Result<(), SqlError> {
     let engine = plan.rows.engine();
     let mut before = quarantined_rows(engine, Some(rows.pipeline)).await?;
@@ -68,16 +69,21 @@ pub(super) async fn replay_by_key(
         let some = waiting.len().min(first + BLOCK_MESSAGES);
         let placed = decode(&decoding, &waiting[first..some], &partitions, first).await?;
         first = some;
+        let all = counts(&placed.numbers);
         let Some(corrected) = replaying.correct(rows, placed, &waiting)? else {
             continue;
         };
+        let selected = counts(&corrected.numbers);
         let decoded = numbered(corrected)?;
         let Some((changes, messages)) = passing(rows, decoded).await? else {
             continue;
         };
         let passed: BTreeSet<usize> = messages.iter().copied().collect();
         for message in passed {
-            replaying.mark(&waiting[message]);
+            // Of a message with several rows all have to be selected: the others wait still.
+            if selected.get(&message) == all.get(&message) {
+                replaying.mark(&waiting[message]);
+            }
         }
         replayed.push(Replayed {
             keys: keys.rows(&changes.batch.rows)?,
@@ -95,20 +101,27 @@ pub(super) async fn replay_by_key(
             newest.insert((*partition, key.clone()), -1);
         }
     }
-    let mut aside: BTreeSet<Place> = waiting.iter().map(place).collect();
-    before.retain(|row| row.superseded_at.is_none() && aside.insert(place(row)));
+    let aside: BTreeMap<Place, &QuarantinedRow> =
+        waiting.iter().map(|row| (place(row), row)).collect();
+    before.retain(|row| row.superseded_at.is_none() && !aside.contains_key(&place(row)));
+    let places = replayed.iter().flat_map(|part| &part.places);
+    let expected = places.filter_map(|place| Some((*place, *aside.get(place)?)));
     let mut tail = Tail {
         plan,
         decoding: &decoding,
         partitions: &partitions,
-        aside,
+        expected: expected.collect(),
+        aside: aside.keys().copied().collect(),
+        done: before.iter().map(place).collect(),
         newest,
     };
     for some in before.chunks(BLOCK_MESSAGES) {
         tail.look_at_replayed(rows, &mut keys, some).await?;
     }
     let from = first_of(&replayed, &partitions);
-    tail.read(open, rows, &mut keys, (&from, read)).await?;
+    let pipeline = rows.pipeline;
+    let read = marks_of(&rows.ready()?.target.table, pipeline, &partitions).await?;
+    tail.read(open, rows, &mut keys, (&from, &read)).await?;
 
     let mut overtaken = 0;
     for Replayed {
@@ -122,7 +135,7 @@ pub(super) async fn replay_by_key(
             .zip(places)
             .map(|(key, (partition, offset))| {
                 let newest = tail.newest.get(&(partition, key));
-                newest.is_none_or(|newest| *newest < offset)
+                newest.is_none_or(|newest| *newest <= offset)
             })
             .collect();
         let mut kept = stays.iter();
@@ -143,6 +156,15 @@ pub(super) async fn replay_by_key(
         open.add_messages(vec![warning(told)]).await?;
     }
     Ok(())
+}
+
+/// How often each number is there.
+fn counts(numbers: &[usize]) -> HashMap<usize, usize> {
+    let mut counts = HashMap::new();
+    for number in numbers {
+        *counts.entry(*number).or_default() += 1;
+    }
+    counts
 }
 
 /// The corrected rows as decoded ones are, numbered by the quarantined row each is of.
@@ -202,6 +224,19 @@ async fn passing(
         let passes: BooleanArray = passes.collect();
         decoded = filter_record_batch(&decoded, &passes).map_err(unexpected)?;
     }
+}
+
+/// Whether a message is the one that was set aside.
+fn is_same(message: &Message<'_>, row: &QuarantinedRow) -> bool {
+    row.message.as_ref().is_some_and(|kept| {
+        kept.key.as_deref() == message.key && kept.payload.as_deref() == message.payload
+    })
+}
+
+/// Some of the rows, by their numbers.
+fn only(rows: &RecordBatch, keep: impl Fn(usize) -> bool) -> Result<RecordBatch, SqlError> {
+    let keep: BooleanArray = (0..rows.num_rows()).map(|row| Some(keep(row))).collect();
+    filter_record_batch(rows, &keep).map_err(unexpected)
 }
 
 fn telling(rows: &Rows<'_>) -> QuarantineWriter {
@@ -278,14 +313,18 @@ struct Tail<'a> {
     plan: &'a TopicPlan,
     decoding: &'a Decoding,
     partitions: &'a [TopicPartition],
-    /// Messages that are not in the table as they are in the topic.
+    /// Replayed messages that have not been met.
+    expected: BTreeMap<Place, &'a QuarantinedRow>,
+    /// Messages of which rows are not in the table.
     aside: BTreeSet<Place>,
+    /// Messages that were replayed before.
+    done: BTreeSet<Place>,
     /// Of each key that is replayed, by partition: the offset of the last message that changed it.
     newest: HashMap<(usize, OwnedRow), i64>,
 }
 
 impl Tail<'_> {
-    /// Reads what comes after `from` and before `until`.
+    /// Reads from the first replayed message of each partition on, up to `until`.
     async fn read(
         &mut self,
         open: &OpenRun,
@@ -296,73 +335,84 @@ impl Tail<'_> {
             &BTreeMap<TopicPartition, i64>,
         ),
     ) -> Result<(), SqlError> {
-        let after: BTreeMap<TopicPartition, i64> = from
-            .iter()
-            .map(|(partition, offset)| (partition.clone(), offset + 1))
-            .filter(|(partition, after)| until.get(partition).is_some_and(|until| after < until))
-            .collect();
-        if after.is_empty() {
+        if from.is_empty() {
             return Ok(());
         }
         let session = self.plan.cluster.session()?;
-        let ends = session.ends(after.keys().cloned().collect()).await?;
-        for (partition, after) in &after {
-            let is_there = ends.get(partition).is_some_and(|ends| {
-                ends.low <= *after
-                    && until
-                        .get(partition)
-                        .is_some_and(|until| *until <= ends.high)
-            });
-            if !is_there {
-                return Err(self.gone(partition, *after));
-            }
-        }
+        let ends = session.ends(from.keys().cloned().collect()).await?;
         // Blocks number partitions by what is read, which need not be all of them.
-        let numbers: Vec<(usize, i64)> = after
-            .keys()
-            .map(|partition| {
-                let number = self.partitions.partition_point(|one| one < partition);
-                (number, until.get(partition).copied().unwrap_or(0))
-            })
-            .collect();
+        let mut numbers: Vec<(usize, i64)> = Vec::new();
+        for (partition, offset) in from {
+            // Of one that was forgotten, with its topic, it is not known what came of it.
+            let until = until.get(partition).filter(|until| offset < *until);
+            let until = *until.ok_or_else(|| self.gone(partition, *offset))?;
+            let ends = ends.get(partition);
+            if !ends.is_some_and(|ends| ends.low <= *offset && until <= ends.high) {
+                return Err(self.gone(partition, *offset));
+            }
+            numbers.push((
+                self.partitions.partition_point(|one| one < partition),
+                until,
+            ));
+        }
         let mut decoding = self.decoding.clone();
-        let named = after.keys().map(|one| (one.topic.clone(), one.partition));
+        let named = from.keys().map(|one| (one.topic.clone(), one.partition));
         decoding.partitions = Arc::new(named.collect());
         let options = ReaderOptions {
             group: self.plan.options.group.clone(),
             block_messages_max: self.plan.options.batch_rows,
         };
-        let mut reader = self.plan.cluster.read(&after, &options)?;
-        let mut open_ones: BTreeSet<usize> = (0..numbers.len()).collect();
-        while !open_ones.is_empty() {
+        let mut reader = self.plan.cluster.read(from, &options)?;
+        let mut unread: BTreeSet<usize> = (0..numbers.len()).collect();
+        let mut progress = Instant::now();
+        while !unread.is_empty() {
             open.require_lease()?;
-            let block = tokio::time::timeout(COMES_WITHIN, reader.next()).await;
+            let left = COMES_WITHIN.saturating_sub(progress.elapsed());
+            let block = tokio::time::timeout(left, reader.next()).await;
             let block = block.map_err(|_| {
                 let what = "the messages after the replayed ones did not come in time";
-                SqlError::new(SqlState::CONNECTION_FAILURE, what).retryable()
+                let error = SqlError::new(SqlState::CONNECTION_FAILURE, what).retryable();
+                match reader.status().trouble {
+                    Some(trouble) => error.detail(trouble),
+                    None => error,
+                }
             })??;
             let Some(block) = block else {
                 return Err(SqlError::internal("reading ended before its end"));
             };
+            let is_new = |message: &Message<'_>| unread.contains(&(message.partition as usize));
+            if block.iter().any(|message| is_new(&message)) {
+                progress = Instant::now();
+            }
             for message in block.iter() {
-                let index = message.partition as usize;
-                if message.offset + 1 >= numbers[index].1 {
-                    open_ones.remove(&index);
+                let (number, until) = numbers[message.partition as usize];
+                if message.offset + 1 >= until {
+                    unread.remove(&(message.partition as usize));
+                }
+                if let Some(row) = self.expected.remove(&(number, message.offset))
+                    && !is_same(&message, row)
+                {
+                    let partition = &self.partitions[number];
+                    return Err(self.gone(partition, message.offset));
                 }
             }
             for end in block.ends() {
-                open_ones.remove(&(end.partition as usize));
+                let until = numbers[end.partition as usize].1;
+                if end.offset.is_none_or(|offset| offset >= until) {
+                    unread.remove(&(end.partition as usize));
+                }
             }
-            let block = block.filtered(|message| {
-                let (number, until) = numbers[message.partition as usize];
-                message.offset < until && !self.aside.contains(&(number, message.offset))
-            });
+            let block =
+                block.filtered(|message| message.offset < numbers[message.partition as usize].1);
             if !block.is_empty() {
                 let block = Arc::new(block);
                 self.look(rows, keys, (&decoding, block, &numbers)).await?;
             }
         }
-        Ok(())
+        match self.expected.keys().next() {
+            Some((number, offset)) => Err(self.gone(&self.partitions[*number], *offset)),
+            None => Ok(()),
+        }
     }
 
     /// Notes which keys messages name that were replayed before. Nothing but the key is asked of them.
@@ -379,13 +429,10 @@ impl Tail<'_> {
             rows: RecordBatch::try_new(source, placed.columns).map_err(unexpected)?,
             numbers: placed.numbers,
         };
-        let Some((changes, messages)) = passing(rows, numbered(all)?).await? else {
-            return Ok(());
-        };
-        for (key, message) in keys.rows(&changes.batch.rows)?.into_iter().zip(messages) {
-            self.note(place_of(&before[message], self.partitions), key);
-        }
-        Ok(())
+        let place = |number: usize| Some(place_of(&before[number], self.partitions));
+        let all = numbered(all)?;
+        let changes = changes_of(rows, &all, &mut telling(rows)).await;
+        self.note_all(keys, changes.map_err(failure)?, &numbers_of(&all)?, place)
     }
 
     /// A message has changed a key.
@@ -395,23 +442,82 @@ impl Tail<'_> {
         }
     }
 
-    /// Notes which keys the messages of a block changed.
+    /// Notes which keys the messages of a block changed. What the rules of now refuse was taken by those of before, unless
+    /// it is in the quarantine.
     async fn look(
         &mut self,
         rows: &mut Rows<'_>,
         keys: &mut Keys,
         (decoding, block, numbers): (&Decoding, Arc<MessageBlock>, &[(usize, i64)]),
     ) -> Result<(), SqlError> {
-        let decoded = decoding.clone().decode(Arc::clone(&block)).await?;
-        let Some((changes, messages)) = passing(rows, decoded.rows).await? else {
+        let place = |number: usize| {
+            let message = block.get(number)?;
+            Some((numbers[message.partition as usize].0, message.offset))
+        };
+        let decoded = decoding.clone().decode(Arc::clone(&block)).await?.rows;
+        let messages = numbers_of(&decoded)?;
+        let several = counts(&messages);
+        // Of a message with several rows some may have been taken, and others not.
+        let decoded = only(&decoded, |row| {
+            place(messages[row]).is_some_and(|place| {
+                let is_in_part = several.get(&messages[row]).is_some_and(|rows| *rows > 1);
+                !self.done.contains(&place) && (is_in_part || !self.aside.contains(&place))
+            })
+        })?;
+        let refused: BTreeSet<usize> = {
+            let mut refused = telling(rows);
+            match changes_of(rows, &decoded, &mut refused).await {
+                Ok(changes) => self.note_all(keys, changes, &numbers_of(&decoded)?, place)?,
+                Err(Failure::Fatal(error)) => return Err(error),
+                // A rule stops the pipeline at one of them now.
+                Err(_) => self.note_keys(rows, keys, &decoded, place).await?,
+            }
+            let refused = refused.take_waiting().into_iter();
+            refused.filter_map(|row| row.message_number).collect()
+        };
+        let messages = numbers_of(&decoded)?;
+        let taken = only(&decoded, |row| {
+            let place = place(messages[row]);
+            refused.contains(&messages[row])
+                && place.is_some_and(|place| !self.aside.contains(&place))
+        })?;
+        self.note_keys(rows, keys, &taken, place).await
+    }
+
+    /// Notes the keys of all rows, whatever else is in them.
+    async fn note_keys(
+        &mut self,
+        rows: &mut Rows<'_>,
+        keys: &mut Keys,
+        decoded: &RecordBatch,
+        place: impl Fn(usize) -> Option<Place>,
+    ) -> Result<(), SqlError> {
+        let mut columns = decoded.columns().to_vec();
+        let goes = columns.len().checked_sub(2);
+        let goes = goes.and_then(|goes| columns.get_mut(goes));
+        if let Some(goes) = goes {
+            *goes = Arc::new(BooleanArray::from(vec![true; decoded.num_rows()]));
+        }
+        let all = RecordBatch::try_new(decoded.schema(), columns).map_err(unexpected)?;
+        let changes = changes_of(rows, &all, &mut telling(rows)).await;
+        self.note_all(keys, changes.map_err(failure)?, &numbers_of(&all)?, place)
+    }
+
+    fn note_all(
+        &mut self,
+        keys: &mut Keys,
+        changes: Option<PlacedChanges>,
+        messages: &[usize],
+        place: impl Fn(usize) -> Option<Place>,
+    ) -> Result<(), SqlError> {
+        let Some(changes) = changes else {
             return Ok(());
         };
-        for (key, message) in keys.rows(&changes.batch.rows)?.into_iter().zip(messages) {
-            let Some(message) = block.get(message) else {
-                continue;
-            };
-            let partition = numbers[message.partition as usize].0;
-            self.note((partition, message.offset), key);
+        let rows = keys.rows(&changes.batch.rows)?.into_iter();
+        for (key, row) in rows.zip(changes.places) {
+            if let Some(place) = place(messages[row as usize]) {
+                self.note(place, key);
+            }
         }
         Ok(())
     }
