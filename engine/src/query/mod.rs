@@ -47,9 +47,10 @@ use boathouse_sql::ast;
 use boathouse_sql::name::QualifiedName;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Case, Expr, LogicalPlan};
 
 use crate::engine::Engine;
 use crate::error::SqlError;
@@ -213,5 +214,31 @@ pub fn plan_expression(
     schema: &DFSchema,
     wanted: Option<&ColumnType>,
 ) -> Result<Expr, SqlError> {
-    plan::bind_expression(context, expression, schema, wanted)
+    let bound = plan::bind_expression(context, expression, schema, wanted)?;
+    let whole = bound.transform_up(as_case).map_err(failure)?;
+    Ok(whole.data)
+}
+
+/// `coalesce` as the CASE that it is: the library has no other way to evaluate it, and makes one of it in whole queries only.
+fn as_case(expression: Expr) -> DataFusionResult<Transformed<Expr>> {
+    let Expr::ScalarFunction(call) = expression else {
+        return Ok(Transformed::no(expression));
+    };
+    if call.func.name() != "coalesce" {
+        return Ok(Transformed::no(Expr::ScalarFunction(call)));
+    }
+    let mut values = call.args;
+    let Some(last) = values.pop() else {
+        return plan_err!("coalesce has no argument");
+    };
+    if values.is_empty() {
+        return Ok(Transformed::yes(last));
+    }
+    let cases = values.into_iter();
+    let cases = cases.map(|value| (Box::new(value.clone().is_not_null()), Box::new(value)));
+    Ok(Transformed::yes(Expr::Case(Case {
+        expr: None,
+        when_then_expr: cases.collect(),
+        else_expr: Some(Box::new(last)),
+    })))
 }
