@@ -11,6 +11,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
+use super::oauth::REFUSES;
 use super::token::TokenSource;
 use super::{TopicPartition, TopicPatterns};
 use crate::error::{ConnectorError, sqlstate};
@@ -406,15 +407,18 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
     };
     let no_tls = |message| ConnectorError::new(sqlstate::CONNECTION_FAILURE, message);
     match code {
-        RDKafkaErrorCode::Authentication if says(NO_TOKEN) => at(
-            "login",
-            ConnectorError::new(
+        RDKafkaErrorCode::Authentication if says(NO_TOKEN) => {
+            let error = ConnectorError::new(
                 sqlstate::INVALID_AUTHORIZATION,
                 format!("there is no token for the brokers at {brokers}: {}", plain(reason)),
             )
-            .hint("look at the options of the connection that begin with \"oauth_\"; for AWS give access_key_id and secret_access_key, or give the machine a role")
-            .retryable(),
-        ),
+            .hint("look at the options of the connection that begin with \"oauth_\"; for AWS give access_key_id and secret_access_key, or give the machine a role");
+            // A provider that refuses will do so again.
+            at("login", match says(REFUSES) {
+                true => error,
+                false => error.retryable(),
+            })
+        }
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => at(
             "login",
             ConnectorError::new(

@@ -28,6 +28,9 @@ const ANSWER_MAX: usize = 256 * 1024;
 /// How much is repeated of what a provider says, in characters.
 const REASON_MAX: usize = 200;
 
+/// In the words of an error: the provider will not give a token to this client.
+pub(super) const REFUSES: &str = "gives no token";
+
 /// Where tokens are asked for, and by whom.
 pub(super) struct Provider {
     url: Url,
@@ -208,7 +211,7 @@ impl Provider {
             .collect();
         Err(ConnectorError::new(
             sqlstate::INVALID_AUTHORIZATION,
-            format!("{} gives no token: {reason}", self.name()),
+            format!("{} {REFUSES}: {reason}", self.name()),
         )
         .hint("look at oauth_url, oauth_client_id, oauth_client_secret and oauth_scope of the connection"))
     }
