@@ -90,7 +90,7 @@ PROPERTIES
     done
     if [ ! -f "$folder/log/meta.properties" ]; then
         rm -rf "$folder/log"
-        java_program kafka.tools.StorageTool format --cluster-id "${cluster:-$(cluster_id)}" --config "$folder/server.properties" \
+        java_program kafka.tools.StorageTool format --cluster-id="${cluster:-$(cluster_id)}" --config "$folder/server.properties" \
             --add-scram "SCRAM-SHA-256=[name=boathouse,password=$password]" \
             --add-scram "SCRAM-SHA-512=[name=boathouse,password=$password]" >"$folder/format.log" 2>&1 ||
             { cat "$folder/format.log" >&2; exit 1; }

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::kafka::Broker;
 use crate::mysql::Certificates;
@@ -143,6 +144,99 @@ impl LoginBroker {
         let ports = (self.broker.port()..).zip(LISTENERS);
         let mut found = ports.filter(|(_, (listener, _))| *listener == name);
         found.next().map_or(0, |(port, _)| port)
+    }
+}
+
+/// A broker whose logins are ended before they are done, two of three: the connection breaks, or the broker says
+/// that it is no time for one, as it does to a client that renews its login twice within a second.
+pub struct InterruptedBroker {
+    pub broker: Broker,
+    pub login: u16,
+    begun: Arc<AtomicUsize>,
+    /// What is open ends whenever this changes.
+    ends: watch::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for InterruptedBroker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl InterruptedBroker {
+    pub async fn start() -> Result<Self, Failure> {
+        // The broker's, its controller's, the one with logins, and the way there.
+        let port = free_ports(4)?;
+        let login = port + 3;
+        let advertised =
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{login}");
+        let mut broker = Broker::of(port, vec![advertised])?;
+        broker.start().await?;
+        let listener = TcpListener::bind(("127.0.0.1", login)).await?;
+        let begun = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&begun);
+        let (ends, ended) = watch::channel(());
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let turn = count.fetch_add(1, Ordering::Relaxed);
+                let mut ended = ended.clone();
+                ended.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = interrupt(client, [port, port + 2], turn) => {}
+                        _ = ended.changed() => {}
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            broker,
+            login,
+            begun,
+            ends,
+            task,
+        })
+    }
+
+    /// Ends all connections that are open.
+    pub fn end_connections(&self) {
+        self.ends.send_replace(());
+    }
+
+    /// How many connections were made for logins.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+/// Carries one connection on to the listener with logins at the second port; of three connections, one ends where
+/// its login begins, and one is led to the listener without logins, which says that it is no time for one.
+async fn interrupt(mut client: TcpStream, ports: [u16; 2], turn: usize) -> Result<(), Failure> {
+    const SASL_HANDSHAKE: i16 = 17;
+    let port = ports[usize::from(turn % 3 != 1)];
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+    if !turn.is_multiple_of(3) {
+        tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+        return Ok(());
+    }
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let requests = async {
+        loop {
+            let length = from_client.read_u32().await?;
+            let mut request = vec![0; usize::try_from(length)?];
+            from_client.read_exact(&mut request).await?;
+            if request.starts_with(&SASL_HANDSHAKE.to_be_bytes()) {
+                return Ok(());
+            }
+            to_server.write_u32(length).await?;
+            to_server.write_all(&request).await?;
+        }
+    };
+    tokio::select! {
+        copied = tokio::io::copy(&mut from_server, &mut to_client) => copied.map(drop).map_err(Failure::from),
+        ended = requests => ended,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::Sent;
 use boathouse_tests::kafka_logins::{
-    ACCESS_KEY_ID, CLIENT_ID, CLIENT_SECRET, LoginBroker, PASSWORD, TokenProvider, USER,
-    unsigned_token,
+    ACCESS_KEY_ID, CLIENT_ID, CLIENT_SECRET, InterruptedBroker, LoginBroker, PASSWORD,
+    TokenProvider, USER, unsigned_token,
 };
 use boathouse_tests::{
     Failure, Server, ServerOptions, lake_folder, repository, rows, service, value, wait_for,
@@ -331,6 +331,34 @@ async fn tokens_come_from_an_identity_provider_and_are_renewed() -> Result<(), F
     assert!(!shown.contains(CLIENT_SECRET), "{shown}");
     let log = std::fs::read_to_string(fixture.lake.with_extension("log"))?;
     assert!(!log.contains(CLIENT_SECRET) && !log.contains("s3cret%2F"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_broken_off_is_no_refusal() -> Result<(), Failure> {
+    let interrupted = InterruptedBroker::start().await?;
+    let broker = &interrupted.broker;
+    broker.create_topic("t", 1, &[]).await?;
+    let (_folder, lake) = lake_folder()?;
+    let server = Server::start(&lake).await?;
+    let client = server.connect().await?;
+    let connect = format!(
+        "CREATE CONNECTION c TO KAFKA WITH (brokers = '127.0.0.1:{}', sasl = 'plain', \
+         user = 'boathouse', password = 'boathouse', timeout = '10 s')",
+        interrupted.login
+    );
+    rows(&client, &connect).await?;
+    let create = "CREATE PIPELINE p FROM KAFKA c TOPICS ('t') FORMAT JSON COLUMNS (id bigint) INTO read WITH (target_lag = '200 ms')";
+    rows(&client, create).await?;
+    for round in 1..=5 {
+        broker.produce("t", [Sent::new(b"{\"id\":1}")])?;
+        wait_for(&client, "SELECT count(*) FROM read", &round.to_string()).await?;
+        // What is open ends, and clients come again.
+        interrupted.end_connections();
+    }
+    assert!(interrupted.begun() > 12, "{}", interrupted.begun());
+    let failed = "SELECT error FROM system.pipeline_runs WHERE state = 'failed'";
+    assert_eq!(rows(&client, failed).await?, [""; 0]);
     Ok(())
 }
 

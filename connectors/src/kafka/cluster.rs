@@ -397,6 +397,12 @@ pub(super) fn unusable(error: &KafkaError) -> ConnectorError {
     ConnectorError::option(format!("the connection cannot be used: {reason}"))
 }
 
+/// Whether brokers ended a login before it was one. The library calls this a refusal too, but their connection
+/// broke, or they would not hear the client, whose token is nearly over, twice within a second (KIP-368).
+pub(super) fn broke_off(reason: &str) -> bool {
+    reason.contains("mechanism handshake failed") && !reason.contains("Unsupported SASL mechanism")
+}
+
 /// What a failure to be let in means to somebody who can do something about it.
 pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> KeptOut {
     let says = |words: &str| reason.contains(words);
@@ -419,6 +425,15 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
                 false => error.retryable(),
             })
         }
+        RDKafkaErrorCode::Authentication if broke_off(reason) => at(
+            "login",
+            ConnectorError::new(
+                sqlstate::CONNECTION_FAILURE,
+                format!("the brokers at {brokers} broke off a login: {}", plain(reason)),
+            )
+            .hint("if it stays like this, their listener may be one without logins: look at the option \"sasl\"")
+            .retryable(),
+        ),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => at(
             "login",
             ConnectorError::new(

@@ -373,10 +373,17 @@ impl Work {
         let reason = self.consumer.context().take_failure();
         let reason = reason.map_or_else(|| code.to_string(), |(_, reason)| reason);
         match code {
-            RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::SSL
-            | RDKafkaErrorCode::Fatal => Err(super::cluster::failed(&self.brokers, code, &reason)),
+            RDKafkaErrorCode::Authentication if super::cluster::broke_off(&reason) => {
+                tracing::debug!(reason, "kafka reader");
+                Ok(())
+            }
+            // It was let in when it began: who is to stay out is told so when it begins anew.
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+                Err(super::cluster::failed(&self.brokers, code, &reason).retryable())
+            }
+            RDKafkaErrorCode::SSL | RDKafkaErrorCode::Fatal => {
+                Err(super::cluster::failed(&self.brokers, code, &reason))
+            }
             // Only reports to the group need it.
             RDKafkaErrorCode::GroupAuthorizationFailed => Ok(()),
             _ => {
