@@ -13,6 +13,10 @@ use boathouse_connectors::mysql::{Opened, RowDetail, TableName};
 use boathouse_connectors::registry::connector;
 use boathouse_connectors::{OptionValue, Options};
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Rows that are decoded before they are dropped.
 const BATCH_ROWS: usize = 200_000;
 

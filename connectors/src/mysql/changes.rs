@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::interleave;
 use arrow_schema::{Schema, SchemaRef};
 use mysql_async::Value;
 
 use super::binlog::bytes::bit;
 use super::binlog::event::Rows;
 use super::binlog::{RowsKind, TableMap};
+use super::row_images::{RowLayout, Span, Truncated};
 use super::schema::{DefaultValue, SourceTable};
 use super::server::Flavor;
-use super::types::{ColumnBuilder, SourceType, ValueError, ValuePolicies, WireColumn, skip_binlog};
+use super::types::{
+    ColumnBuilder, Room, SourceType, ValueError, ValuePolicies, WireColumn, skip_binlog,
+};
 use crate::error::{ConnectorError, sqlstate};
 
 /// What became of a row.
@@ -98,8 +102,16 @@ pub(crate) struct ChangeDecoder {
     operation: RowOperation,
     /// The columns of the map, with what only the server's own description tells.
     wires: Vec<WireColumn>,
+    /// How they stand in row images; `None` when that is not known of one.
+    layout: Option<RowLayout>,
     /// Of each column of the map its place in the key.
     key_places: Vec<Option<usize>>,
+    /// Of each column of the key its place in the map.
+    key_columns: Vec<usize>,
+    /// Room for places of values.
+    spans: Vec<Span>,
+    /// What the columns of the part before took, by column of the map: the next one will be like it.
+    room: Vec<Room>,
     open: Option<Part>,
     done: Vec<ChangedRows>,
     rows: usize,
@@ -113,8 +125,9 @@ struct Part {
     present: Vec<bool>,
     /// By column of the map; `None` for those that are not there.
     builders: Vec<Option<ColumnBuilder>>,
-    before: Vec<ColumnBuilder>,
-    key_changed: bool,
+    /// The numbers of rows that had another key before, and the columns of these keys.
+    moved: Vec<usize>,
+    keys_before: Vec<ColumnBuilder>,
     changes: Vec<RowChange>,
     origins: RowOrigins,
     uncertain: Vec<usize>,
@@ -131,14 +144,16 @@ impl ChangeDecoder {
         flavor: Flavor,
         (policies, detail): (ValuePolicies, RowDetail),
     ) -> Self {
-        let key = table.key_places();
+        let key_columns = table.key_places();
         let key_places = (0..map.columns.len())
-            .map(|place| key.iter().position(|key| *key == place))
+            .map(|place| key_columns.iter().position(|key| *key == place))
             .collect();
         let wires = map.columns.iter().zip(&table.columns);
-        let wires = wires
+        let wires: Vec<_> = wires
             .map(|(mapped, column)| mapped.wire.clone().with_known(&column.source_type))
             .collect();
+        let frames: Option<Vec<_>> = wires.iter().map(WireColumn::frame).collect();
+        let layout = frames.map(|frames| RowLayout::new(&frames));
         Self {
             flavor,
             table,
@@ -151,7 +166,11 @@ impl ChangeDecoder {
             ordinal: 0,
             operation: RowOperation::Insert,
             wires,
+            layout,
             key_places,
+            key_columns,
+            spans: Vec::new(),
+            room: Vec::new(),
             open: None,
             done: Vec::new(),
             rows: 0,
@@ -182,10 +201,15 @@ impl ChangeDecoder {
 
     /// Takes the rows of an event.
     pub fn decode(&mut self, event: &Rows, images: &[u8]) -> Result<usize, ConnectorError> {
-        if event.width != self.map.columns.len() {
+        if event.width == 0 || event.width != self.map.columns.len() {
             return Err(self.malformed());
         }
         self.bytes += images.len();
+        if self.reads_by_column(event, images.len()) {
+            let rows = self.by_column(event.kind, images)?;
+            self.rows += rows;
+            return Ok(rows);
+        }
         let columns = |mask: &[u8]| -> Vec<usize> {
             (0..event.width).filter(|index| bit(mask, *index)).collect()
         };
@@ -280,6 +304,9 @@ impl ChangeDecoder {
         self.close()?;
         self.rows = 0;
         self.bytes = 0;
+        // There may be thousands of tables, most of which rest.
+        self.spans = Vec::new();
+        self.room = Vec::new();
         Ok(std::mem::take(&mut self.done))
     }
 
@@ -304,35 +331,28 @@ impl ChangeDecoder {
                 *present = true;
             }
         }
-        let mut before = Vec::new();
-        if !self.table.key.is_empty() {
-            for (index, place) in self.key_places.iter().enumerate() {
-                if place.is_some()
-                    && with_key
-                    && let Some(present) = present.get_mut(index)
-                {
-                    *present = true;
-                }
-            }
-            for name in &self.table.key {
-                let place = self
-                    .table
-                    .columns
-                    .iter()
-                    .position(|column| column.name == *name);
-                before.push(self.builder(place.ok_or_else(|| self.malformed())?)?);
+        for index in self.key_columns.iter().filter(|_| with_key) {
+            if let Some(present) = present.get_mut(*index) {
+                *present = true;
             }
         }
+        let keys = self.key_columns.iter();
+        let keys_before = keys
+            .map(|index| self.builder(*index, Room::default()))
+            .collect::<Result<_, _>>()?;
         let builders = present
             .iter()
             .enumerate()
-            .map(|(index, present)| present.then(|| self.builder(index)).transpose())
+            .map(|(index, present)| {
+                let room = self.room.get(index).copied().unwrap_or_default();
+                present.then(|| self.builder(index, room)).transpose()
+            })
             .collect::<Result<Vec<_>, _>>()?;
         self.open = Some(Part {
             present,
             builders,
-            before,
-            key_changed: false,
+            moved: Vec::new(),
+            keys_before,
             changes: Vec::new(),
             origins: RowOrigins::default(),
             uncertain: Vec::new(),
@@ -340,10 +360,10 @@ impl ChangeDecoder {
         Ok(())
     }
 
-    fn builder(&self, index: usize) -> Result<ColumnBuilder, ConnectorError> {
+    fn builder(&self, index: usize, room: Room) -> Result<ColumnBuilder, ConnectorError> {
         match (self.table.columns.get(index), self.wires.get(index)) {
             (Some(column), Some(wire)) => {
-                ColumnBuilder::new(&column.source_type, Some(wire), self.policies)
+                ColumnBuilder::with_room(&column.source_type, Some(wire), self.policies, room)
             }
             _ => Err(self.malformed()),
         }
@@ -392,22 +412,12 @@ impl ChangeDecoder {
         };
         let nulls = take_nulls(columns.len(), images).map_err(|_| malformed(&self.table))?;
         for (position, index) in columns.iter().enumerate() {
-            let key = self.key_places.get(*index).copied().flatten();
-            let key = key.and_then(|key| part.before.get_mut(key));
             let Some(Some(builder)) = part.builders.get_mut(*index) else {
                 return Err(malformed(&self.table));
             };
             if bit(nulls, position) {
                 builder.append_null();
-                if let Some(key) = key {
-                    key.append_null();
-                }
                 continue;
-            }
-            if let Some(key) = key {
-                let mut again = *images;
-                key.append_binlog(&mut again)
-                    .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
             }
             builder
                 .append_binlog(images)
@@ -535,18 +545,7 @@ impl ChangeDecoder {
 
     /// A row that is there no longer, by its key.
     fn deleted(&mut self, columns: &[usize], images: &mut &[u8]) -> Result<(), ConnectorError> {
-        // It fits a part of any columns that has the key's.
-        let fits = self.open.as_ref().is_some_and(|part| {
-            part.changes.len() < PART_ROWS_MAX
-                && part
-                    .present
-                    .iter()
-                    .zip(&self.key_places)
-                    .all(|(present, key)| *present || key.is_none())
-        });
-        if !fits {
-            self.part(columns, true)?;
-        }
+        self.part_of_keys(columns)?;
         let Some(part) = &mut self.open else {
             return Ok(());
         };
@@ -559,13 +558,10 @@ impl ChangeDecoder {
                 return Err(malformed(&self.table));
             };
             let failed = |error| wrong(&self.table, &self.map, *index, &error);
-            let key = self.key_places.get(*index).copied().flatten();
-            let Some(key) = key.and_then(|key| part.before.get_mut(key)) else {
+            if self.key_places.get(*index).copied().flatten().is_none() {
                 skip_binlog(wire, images).map_err(failed)?;
                 continue;
-            };
-            let mut again = *images;
-            key.append_binlog(&mut again).map_err(failed)?;
+            }
             let Some(Some(builder)) = part.builders.get_mut(*index) else {
                 return Err(malformed(&self.table));
             };
@@ -595,7 +591,7 @@ impl ChangeDecoder {
             return Ok(());
         };
         // The key it had, as bytes: most updates leave it as it was.
-        let mut old: Vec<Option<&[u8]>> = vec![None; part.before.len()];
+        let mut old: Vec<Option<&[u8]>> = vec![None; self.key_columns.len()];
         let nulls = take_nulls(before.len(), images).map_err(|_| malformed(&self.table))?;
         for (position, index) in before.iter().enumerate() {
             if bit(nulls, position) {
@@ -608,18 +604,13 @@ impl ChangeDecoder {
             let start: &[u8] = images;
             skip_binlog(wire, images).map_err(failed)?;
             let key = self.key_places.get(*index).copied().flatten();
-            if let Some(key) = key {
-                let value = start.get(..start.len() - images.len());
-                if let (Some(builder), Some(mut value)) = (part.before.get_mut(key), value) {
-                    if let Some(old) = old.get_mut(key) {
-                        *old = Some(value);
-                    }
-                    builder.append_binlog(&mut value).map_err(failed)?;
-                }
+            if let Some(old) = key.and_then(|key| old.get_mut(key)) {
+                *old = start.get(..start.len() - images.len());
             }
         }
         let nulls = take_nulls(after.len(), images).map_err(|_| malformed(&self.table))?;
         let mut seen = 0;
+        let mut has_moved = false;
         for (position, index) in after.iter().enumerate() {
             let Some(Some(builder)) = part.builders.get_mut(*index) else {
                 return Err(malformed(&self.table));
@@ -636,7 +627,7 @@ impl ChangeDecoder {
             if let Some(key) = key {
                 seen += 1;
                 let value = start.get(..start.len() - images.len());
-                part.key_changed |= old.get(key).copied().flatten() != value;
+                has_moved |= old.get(key).copied().flatten() != value;
             }
         }
         // A key that did not change may be missing from the image after the change.
@@ -657,6 +648,19 @@ impl ChangeDecoder {
                 builder
                     .append_binlog(&mut value)
                     .map_err(|error| wrong(&self.table, &self.map, index, &error))?;
+            }
+        }
+        if has_moved {
+            part.moved.push(part.changes.len());
+            for ((builder, old), index) in
+                part.keys_before.iter_mut().zip(&old).zip(&self.key_columns)
+            {
+                match *old {
+                    Some(mut old) => builder
+                        .append_binlog(&mut old)
+                        .map_err(|error| wrong(&self.table, &self.map, *index, &error))?,
+                    None => builder.append_null(),
+                }
             }
         }
         let is_uncertain = !self.leaves_others(after, &old);
@@ -744,21 +748,27 @@ impl ChangeDecoder {
         if part.changes.is_empty() {
             return Ok(());
         }
+        let rooms = part.builders.iter();
+        let rooms = rooms.map(|builder| builder.as_ref().map(ColumnBuilder::room));
+        self.room = rooms.map(Option::unwrap_or_default).collect();
         let mut fields = Vec::new();
         let mut columns = Vec::new();
-        for (builder, column) in part.builders.iter_mut().zip(&self.table.columns) {
+        let described = part.builders.iter_mut().zip(&self.table.columns);
+        for (index, (builder, column)) in described.enumerate() {
             if let Some(builder) = builder {
                 let column_type = column.source_type.column_type();
                 fields.push(column_type.to_field(&column.name, true));
-                columns.push(builder.finish());
+                let values = builder.finish();
+                columns.push(values.map_err(|error| wrong(&self.table, &self.map, index, &error))?);
             }
         }
         let schema = Arc::new(Schema::new(fields));
         let rows = RecordBatch::try_new(schema, columns)
             .map_err(|error| malformed(&self.table).caused_by(error))?;
-        let keys_before = part
-            .key_changed
-            .then(|| part.before.iter_mut().map(ColumnBuilder::finish).collect());
+        let keys_before = match part.moved.is_empty() {
+            true => None,
+            false => Some(self.keys_before(&mut part, &rows)?),
+        };
         self.done.push(ChangedRows {
             rows,
             changes: part.changes,
@@ -767,6 +777,161 @@ impl ChangeDecoder {
             uncertain: part.uncertain,
         });
         Ok(())
+    }
+
+    /// The keys that all rows had before: the ones they have now, but of those that moved.
+    fn keys_before(
+        &self,
+        part: &mut Part,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, ConnectorError> {
+        let mut places: Vec<_> = (0..rows.num_rows()).map(|row| (0, row)).collect();
+        for (old, row) in part.moved.iter().enumerate() {
+            if let Some(place) = places.get_mut(*row) {
+                *place = (1, old);
+            }
+        }
+        let keys = self.key_columns.iter().zip(&mut part.keys_before);
+        keys.map(|(index, old)| {
+            let name = self.table.columns.get(*index).map(|column| &*column.name);
+            let now = name.and_then(|name| rows.column_by_name(name));
+            let now = now.ok_or_else(|| self.malformed())?;
+            let old = old.finish();
+            let old = old.map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+            interleave(&[now.as_ref(), old.as_ref()], &places)
+                .map_err(|error| self.malformed().caused_by(error))
+        })
+        .collect()
+    }
+
+    /// Whether an event's rows are told whole, and each becomes one row: most are.
+    fn reads_by_column(&self, event: &Rows, bytes: usize) -> bool {
+        let is_whole = |mask: &[u8]| (0..event.width).all(|index| bit(mask, index));
+        let by_key = !self.table.key.is_empty() && !self.detail.whole_deletes;
+        self.layout.is_some()
+            && bytes < u32::MAX as usize
+            && match event.kind {
+                RowsKind::Insert => is_whole(&event.after),
+                RowsKind::Delete => by_key && is_whole(&event.before),
+                RowsKind::Update => by_key && is_whole(&event.before) && is_whole(&event.after),
+            }
+    }
+
+    /// Takes rows that are told whole.
+    fn by_column(&mut self, kind: RowsKind, images: &[u8]) -> Result<usize, ConnectorError> {
+        /// Values that are found before they are read: few enough to stay in the nearest memory.
+        const SPANS_MAX: usize = 4_096;
+        let all: Vec<usize> = (0..self.map.columns.len()).collect();
+        let (operation, change) = match kind {
+            RowsKind::Insert => (RowOperation::Insert, RowChange::Upsert),
+            RowsKind::Update => (RowOperation::Update, RowChange::Upsert),
+            RowsKind::Delete => (RowOperation::Delete, RowChange::Delete),
+        };
+        self.operation = operation;
+        let mut spans = std::mem::take(&mut self.spans);
+        let (mut at, mut count) = (0, 0);
+        while at < images.len() {
+            match kind {
+                RowsKind::Delete => self.part_of_keys(&all)?,
+                _ => self.part(&all, true)?,
+            }
+            spans.clear();
+            while at < images.len() && spans.len() < SPANS_MAX {
+                let base = spans.len();
+                at = self.locate(images, at, &mut spans)?;
+                match kind {
+                    RowsKind::Insert => {}
+                    RowsKind::Delete => {
+                        let row = spans.iter_mut().skip(base).zip(&self.key_places);
+                        for (span, _) in row.filter(|(_, key)| key.is_none()) {
+                            *span = Span::NULL;
+                        }
+                    }
+                    RowsKind::Update => {
+                        let before = spans.len();
+                        at = self.locate(images, at, &mut spans)?;
+                        self.note_move(images, &spans[base..])?;
+                        // What the row was is of no further use.
+                        spans.copy_within(before.., base);
+                        spans.truncate(before);
+                    }
+                }
+                if let Some(part) = &mut self.open {
+                    part.changes.push(change);
+                }
+                self.note_origin();
+                count += 1;
+            }
+            self.take_spans(images, &spans)?;
+        }
+        self.spans = spans;
+        Ok(count)
+    }
+
+    /// Finds the values of one row image.
+    fn locate(
+        &self,
+        images: &[u8],
+        at: usize,
+        spans: &mut Vec<Span>,
+    ) -> Result<usize, ConnectorError> {
+        let layout = self.layout.as_ref().ok_or_else(|| self.malformed())?;
+        let located = layout.locate(images, at, spans);
+        located.map_err(|Truncated(index)| {
+            wrong(&self.table, &self.map, index, &ValueError::Truncated)
+        })
+    }
+
+    /// Notes the key that a row had, before it is counted, if it has another one now. The spans are of both images.
+    fn note_move(&mut self, images: &[u8], spans: &[Span]) -> Result<(), ConnectorError> {
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let value = |index: usize| spans.get(index).and_then(|span| span.of(images));
+        let width = self.map.columns.len();
+        let mut keys = self.key_columns.iter();
+        if keys.all(|index| value(*index) == value(width + index)) {
+            return Ok(());
+        }
+        part.moved.push(part.changes.len());
+        for (index, builder) in self.key_columns.iter().zip(&mut part.keys_before) {
+            builder
+                .append_stored(std::iter::once(value(*index)))
+                .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the values of rows, column by column.
+    fn take_spans(&mut self, images: &[u8], spans: &[Span]) -> Result<(), ConnectorError> {
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let width = part.builders.len();
+        for (index, builder) in part.builders.iter_mut().enumerate() {
+            let Some(builder) = builder else { continue };
+            let values = spans.iter().skip(index).step_by(width);
+            builder
+                .append_stored(values.map(|span| span.of(images)))
+                .map_err(|error| wrong(&self.table, &self.map, index, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is a part that rows which go fit in: one of any columns that has the key's.
+    fn part_of_keys(&mut self, columns: &[usize]) -> Result<(), ConnectorError> {
+        let fits = self.open.as_ref().is_some_and(|part| {
+            part.changes.len() < PART_ROWS_MAX
+                && part
+                    .present
+                    .iter()
+                    .zip(&self.key_places)
+                    .all(|(present, key)| *present || key.is_none())
+        });
+        match fits {
+            true => Ok(()),
+            false => self.part(columns, true),
+        }
     }
 
     fn malformed(&self) -> ConnectorError {

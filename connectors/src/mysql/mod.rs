@@ -10,6 +10,7 @@ mod changes;
 mod check;
 mod ddl;
 mod position;
+mod row_images;
 mod schema;
 mod server;
 mod snapshot;

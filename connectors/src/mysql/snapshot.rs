@@ -24,7 +24,7 @@ use super::check::{binlog_position, binlog_status};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceTable, quoted};
 use super::server::{Flavor, MySqlServer, SEARCHES, Session};
-use super::types::{ColumnBuilder, SourceType, ValuePolicies};
+use super::types::{ColumnBuilder, SourceType, ValueError, ValuePolicies};
 use crate::error::{ConnectorError, sqlstate};
 
 /// Rows of one batch.
@@ -707,12 +707,8 @@ impl Batches {
             .zip(&mut self.builders)
             .zip(&table.columns)
         {
-            builder.append_value(value).map_err(|error| {
-                ConnectorError::new(
-                    sqlstate::BAD_FILE_FORMAT,
-                    format!("column \"{}\" of {}: {error}", column.name, table.name),
-                )
-            })?;
+            let appended = builder.append_value(value);
+            appended.map_err(|error| wrong(table, &column.name, &error))?;
         }
         self.rows += 1;
         Ok(key)
@@ -720,16 +716,25 @@ impl Batches {
 
     fn cut(&mut self) -> Result<RecordBatch, ConnectorError> {
         self.rows = 0;
-        let columns: Vec<ArrayRef> = self
-            .builders
-            .iter_mut()
-            .map(ColumnBuilder::finish)
-            .collect();
-        RecordBatch::try_new(fields_of(&self.request.table), columns).map_err(|error| {
+        let table = &self.request.table;
+        let builders = self.builders.iter_mut().zip(&table.columns);
+        let columns = builders.map(|(builder, column)| {
+            let values = builder.finish();
+            values.map_err(|error| wrong(table, &column.name, &error))
+        });
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+        RecordBatch::try_new(fields_of(table), columns).map_err(|error| {
             ConnectorError::new(sqlstate::INTERNAL_ERROR, "columns of unequal length")
                 .caused_by(error)
         })
     }
+}
+
+fn wrong(table: &SourceTable, column: &str, error: &ValueError) -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::BAD_FILE_FORMAT,
+        format!("column \"{column}\" of {}: {error}", table.name),
+    )
 }
 
 /// The next row of an answer. How long whoever reads takes between two rows does not count.

@@ -155,8 +155,13 @@ impl Binlog {
     /// Waits for the next event. A server that says nothing for too long is gone.
     pub async fn next(&mut self) -> Result<Received, ConnectorError> {
         // Whoever gives up waiting and waits again does not begin to count anew.
-        let until = self.heard_at + self.server.timeout;
-        let received = tokio::time::timeout_at(until.into(), self.stream.next()).await;
+        let received = match self.stream.next_read() {
+            Some(read) => Ok(Some(read)),
+            None => {
+                let until = self.heard_at + self.server.timeout;
+                tokio::time::timeout_at(until.into(), self.stream.next()).await
+            }
+        };
         let gone = |what: &str| {
             let place = self.server.place();
             let what = format!("the binlog of {place} ended: {what}");

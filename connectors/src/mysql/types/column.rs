@@ -1,17 +1,17 @@
 //! One column of a batch, built from values of either place.
 //!
-//! How the column is stored is found out once and is then a variant of [`Cells`], so that a value costs
-//! one decision and goes straight into its Arrow builder. A value that fails leaves the builder as it
-//! was.
+//! How the column is stored is found out once and is then a variant of [`Cells`]. Values of the binlog come as
+//! many at a time as an event has rows, so that this is looked at once for all of them, and go straight into the
+//! Arrow builder. A value that fails leaves the builder as it was.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
-    Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, BooleanBuilder, Date32Builder,
+    Decimal128Builder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+    PrimitiveBuilder, StringArray, StringBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::ByteArrayType;
+use arrow::datatypes::{ArrowPrimitiveType, ByteArrayType};
 use boathouse_catalog::types::NUMERIC_PRECISION_MAX;
 use mysql_async::Value;
 
@@ -20,18 +20,35 @@ use super::charset::Decoder;
 use super::compressed::inflate;
 use super::decimal::{DecimalLayout, parse_decimal};
 use super::json;
-use super::temporal::{
-    Moment, Span, TemporalFormat, TemporalKind, read_datetime, read_time, read_timestamp,
-};
-use super::wire::{Frame, take, take_array, take_prefixed};
+use super::temporal::{Moment, Span, TemporalFormat, read_datetime, read_time, read_timestamp};
+use super::wire::Frame;
 use super::{Charset, InvalidText, SourceType, ValueError, ValuePolicies, WireColumn, ZeroDates};
 use crate::error::{ConnectorError, sqlstate};
 
 /// Builds one column of a batch.
 pub struct ColumnBuilder {
     cells: Cells,
+    /// How long values of the binlog are; `None` when it takes none.
+    frame: Option<Frame>,
     policies: ValuePolicies,
     scratch: Scratch,
+}
+
+/// How much a column is to hold before it needs more room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    rows: usize,
+    /// Of all its strings.
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            rows: 1024,
+            bytes: 1024,
+        }
+    }
 }
 
 /// Room for a value on its way, kept from one to the next.
@@ -39,14 +56,6 @@ pub struct ColumnBuilder {
 struct Scratch {
     text: String,
     bytes: Vec<u8>,
-}
-
-/// How a string is stored in a row image.
-#[derive(Clone, Copy)]
-struct Stored {
-    /// Bytes of its length, which stand before it.
-    prefix: u8,
-    compressed: bool,
 }
 
 /// A column's values so far, by how they are stored.
@@ -102,15 +111,12 @@ enum Cells {
     },
     Flag {
         builder: BooleanBuilder,
-        length: usize,
     },
     Bits {
         builder: Int64Builder,
-        length: usize,
     },
     WideBits {
         builder: Decimal128Builder,
-        length: usize,
     },
     Date {
         builder: Date32Builder,
@@ -128,15 +134,16 @@ enum Cells {
         format: TemporalFormat,
         fraction: u8,
     },
+    /// Bytes in UTF-8, which are looked at all at once when the column is finished: [`ColumnBuilder::finish`].
     Text {
-        builder: StringBuilder,
+        builder: BinaryBuilder,
         charset: Charset,
         decoder: Decoder,
-        stored: Stored,
+        compressed: bool,
     },
     Bytes {
         builder: BinaryBuilder,
-        stored: Stored,
+        compressed: bool,
         /// What they are padded to.
         length: usize,
     },
@@ -144,33 +151,26 @@ enum Cells {
         builder: StringBuilder,
         charset: Charset,
         names: Vec<String>,
-        length: usize,
     },
     Set {
         builder: StringBuilder,
         charset: Charset,
         names: Vec<String>,
-        length: usize,
     },
     Json {
         builder: StringBuilder,
-        prefix: u8,
     },
     Geometry {
         builder: BinaryBuilder,
-        prefix: u8,
     },
     Uuid {
         builder: StringBuilder,
-        prefix: u8,
     },
     Inet4 {
         builder: StringBuilder,
-        prefix: u8,
     },
     Inet6 {
         builder: StringBuilder,
-        prefix: u8,
     },
 }
 
@@ -188,25 +188,38 @@ macro_rules! each {
             | Cells::Int { $builder } => $body,
             Cells::UnsignedInt { $builder }
             | Cells::BigInt { $builder }
-            | Cells::Bits { $builder, .. } => $body,
+            | Cells::Bits { $builder } => $body,
             Cells::UnsignedBigInt { $builder }
             | Cells::Decimal { $builder, .. }
-            | Cells::WideBits { $builder, .. } => $body,
+            | Cells::WideBits { $builder } => $body,
             Cells::Float { $builder } => $body,
             Cells::Double { $builder } => $body,
-            Cells::Flag { $builder, .. } => $body,
+            Cells::Flag { $builder } => $body,
             Cells::Date { $builder } => $body,
             Cells::DateTime { $builder, .. } | Cells::Timestamp { $builder, .. } => $body,
             Cells::WideDecimal { $builder, .. }
             | Cells::Time { $builder, .. }
-            | Cells::Text { $builder, .. }
             | Cells::Enum { $builder, .. }
             | Cells::Set { $builder, .. }
-            | Cells::Json { $builder, .. }
-            | Cells::Uuid { $builder, .. }
-            | Cells::Inet4 { $builder, .. }
-            | Cells::Inet6 { $builder, .. } => $body,
-            Cells::Bytes { $builder, .. } | Cells::Geometry { $builder, .. } => $body,
+            | Cells::Json { $builder }
+            | Cells::Uuid { $builder }
+            | Cells::Inet4 { $builder }
+            | Cells::Inet6 { $builder } => $body,
+            Cells::Text { $builder, .. }
+            | Cells::Bytes { $builder, .. }
+            | Cells::Geometry { $builder } => $body,
+        }
+    };
+}
+
+/// Appends NULL for what is not there, and does the same with every value.
+macro_rules! each_value {
+    ($builder:ident, $values:expr, |$value:ident| $body:expr) => {
+        for value in $values {
+            match value {
+                Some($value) => $body,
+                None => $builder.append_null(),
+            }
         }
     };
 }
@@ -217,6 +230,16 @@ impl ColumnBuilder {
         source: &SourceType,
         wire: Option<&WireColumn>,
         policies: ValuePolicies,
+    ) -> Result<Self, ConnectorError> {
+        Self::with_room(source, wire, policies, Room::default())
+    }
+
+    /// The same, with room from the beginning.
+    pub(crate) fn with_room(
+        source: &SourceType,
+        wire: Option<&WireColumn>,
+        policies: ValuePolicies,
+        room: Room,
     ) -> Result<Self, ConnectorError> {
         let stored = match wire {
             Some(wire) => wire.source_type(Some(source))?,
@@ -231,8 +254,13 @@ impl ColumnBuilder {
                 ),
             ));
         }
+        let frame = match wire {
+            Some(wire) => Some(wire.frame().ok_or_else(|| unsupported(&stored))?),
+            None => None,
+        };
         Ok(Self {
-            cells: Cells::new(stored, wire)?,
+            cells: Cells::new(stored, wire, room)?,
+            frame,
             policies,
             scratch: Scratch::default(),
         })
@@ -247,191 +275,235 @@ impl ColumnBuilder {
         self.len() == 0
     }
 
+    /// The room that its values take.
+    pub(crate) fn room(&self) -> Room {
+        let bytes = match &self.cells {
+            Cells::WideDecimal { builder, .. }
+            | Cells::Time { builder, .. }
+            | Cells::Enum { builder, .. }
+            | Cells::Set { builder, .. }
+            | Cells::Json { builder }
+            | Cells::Uuid { builder }
+            | Cells::Inet4 { builder }
+            | Cells::Inet6 { builder } => builder.values_slice().len(),
+            Cells::Text { builder, .. }
+            | Cells::Bytes { builder, .. }
+            | Cells::Geometry { builder } => builder.values_slice().len(),
+            _ => 0,
+        };
+        Room {
+            rows: self.len(),
+            bytes,
+        }
+    }
+
     pub fn append_null(&mut self) {
         each!(&mut self.cells, builder => builder.append_null())
     }
 
-    /// The values, of the Arrow type of the source's column type; the builder is empty afterwards.
-    pub fn finish(&mut self) -> ArrayRef {
+    /// The values, of the Arrow type of the source's column type; the builder is empty afterwards. Fails only for
+    /// texts of which so many have bytes that are replaced that Arrow cannot hold them.
+    pub fn finish(&mut self) -> Result<ArrayRef, ValueError> {
         fn shared(array: impl Array + 'static) -> ArrayRef {
             Arc::new(array)
         }
-        each!(&mut self.cells, builder => shared(builder.finish()))
+        if let Cells::Text {
+            builder,
+            charset,
+            decoder,
+            ..
+        } = &mut self.cells
+        {
+            let bytes = builder.finish();
+            // Nearly always it is valid, and one look at all of it is much quicker than one at each value.
+            let texts = match StringArray::try_from_binary(bytes.clone()) {
+                Ok(texts) => texts,
+                Err(_) => readable(&bytes, (*charset, *decoder), self.policies)?,
+            };
+            return Ok(shared(texts));
+        }
+        Ok(each!(&mut self.cells, builder => shared(builder.finish())))
     }
 
     /// Takes one value off the front of a row image.
-    #[inline]
     pub fn append_binlog(&mut self, image: &mut &[u8]) -> Result<(), ValueError> {
+        let mut rest = *image;
+        let value = self
+            .frame
+            .ok_or(ValueError::NotDescribed)?
+            .take(&mut rest)?;
+        self.append_stored(std::iter::once(Some(value)))?;
+        *image = rest;
+        Ok(())
+    }
+
+    /// Appends values as row images have them, without the lengths that stand before them. How the column is stored
+    /// is looked at once for all of them. When one fails, some of those before it have been taken.
+    pub fn append_stored<'a>(
+        &mut self,
+        values: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> Result<(), ValueError> {
         let Self {
             cells,
             policies,
             scratch,
+            ..
         } = self;
         match cells {
-            Cells::TinyInt { builder } => {
-                builder.append_value(i16::from(i8::from_le_bytes(take_array(image)?)));
-            }
-            Cells::UnsignedTinyInt { builder } => {
-                builder.append_value(i16::from(u8::from_le_bytes(take_array(image)?)));
-            }
-            Cells::SmallInt { builder } => {
-                builder.append_value(i16::from_le_bytes(take_array(image)?));
-            }
-            Cells::UnsignedSmallInt { builder } => {
-                builder.append_value(i32::from(u16::from_le_bytes(take_array(image)?)));
-            }
-            Cells::MediumInt { builder } => {
-                let [a, b, c] = take_array(image)?;
-                builder.append_value(i32::from_le_bytes([0, a, b, c]) >> 8);
-            }
-            Cells::UnsignedMediumInt { builder } => {
-                let [a, b, c] = take_array(image)?;
-                builder.append_value(i32::from_le_bytes([a, b, c, 0]));
-            }
-            Cells::Int { builder } => {
-                builder.append_value(i32::from_le_bytes(take_array(image)?));
-            }
-            Cells::UnsignedInt { builder } => {
-                builder.append_value(i64::from(u32::from_le_bytes(take_array(image)?)));
-            }
-            Cells::BigInt { builder } => {
-                builder.append_value(i64::from_le_bytes(take_array(image)?));
-            }
-            Cells::UnsignedBigInt { builder } => {
-                builder.append_value(i128::from(u64::from_le_bytes(take_array(image)?)));
-            }
-            Cells::Year { builder } => {
+            Cells::TinyInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i16::from(i8::from_le_bytes(exact(value)?))))
+            })?,
+            Cells::UnsignedTinyInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i16::from(u8::from_le_bytes(exact(value)?))))
+            })?,
+            Cells::SmallInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i16::from_le_bytes(exact(value)?)))
+            })?,
+            Cells::UnsignedSmallInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i32::from(u16::from_le_bytes(exact(value)?))))
+            })?,
+            Cells::MediumInt { builder } => append_numbers(builder, values, |value| {
+                let [a, b, c] = exact(value)?;
+                Ok(Some(i32::from_le_bytes([0, a, b, c]) >> 8))
+            })?,
+            Cells::UnsignedMediumInt { builder } => append_numbers(builder, values, |value| {
+                let [a, b, c] = exact(value)?;
+                Ok(Some(i32::from_le_bytes([a, b, c, 0])))
+            })?,
+            Cells::Int { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i32::from_le_bytes(exact(value)?)))
+            })?,
+            Cells::UnsignedInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i64::from(u32::from_le_bytes(exact(value)?))))
+            })?,
+            Cells::BigInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i64::from_le_bytes(exact(value)?)))
+            })?,
+            Cells::UnsignedBigInt { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(i128::from(u64::from_le_bytes(exact(value)?))))
+            })?,
+            Cells::Year { builder } => append_numbers(builder, values, |value| {
                 /// The year whose number is 0, which the number 0 itself does not mean.
                 const FIRST: i16 = 1900;
-                let [year] = take_array(image)?;
-                builder.append_value(if year == 0 {
-                    0
-                } else {
-                    FIRST + i16::from(year)
-                });
-            }
-            Cells::Float { builder } => {
-                builder.append_value(f32::from_le_bytes(take_array(image)?));
-            }
-            Cells::Double { builder } => {
-                builder.append_value(f64::from_le_bytes(take_array(image)?));
-            }
+                let [year] = exact(value)?;
+                Ok(Some(match year {
+                    0 => 0,
+                    year => FIRST + i16::from(year),
+                }))
+            })?,
+            Cells::Float { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(f32::from_le_bytes(exact(value)?)))
+            })?,
+            Cells::Double { builder } => append_numbers(builder, values, |value| {
+                Ok(Some(f64::from_le_bytes(exact(value)?)))
+            })?,
             Cells::Decimal {
                 builder, layout, ..
-            } => builder.append_value(layout.number(take(image, layout.length())?)?),
-            Cells::WideDecimal { builder, layout } => {
+            } => append_numbers(builder, values, |value| Ok(Some(layout.number(value)?)))?,
+            Cells::WideDecimal { builder, layout } => each_value!(builder, values, |value| {
                 scratch.text.clear();
-                layout.print(take(image, layout.length())?, &mut scratch.text)?;
+                layout.print(value, &mut scratch.text)?;
                 append_string(builder, &scratch.text)?;
+            }),
+            Cells::Flag { builder } => each_value!(builder, values, |value| {
+                builder.append_value(bits(value)? != 0);
+            }),
+            Cells::Bits { builder } => {
+                append_numbers(builder, values, |value| Ok(Some(bits(value)? as i64)))?
             }
-            Cells::Flag { builder, length } => {
-                builder.append_value(bits(take(image, *length)?)? != 0);
+            Cells::WideBits { builder } => {
+                append_numbers(builder, values, |value| Ok(Some(i128::from(bits(value)?))))?
             }
-            Cells::Bits { builder, length } => {
-                builder.append_value(bits(take(image, *length)?)? as i64);
-            }
-            Cells::WideBits { builder, length } => {
-                builder.append_value(i128::from(bits(take(image, *length)?)?));
-            }
-            Cells::Date { builder } => {
-                let [a, b, c] = take_array(image)?;
+            Cells::Date { builder } => append_numbers(builder, values, |value| {
+                let [a, b, c] = exact(value)?;
                 let moment = Moment::of_date(u32::from_le_bytes([a, b, c, 0]));
                 match moment.days() {
-                    Some(days) => builder.append_value(days),
-                    None => builder.append_option(zero(&moment, policies.zero_dates)?),
+                    Some(days) => Ok(Some(days)),
+                    None => zero(&moment, policies.zero_dates),
                 }
-            }
-            Cells::DateTime { builder, format } => {
-                let length = format.length(TemporalKind::DateTime);
-                let moment = read_datetime(*format, take(image, length)?);
+            })?,
+            Cells::DateTime { builder, format } => append_numbers(builder, values, |value| {
+                let moment = read_datetime(*format, value);
                 match moment.micros() {
-                    Some(micros) => builder.append_value(micros),
-                    None => builder.append_option(zero(&moment, policies.zero_dates)?),
+                    Some(micros) => Ok(Some(micros)),
+                    None => zero(&moment, policies.zero_dates),
                 }
-            }
-            Cells::Timestamp { builder, format } => {
-                let length = format.length(TemporalKind::Timestamp);
-                match read_timestamp(*format, take(image, length)?) {
-                    Some(micros) => builder.append_value(micros),
-                    None => builder.append_option(zero(&Moment::default(), policies.zero_dates)?),
+            })?,
+            Cells::Timestamp { builder, format } => append_numbers(builder, values, |value| {
+                match read_timestamp(*format, value) {
+                    Some(micros) => Ok(Some(micros)),
+                    None => zero(&Moment::default(), policies.zero_dates),
                 }
-            }
+            })?,
             Cells::Time {
                 builder,
                 format,
                 fraction,
-            } => {
-                let length = format.length(TemporalKind::Time);
-                let span = read_time(*format, take(image, length)?);
-                append_span(builder, &span, *fraction, scratch)?;
-            }
+            } => each_value!(builder, values, |value| {
+                append_span(builder, &read_time(*format, value), *fraction, scratch)?;
+            }),
+            Cells::Text {
+                builder,
+                decoder,
+                compressed: false,
+                ..
+            } if is_read_later(*decoder, *policies) => each_value!(builder, values, |value| {
+                append_bytes(builder, value)?;
+            }),
             Cells::Text {
                 builder,
                 charset,
                 decoder,
-                stored,
-            } => {
-                let bytes = take_prefixed(image, stored.prefix)?;
-                let Scratch { text, bytes: room } = scratch;
-                let bytes = match stored.compressed {
-                    true => inflate(bytes, room)?,
-                    false => bytes,
+                compressed,
+            } => each_value!(builder, values, |value| {
+                let Scratch { text, bytes } = scratch;
+                let value = match compressed {
+                    true => inflate(value, bytes)?,
+                    false => value,
                 };
-                append_text(builder, *charset, *decoder, policies, text, bytes)?;
-            }
+                let text = read_text((*charset, *decoder), *policies, text, value)?;
+                append_bytes_or_null(builder, text.map(str::as_bytes))?;
+            }),
             Cells::Bytes {
                 builder,
-                stored,
+                compressed,
                 length,
-            } => {
-                let bytes = take_prefixed(image, stored.prefix)?;
-                match stored.compressed {
-                    true => append_bytes(builder, inflate(bytes, &mut scratch.bytes)?)?,
-                    false => append_padded(builder, bytes, *length, &mut scratch.bytes)?,
+            } => each_value!(builder, values, |value| {
+                match compressed {
+                    true => append_bytes(builder, inflate(value, &mut scratch.bytes)?)?,
+                    false => append_padded(builder, value, *length, &mut scratch.bytes)?,
                 }
-            }
-            Cells::Enum {
-                builder,
-                names,
-                length,
-                ..
-            } => {
-                let index = number(take(image, *length)?);
-                append_string(builder, enum_name(names, index)?)?;
-            }
-            Cells::Set {
-                builder,
-                names,
-                length,
-                ..
-            } => {
-                let members = number(take(image, *length)?);
-                set_names(names, members, &mut scratch.text)?;
+            }),
+            Cells::Enum { builder, names, .. } => each_value!(builder, values, |value| {
+                append_string(builder, enum_name(names, number(value))?)?;
+            }),
+            Cells::Set { builder, names, .. } => each_value!(builder, values, |value| {
+                set_names(names, number(value), &mut scratch.text)?;
                 append_string(builder, &scratch.text)?;
-            }
-            Cells::Json { builder, prefix } => {
+            }),
+            Cells::Json { builder } => each_value!(builder, values, |value| {
                 scratch.text.clear();
-                json::print(take_prefixed(image, *prefix)?, &mut scratch.text)?;
+                json::print(value, &mut scratch.text)?;
                 append_string(builder, &scratch.text)?;
-            }
-            Cells::Geometry { builder, prefix } => {
-                append_bytes(builder, without_srid(take_prefixed(image, *prefix)?)?)?;
-            }
-            Cells::Uuid { builder, prefix } => {
+            }),
+            Cells::Geometry { builder } => each_value!(builder, values, |value| {
+                append_bytes(builder, without_srid(value)?)?;
+            }),
+            Cells::Uuid { builder } => each_value!(builder, values, |value| {
                 scratch.text.clear();
-                print_uuid(padded(take_prefixed(image, *prefix)?)?, &mut scratch.text);
+                print_uuid(padded(value)?, &mut scratch.text);
                 append_string(builder, &scratch.text)?;
-            }
-            Cells::Inet4 { builder, prefix } => {
+            }),
+            Cells::Inet4 { builder } => each_value!(builder, values, |value| {
                 scratch.text.clear();
-                print_inet4(padded(take_prefixed(image, *prefix)?)?, &mut scratch.text);
+                print_inet4(padded(value)?, &mut scratch.text);
                 append_string(builder, &scratch.text)?;
-            }
-            Cells::Inet6 { builder, prefix } => {
+            }),
+            Cells::Inet6 { builder } => each_value!(builder, values, |value| {
                 scratch.text.clear();
-                print_inet6(padded(take_prefixed(image, *prefix)?)?, &mut scratch.text);
+                print_inet6(padded(value)?, &mut scratch.text);
                 append_string(builder, &scratch.text)?;
-            }
+            }),
         }
         Ok(())
     }
@@ -446,6 +518,7 @@ impl ColumnBuilder {
             cells,
             policies,
             scratch,
+            ..
         } = self;
         match cells {
             Cells::TinyInt { builder }
@@ -481,13 +554,13 @@ impl ColumnBuilder {
                 let text = text_of(&value, "a DECIMAL")?;
                 append_string(builder, without_zeros(text, &mut scratch.text))?;
             }
-            Cells::Flag { builder, .. } => {
+            Cells::Flag { builder } => {
                 builder.append_value(bits(bytes_of(&value, "a BIT")?)? != 0);
             }
-            Cells::Bits { builder, .. } => {
+            Cells::Bits { builder } => {
                 builder.append_value(bits(bytes_of(&value, "a BIT")?)? as i64);
             }
-            Cells::WideBits { builder, .. } => {
+            Cells::WideBits { builder } => {
                 builder.append_value(i128::from(bits(bytes_of(&value, "a BIT")?)?));
             }
             Cells::Date { builder } => {
@@ -533,14 +606,11 @@ impl ColumnBuilder {
                 ..
             } => {
                 let bytes = bytes_of(&value, "text")?;
-                append_text(
-                    builder,
-                    *charset,
-                    *decoder,
-                    policies,
-                    &mut scratch.text,
-                    bytes,
-                )?;
+                if is_read_later(*decoder, *policies) {
+                    return append_bytes(builder, bytes);
+                }
+                let text = read_text((*charset, *decoder), *policies, &mut scratch.text, bytes)?;
+                append_bytes_or_null(builder, text.map(str::as_bytes))?;
             }
             Cells::Bytes {
                 builder, length, ..
@@ -555,32 +625,21 @@ impl ColumnBuilder {
                 builder, charset, ..
             } => {
                 let bytes = bytes_of(&value, "a name")?;
-                let decoder = charset.decoder();
-                append_text(
-                    builder,
-                    *charset,
-                    decoder,
-                    policies,
-                    &mut scratch.text,
-                    bytes,
-                )?;
+                let how = (*charset, charset.decoder());
+                let text = read_text(how, *policies, &mut scratch.text, bytes)?;
+                append_string_or_null(builder, text)?;
             }
-            Cells::Json { builder, .. } => {
+            Cells::Json { builder } => {
                 let bytes = bytes_of(&value, "a JSON")?;
-                append_text(
-                    builder,
-                    Charset::Utf8mb4,
-                    Decoder::Utf8,
-                    policies,
-                    &mut scratch.text,
-                    bytes,
-                )?;
+                let how = (Charset::Utf8mb4, Decoder::Utf8);
+                let text = read_text(how, *policies, &mut scratch.text, bytes)?;
+                append_string_or_null(builder, text)?;
             }
-            Cells::Geometry { builder, .. } => {
+            Cells::Geometry { builder } => {
                 append_bytes(builder, without_srid(bytes_of(&value, "a GEOMETRY")?)?)?;
             }
-            Cells::Uuid { builder, .. } => append_string(builder, text_of(&value, "a UUID")?)?,
-            Cells::Inet4 { builder, .. } | Cells::Inet6 { builder, .. } => {
+            Cells::Uuid { builder } => append_string(builder, text_of(&value, "a UUID")?)?,
+            Cells::Inet4 { builder } | Cells::Inet6 { builder } => {
                 append_string(builder, text_of(&value, "an address")?)?;
             }
         }
@@ -589,21 +648,13 @@ impl ColumnBuilder {
 }
 
 impl Cells {
-    fn new(stored: SourceType, wire: Option<&WireColumn>) -> Result<Self, ConnectorError> {
+    fn new(
+        stored: SourceType,
+        wire: Option<&WireColumn>,
+        Room { rows, bytes }: Room,
+    ) -> Result<Self, ConnectorError> {
         let data_type = stored.column_type().arrow();
-        let unsupported = || {
-            ConnectorError::new(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                format!("a column {stored:?} cannot be read"),
-            )
-        };
-        let (length, prefix) = match wire.map(|wire| wire.frame().ok_or_else(unsupported)) {
-            Some(frame) => match frame? {
-                Frame::Fixed(length) => (length, 0),
-                Frame::Prefixed(prefix) => (0, prefix),
-            },
-            None => (0, 0),
-        };
+        let unsupported = || unsupported(&stored);
         let format = |fraction: u8| match wire {
             Some(wire) => wire
                 .temporal(fraction)
@@ -611,40 +662,39 @@ impl Cells {
                 .ok_or_else(unsupported),
             None => TemporalFormat::packed(fraction).ok_or_else(unsupported),
         };
-        let decimals = || Decimal128Builder::new().with_data_type(data_type.clone());
-        let moments = || TimestampMicrosecondBuilder::new().with_data_type(data_type.clone());
-        let strings = StringBuilder::new;
-        let string = Stored {
-            prefix,
-            compressed: wire.is_some_and(WireColumn::is_compressed),
-        };
+        let decimals = || Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone());
+        let moments =
+            || TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone());
+        let binaries = || BinaryBuilder::with_capacity(rows, bytes);
+        let strings = || StringBuilder::with_capacity(rows, bytes);
+        let compressed = wire.is_some_and(WireColumn::is_compressed);
         Ok(match stored {
             SourceType::TinyInt { unsigned: false } => Self::TinyInt {
-                builder: Int16Builder::new(),
+                builder: Int16Builder::with_capacity(rows),
             },
             SourceType::TinyInt { unsigned: true } => Self::UnsignedTinyInt {
-                builder: Int16Builder::new(),
+                builder: Int16Builder::with_capacity(rows),
             },
             SourceType::SmallInt { unsigned: false } => Self::SmallInt {
-                builder: Int16Builder::new(),
+                builder: Int16Builder::with_capacity(rows),
             },
             SourceType::SmallInt { unsigned: true } => Self::UnsignedSmallInt {
-                builder: Int32Builder::new(),
+                builder: Int32Builder::with_capacity(rows),
             },
             SourceType::MediumInt { unsigned: false } => Self::MediumInt {
-                builder: Int32Builder::new(),
+                builder: Int32Builder::with_capacity(rows),
             },
             SourceType::MediumInt { unsigned: true } => Self::UnsignedMediumInt {
-                builder: Int32Builder::new(),
+                builder: Int32Builder::with_capacity(rows),
             },
             SourceType::Int { unsigned: false } => Self::Int {
-                builder: Int32Builder::new(),
+                builder: Int32Builder::with_capacity(rows),
             },
             SourceType::Int { unsigned: true } => Self::UnsignedInt {
-                builder: Int64Builder::new(),
+                builder: Int64Builder::with_capacity(rows),
             },
             SourceType::BigInt { unsigned: false } => Self::BigInt {
-                builder: Int64Builder::new(),
+                builder: Int64Builder::with_capacity(rows),
             },
             SourceType::BigInt { unsigned: true } => Self::UnsignedBigInt {
                 builder: decimals(),
@@ -664,28 +714,25 @@ impl Cells {
                 }
             }
             SourceType::Float => Self::Float {
-                builder: Float32Builder::new(),
+                builder: Float32Builder::with_capacity(rows),
             },
             SourceType::Double => Self::Double {
-                builder: Float64Builder::new(),
+                builder: Float64Builder::with_capacity(rows),
             },
             SourceType::Bit { bits: 0 | 1 } => Self::Flag {
-                builder: BooleanBuilder::new(),
-                length,
+                builder: BooleanBuilder::with_capacity(rows),
             },
             SourceType::Bit { bits: 2..=63 } => Self::Bits {
-                builder: Int64Builder::new(),
-                length,
+                builder: Int64Builder::with_capacity(rows),
             },
             SourceType::Bit { .. } => Self::WideBits {
                 builder: decimals(),
-                length,
             },
             SourceType::Year => Self::Year {
-                builder: Int16Builder::new(),
+                builder: Int16Builder::with_capacity(rows),
             },
             SourceType::Date => Self::Date {
-                builder: Date32Builder::new(),
+                builder: Date32Builder::with_capacity(rows),
             },
             SourceType::DateTime { fraction } => Self::DateTime {
                 builder: moments(),
@@ -701,62 +748,54 @@ impl Cells {
                 fraction,
             },
             SourceType::Text { charset } => Self::Text {
-                builder: strings(),
+                builder: binaries(),
                 charset,
                 decoder: charset.decoder(),
-                stored: string,
+                compressed,
             },
             SourceType::Bytes { fixed } => Self::Bytes {
-                builder: BinaryBuilder::new(),
-                stored: string,
+                builder: binaries(),
+                compressed,
                 length: fixed.map_or(0, |length| length as usize),
             },
             SourceType::Vector => Self::Bytes {
-                builder: BinaryBuilder::new(),
-                stored: string,
+                builder: binaries(),
+                compressed,
                 length: 0,
             },
             SourceType::Enum { charset, values } => Self::Enum {
                 builder: strings(),
                 charset,
                 names: values,
-                length,
             },
             SourceType::Set { charset, values } => Self::Set {
                 builder: strings(),
                 charset,
                 names: values,
-                length,
             },
             // MariaDB's is a text.
             SourceType::Json if wire.is_some_and(|wire| !wire.is_binary_json()) => Self::Text {
-                builder: strings(),
+                builder: binaries(),
                 charset: Charset::Utf8mb4,
                 decoder: Decoder::Utf8,
-                stored: string,
+                compressed,
             },
-            SourceType::Json => Self::Json {
-                builder: strings(),
-                prefix,
-            },
+            SourceType::Json => Self::Json { builder: strings() },
             SourceType::Geometry => Self::Geometry {
-                builder: BinaryBuilder::new(),
-                prefix,
+                builder: binaries(),
             },
-            SourceType::Uuid => Self::Uuid {
-                builder: strings(),
-                prefix,
-            },
-            SourceType::Inet4 => Self::Inet4 {
-                builder: strings(),
-                prefix,
-            },
-            SourceType::Inet6 => Self::Inet6 {
-                builder: strings(),
-                prefix,
-            },
+            SourceType::Uuid => Self::Uuid { builder: strings() },
+            SourceType::Inet4 => Self::Inet4 { builder: strings() },
+            SourceType::Inet6 => Self::Inet6 { builder: strings() },
         })
     }
+}
+
+fn unsupported(stored: &SourceType) -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("a column {stored:?} cannot be read"),
+    )
 }
 
 /// Arrow counts the bytes of a column of strings with 32 bits and a sign.
@@ -801,36 +840,82 @@ fn append_padded(
     append_bytes(builder, room)
 }
 
-#[inline]
-fn append_text(
+fn append_string_or_null(
     builder: &mut StringBuilder,
-    charset: Charset,
-    decoder: Decoder,
-    policies: &ValuePolicies,
-    room: &mut String,
-    bytes: &[u8],
+    text: Option<&str>,
 ) -> Result<(), ValueError> {
+    match text {
+        Some(text) => append_string(builder, text),
+        None => {
+            builder.append_null();
+            Ok(())
+        }
+    }
+}
+
+fn append_bytes_or_null(
+    builder: &mut BinaryBuilder,
+    bytes: Option<&[u8]>,
+) -> Result<(), ValueError> {
+    match bytes {
+        Some(bytes) => append_bytes(builder, bytes),
+        None => {
+            builder.append_null();
+            Ok(())
+        }
+    }
+}
+
+/// Whether bytes are looked at when their column is finished. A value that is to be an error is told at once.
+fn is_read_later(decoder: Decoder, policies: ValuePolicies) -> bool {
+    matches!(decoder, Decoder::Utf8) && policies.invalid_text != InvalidText::Fail
+}
+
+/// Bytes as a text, or what the policy makes of those that are none.
+#[inline]
+fn read_text<'a>(
+    (charset, decoder): (Charset, Decoder),
+    policies: ValuePolicies,
+    room: &'a mut String,
+    bytes: &'a [u8],
+) -> Result<Option<&'a str>, ValueError> {
     let is_utf_8 = match decoder {
         Decoder::Utf8 => true,
         other => other.extends_ascii() && bytes.is_ascii(),
     };
     if is_utf_8 && let Ok(text) = std::str::from_utf8(bytes) {
-        return append_string(builder, text);
+        return Ok(Some(text));
     }
     room.clear();
     let valid = decoder.decode(bytes, room);
     match policies.invalid_text {
-        _ if valid => append_string(builder, room),
-        InvalidText::Replace => append_string(builder, room),
-        InvalidText::Null => {
-            builder.append_null();
-            Ok(())
-        }
+        _ if valid => Ok(Some(room)),
+        InvalidText::Replace => Ok(Some(room)),
+        InvalidText::Null => Ok(None),
         InvalidText::Fail => Err(ValueError::InvalidText {
             charset: charset.name(),
             bytes: hexadecimal(bytes).into(),
         }),
     }
+}
+
+/// Texts of which some have bytes that are none.
+#[cold]
+fn readable(
+    values: &BinaryArray,
+    how: (Charset, Decoder),
+    policies: ValuePolicies,
+) -> Result<StringArray, ValueError> {
+    let mut builder = StringBuilder::with_capacity(values.len(), values.values().len());
+    let mut room = String::new();
+    for value in values {
+        let text = match value {
+            Some(value) => read_text(how, policies, &mut room, value)?,
+            None => None,
+        };
+        append_string_or_null(&mut builder, text)?;
+    }
+    Ok(builder.finish())
 }
 
 fn append_span(
@@ -856,6 +941,43 @@ fn zero<T: Default>(moment: &Moment, policy: ZeroDates) -> Result<Option<T>, Val
             Err(ValueError::NoDate(text.into()))
         }
     }
+}
+
+/// Appends numbers, as many at a time as come without a NULL between them.
+#[inline]
+fn append_numbers<'a, T: ArrowPrimitiveType>(
+    builder: &mut PrimitiveBuilder<T>,
+    values: impl Iterator<Item = Option<&'a [u8]>>,
+    read: impl Fn(&'a [u8]) -> Result<Option<T::Native>, ValueError>,
+) -> Result<(), ValueError> {
+    let mut held = [T::Native::default(); 64];
+    let mut count = 0;
+    for value in values {
+        let number = match value {
+            Some(value) => read(value)?,
+            None => None,
+        };
+        let Some(number) = number else {
+            builder.append_slice(&held[..count]);
+            builder.append_null();
+            count = 0;
+            continue;
+        };
+        held[count] = number;
+        count += 1;
+        if count == held.len() {
+            builder.append_slice(&held);
+            count = 0;
+        }
+    }
+    builder.append_slice(&held[..count]);
+    Ok(())
+}
+
+/// The bytes of a number.
+#[inline]
+fn exact<const N: usize>(value: &[u8]) -> Result<[u8; N], ValueError> {
+    value.try_into().map_err(|_| ValueError::Truncated)
 }
 
 /// A BIT, whose highest byte is the first.
@@ -1021,7 +1143,7 @@ mod tests {
     }
 
     fn printed(builder: &mut ColumnBuilder) -> String {
-        let array = builder.finish();
+        let array = builder.finish().unwrap();
         let cells = (0..array.len()).map(|row| match array.is_null(row) {
             true => "NULL".to_owned(),
             false => array_value_to_string(&array, row).unwrap(),

@@ -27,18 +27,15 @@ const POWERS: [u32; 10] = [
 /// The most digits a column has.
 const PRECISION_MAX: u8 = 65;
 
-/// The bytes of the longest one, and some to spare.
-const LENGTH_MAX: usize = 32;
+/// The most groups these are in: seven full ones, and what is left over at either end.
+const GROUPS_MAX: usize = 9;
 
 /// Where the digits of a `DECIMAL(precision, scale)` are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DecimalLayout {
     scale: u8,
-    head_digits: u8,
-    /// Full groups before the decimal point, then after it.
-    whole_groups: u8,
-    fraction_groups: u8,
-    tail_digits: u8,
+    /// How many digits each group has; 0 after the last.
+    groups: [u8; GROUPS_MAX],
     length: usize,
 }
 
@@ -48,19 +45,21 @@ impl DecimalLayout {
             return None;
         }
         let whole = precision.checked_sub(scale)?;
-        let head_digits = whole % GROUP_DIGITS;
-        let tail_digits = scale % GROUP_DIGITS;
-        let whole_groups = whole / GROUP_DIGITS;
-        let fraction_groups = scale / GROUP_DIGITS;
-        let length = GROUP_BYTES[usize::from(head_digits)]
-            + usize::from(whole_groups + fraction_groups) * 4
-            + GROUP_BYTES[usize::from(tail_digits)];
+        let mut groups = [0; GROUPS_MAX];
+        let mut length = 0;
+        let full =
+            |digits: u8| std::iter::repeat_n(GROUP_DIGITS, usize::from(digits / GROUP_DIGITS));
+        let digits = std::iter::once(whole % GROUP_DIGITS)
+            .chain(full(whole))
+            .chain(full(scale))
+            .chain([scale % GROUP_DIGITS]);
+        for (group, digits) in groups.iter_mut().zip(digits.filter(|digits| *digits > 0)) {
+            *group = digits;
+            length += GROUP_BYTES[usize::from(digits)];
+        }
         Some(Self {
             scale,
-            head_digits,
-            whole_groups,
-            fraction_groups,
-            tail_digits,
+            groups,
             length,
         })
     }
@@ -77,7 +76,7 @@ impl DecimalLayout {
         // Two groups fit into a machine word, and few columns have more.
         let mut word: u64 = 0;
         let mut word_power: u64 = 1;
-        let negative = self.groups(bytes, |group, digits| {
+        let negative = self.each_group(bytes, |group, digits| {
             let power = u64::from(POWERS[usize::from(digits)]);
             if word_power > u64::from(POWERS[9]) {
                 number = number * u128::from(word_power) + u128::from(word);
@@ -96,7 +95,7 @@ impl DecimalLayout {
     pub fn print(&self, bytes: &[u8], text: &mut String) -> Result<(), ValueError> {
         let mut digits = [b'0'; PRECISION_MAX as usize];
         let mut count = 0;
-        let negative = self.groups(bytes, |mut group, width| {
+        let negative = self.each_group(bytes, |mut group, width| {
             let end = count + usize::from(width);
             for digit in digits[count..end].iter_mut().rev() {
                 *digit = b'0' + (group % 10) as u8;
@@ -123,39 +122,35 @@ impl DecimalLayout {
     /// Hands over each group and how many digits it has, the highest first. Tells whether the number
     /// is negative.
     #[inline]
-    fn groups(&self, bytes: &[u8], mut each: impl FnMut(u32, u8)) -> Result<bool, ValueError> {
-        let mut plain = [0; LENGTH_MAX];
-        let plain = plain.get_mut(..self.length).ok_or(MALFORMED)?;
-        if bytes.len() != plain.len() || bytes.is_empty() {
+    fn each_group(&self, bytes: &[u8], mut each: impl FnMut(u32, u8)) -> Result<bool, ValueError> {
+        let [first, ..] = bytes else {
+            return Err(MALFORMED);
+        };
+        if bytes.len() != self.length {
             return Err(MALFORMED);
         }
-        let negative = bytes[0] & 0x80 == 0;
-        let inversion = if negative { 0xFF } else { 0 };
-        for (plain, byte) in plain.iter_mut().zip(bytes) {
-            *plain = byte ^ inversion;
-        }
-        plain[0] ^= 0x80;
-        let mut rest = &*plain;
-        let mut group = |digits: u8| {
+        let negative = first & 0x80 == 0;
+        let inversion = if negative { u32::MAX } else { 0 };
+        let mut sign = 0x80;
+        let mut rest = bytes;
+        for digits in self.groups {
+            if digits == 0 {
+                break;
+            }
             let (bytes, after) = rest.split_at(GROUP_BYTES[usize::from(digits)]);
             rest = after;
-            let group = bytes
-                .iter()
-                .fold(0, |group, byte| (group << 8) | u32::from(*byte));
+            let group = match *bytes {
+                [a, b, c, d] => u32::from_be_bytes([a ^ sign, b, c, d]) ^ inversion,
+                [a, b, c] => (u32::from_be_bytes([0, a ^ sign, b, c]) ^ inversion) & 0xFF_FFFF,
+                [a, b] => (u32::from_be_bytes([0, 0, a ^ sign, b]) ^ inversion) & 0xFFFF,
+                [a] => (u32::from(a ^ sign) ^ inversion) & 0xFF,
+                _ => return Err(MALFORMED),
+            };
+            sign = 0;
             if group >= POWERS[usize::from(digits)] {
                 return Err(MALFORMED);
             }
             each(group, digits);
-            Ok(())
-        };
-        if self.head_digits > 0 {
-            group(self.head_digits)?;
-        }
-        for _ in 0..self.whole_groups + self.fraction_groups {
-            group(GROUP_DIGITS)?;
-        }
-        if self.tail_digits > 0 {
-            group(self.tail_digits)?;
         }
         Ok(negative)
     }

@@ -38,6 +38,8 @@ use serde::{Deserialize, Serialize};
 
 pub use charset::Charset;
 pub use column::ColumnBuilder;
+pub(crate) use column::Room;
+pub(crate) use wire::Frame;
 pub use wire::{WireColumn, skip_binlog};
 
 /// A column's type as the source has it.

@@ -560,7 +560,12 @@ async fn select(
             appended.unwrap_or_else(|error| panic!("{:?}: {error}", known[index]));
         }
     }
-    builders.iter_mut().map(ColumnBuilder::finish).collect()
+    finished(builders)
+}
+
+fn finished(mut builders: Vec<ColumnBuilder>) -> Vec<ArrayRef> {
+    let columns = builders.iter_mut().map(ColumnBuilder::finish);
+    columns.collect::<Result<_, _>>().unwrap()
 }
 
 /// Reads the rows that were inserted into the only table of a database since a position.
@@ -640,8 +645,7 @@ async fn read_binlog(
     }
     stream.close().await.unwrap();
     let (_, columns) = described.unwrap();
-    let arrays = builders.iter_mut().map(ColumnBuilder::finish).collect();
-    (columns, arrays)
+    (columns, finished(builders))
 }
 
 /// The number of a table, its database and its columns.

@@ -61,7 +61,7 @@ pub struct WireColumn {
 
 /// How long a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Fixed(usize),
     /// So many bytes of length stand before it.
     Prefixed(u8),
@@ -253,7 +253,7 @@ impl WireColumn {
     }
 
     /// How long its values are; nothing for a type that is not known.
-    pub(super) fn frame(&self) -> Option<Frame> {
+    pub(crate) fn frame(&self) -> Option<Frame> {
         let [first, second] = self.metadata;
         let prefix = |length: u32| match length {
             0..=255 => Frame::Prefixed(1),
@@ -324,16 +324,24 @@ fn undescribed() -> ConnectorError {
 
 /// Advances over one value without reading it.
 pub fn skip_binlog(wire: &WireColumn, image: &mut &[u8]) -> Result<(), ValueError> {
-    match wire.frame().ok_or(ValueError::NotDescribed)? {
-        Frame::Fixed(length) => take(image, length),
-        Frame::Prefixed(prefix) => take_prefixed(image, prefix),
+    let frame = wire.frame().ok_or(ValueError::NotDescribed)?;
+    frame.take(image).map(|_| ())
+}
+
+impl Frame {
+    /// Takes a value off the front, without the length that stands before it.
+    #[inline]
+    pub fn take<'a>(self, image: &mut &'a [u8]) -> Result<&'a [u8], ValueError> {
+        match self {
+            Self::Fixed(length) => take(image, length),
+            Self::Prefixed(prefix) => take_prefixed(image, prefix),
+        }
     }
-    .map(|_| ())
 }
 
 /// Takes so many bytes off the front.
 #[inline]
-pub(super) fn take<'a>(image: &mut &'a [u8], length: usize) -> Result<&'a [u8], ValueError> {
+fn take<'a>(image: &mut &'a [u8], length: usize) -> Result<&'a [u8], ValueError> {
     let (value, rest) = image
         .split_at_checked(length)
         .ok_or(ValueError::Truncated)?;
@@ -343,7 +351,7 @@ pub(super) fn take<'a>(image: &mut &'a [u8], length: usize) -> Result<&'a [u8], 
 
 /// Takes the bytes of a number off the front.
 #[inline]
-pub(super) fn take_array<const N: usize>(image: &mut &[u8]) -> Result<[u8; N], ValueError> {
+fn take_array<const N: usize>(image: &mut &[u8]) -> Result<[u8; N], ValueError> {
     let (value, rest) = image.split_first_chunk().ok_or(ValueError::Truncated)?;
     *image = rest;
     Ok(*value)
@@ -351,7 +359,7 @@ pub(super) fn take_array<const N: usize>(image: &mut &[u8]) -> Result<[u8; N], V
 
 /// Takes a value off the front that has its length in so many bytes before it.
 #[inline]
-pub(super) fn take_prefixed<'a>(image: &mut &'a [u8], prefix: u8) -> Result<&'a [u8], ValueError> {
+fn take_prefixed<'a>(image: &mut &'a [u8], prefix: u8) -> Result<&'a [u8], ValueError> {
     let mut rest = *image;
     let length = match prefix {
         1 => usize::from(u8::from_le_bytes(take_array(&mut rest)?)),

@@ -1,0 +1,216 @@
+//! Where the values of row images are.
+//!
+//! An event has its rows one after the other, and they are read column by column: how a column is stored is then
+//! looked at once for all rows, and each value is a short way from the one before it in the same array.
+
+use super::types::Frame;
+
+/// A value's place among the images of an event; a NULL is at no place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    pub const NULL: Self = Self {
+        start: u32::MAX,
+        end: u32::MAX,
+    };
+
+    /// The value; `None` for NULL. Images of 4 GiB, which no server sends, have to be kept out.
+    #[inline]
+    pub fn of(self, images: &[u8]) -> Option<&[u8]> {
+        images.get(self.start as usize..self.end as usize)
+    }
+}
+
+/// A row image is shorter than its columns: the number of the first that does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Truncated(pub usize);
+
+/// Columns that share a byte of the bitmap of NULLs.
+const GROUP: usize = 8;
+
+/// How the columns of a table stand in a row image that has all of them.
+pub(super) struct RowLayout {
+    columns: usize,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    frames: Vec<Frame>,
+    /// Where values begin when none is NULL and none has a length before it, and where the last one ends.
+    offsets: Option<[u32; GROUP + 1]>,
+}
+
+impl RowLayout {
+    pub fn new(frames: &[Frame]) -> Self {
+        let groups = frames.chunks(GROUP).map(|frames| Group {
+            frames: frames.to_vec(),
+            offsets: offsets(frames),
+        });
+        Self {
+            columns: frames.len(),
+            groups: groups.collect(),
+        }
+    }
+
+    /// Finds the values of the row image that begins at a place, and adds one span for each. Gives where the image
+    /// ends.
+    #[inline]
+    pub fn locate(
+        &self,
+        images: &[u8],
+        begin: usize,
+        spans: &mut Vec<Span>,
+    ) -> Result<usize, Truncated> {
+        let base = spans.len();
+        let mut at = begin + self.groups.len();
+        let nulls = images.get(begin..at).ok_or(Truncated(0))?;
+        spans.resize(base + self.columns, Span::NULL);
+        let row = spans.get_mut(base..).unwrap_or_default();
+        let groups = self.groups.iter().zip(row.chunks_mut(GROUP));
+        for (nulls, (group, row)) in nulls.iter().zip(groups) {
+            match group.offsets {
+                Some(offsets) if *nulls == 0 => {
+                    let ends = offsets.iter().skip(1);
+                    for ((start, end), span) in offsets.iter().zip(ends).zip(row) {
+                        *span = Span {
+                            start: at as u32 + start,
+                            end: at as u32 + end,
+                        };
+                    }
+                    at += offsets[GROUP] as usize;
+                }
+                _ => at = locate_each(&group.frames, images, *nulls, at, row),
+            }
+        }
+        // Places only grow, so that one look tells of all of them.
+        if at <= images.len() {
+            return Ok(at);
+        }
+        let mut row = spans.iter().skip(base);
+        let first =
+            row.position(|span| span.start != Span::NULL.start && span.end as usize > images.len());
+        Err(Truncated(first.unwrap_or(self.columns)))
+    }
+}
+
+fn offsets(frames: &[Frame]) -> Option<[u32; GROUP + 1]> {
+    let mut offsets = [0; GROUP + 1];
+    let mut end = 0;
+    for (index, frame) in frames.iter().enumerate() {
+        let Frame::Fixed(length) = *frame else {
+            return None;
+        };
+        end += u32::try_from(length).ok()?;
+        offsets[index + 1] = end;
+    }
+    offsets[GROUP] = end;
+    Some(offsets)
+}
+
+/// Finds the values of a group of columns, one after the other. Gives where the last one ends.
+#[inline]
+fn locate_each(
+    frames: &[Frame],
+    images: &[u8],
+    mut nulls: u8,
+    mut at: usize,
+    row: &mut [Span],
+) -> usize {
+    for (frame, span) in frames.iter().zip(row) {
+        let is_null = nulls & 1 != 0;
+        nulls >>= 1;
+        if is_null {
+            continue;
+        }
+        // Where a length is cut off, the value begins after the end.
+        let (prefix, length) = match *frame {
+            Frame::Fixed(length) => (0, length),
+            Frame::Prefixed(1) => {
+                let length = images.get(at).copied().unwrap_or_default();
+                (1, usize::from(length))
+            }
+            Frame::Prefixed(prefix) => {
+                let prefix = usize::from(prefix);
+                let bytes = images.get(at..at + prefix).unwrap_or_default().iter().rev();
+                let length = bytes.fold(0, |length, byte| length << 8 | usize::from(*byte));
+                (prefix, length)
+            }
+        };
+        let start = at + prefix;
+        at = start + length;
+        *span = Span {
+            start: start as u32,
+            end: at as u32,
+        };
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAMES: [Frame; 4] = [
+        Frame::Fixed(2),
+        Frame::Prefixed(1),
+        Frame::Prefixed(2),
+        Frame::Fixed(1),
+    ];
+
+    fn located(images: &[u8]) -> Result<Vec<Option<&[u8]>>, Truncated> {
+        let layout = RowLayout::new(&FRAMES);
+        let (mut spans, mut at) = (Vec::new(), 0);
+        while at < images.len() {
+            at = layout.locate(images, at, &mut spans)?;
+        }
+        Ok(spans.iter().map(|span| span.of(images)).collect())
+    }
+
+    #[test]
+    fn values_are_where_the_ones_before_them_end() {
+        let images = b"\x00ab\x03xyz\x02\x00pqc\x0aab\x00\x00";
+        let expected: [Option<&[u8]>; 8] = [
+            Some(b"ab"),
+            Some(b"xyz"),
+            Some(b"pq"),
+            Some(b"c"),
+            Some(b"ab"),
+            None,
+            Some(b""),
+            None,
+        ];
+        assert_eq!(located(images).unwrap(), expected);
+    }
+
+    #[test]
+    fn groups_of_fixed_columns_are_found_at_once() {
+        let mut frames = vec![Frame::Fixed(1); 11];
+        frames[2] = Frame::Fixed(3);
+        let layout = RowLayout::new(&frames);
+        let images = b"\x00\x00abCCCdefghijk\x02\x04aCCCdefghik\x00\x00ab";
+        let mut spans = Vec::new();
+        let second = layout.locate(images, 0, &mut spans).unwrap();
+        let third = layout.locate(images, second, &mut spans).unwrap();
+        let values = spans
+            .iter()
+            .map(|span| span.of(images).map(|value| value[0]));
+        let values = values.map(|value| char::from(value.unwrap_or(b'-')));
+        assert_eq!(values.collect::<String>(), "abCdefghijka-Cdefghik-");
+        assert_eq!(images[third..], *b"\x00\x00ab");
+        assert_eq!(layout.locate(images, third, &mut spans), Err(Truncated(2)));
+    }
+
+    #[test]
+    fn what_is_cut_off_anywhere_is_truncated() {
+        let whole = b"\x00ab\x03xyz\x02\x00pqc";
+        let columns = (1..whole.len()).map(|length| located(&whole[..length]).unwrap_err().0);
+        assert_eq!(
+            columns.collect::<Vec<_>>(),
+            [0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+        );
+    }
+}
