@@ -71,7 +71,7 @@ const TURN_MIN: Duration = Duration::from_millis(500);
 
 /// What the library says when no token could be made, when a certificate could not be verified, and when the other side
 /// did not like what it saw.
-const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
+pub(super) const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 const UNVERIFIED: &str = "certificate verify failed";
 const ALERT: &str = "SSL alert number";
 
@@ -279,10 +279,10 @@ impl KafkaSession {
     /// Brokers and topics, as one of the brokers knows them.
     pub(super) fn metadata(&self) -> Result<Metadata, KeptOut> {
         let begun = Instant::now();
-        // What went wrong earlier is another matter.
+        // What went wrong earlier is another matter, but that there is no token is said once only.
         self.attend();
-        self.client.context().take_failure();
-        let mut reason: Option<(RDKafkaErrorCode, String)> = None;
+        let earlier = self.client.context().take_failure();
+        let mut reason = earlier.filter(|(_, reason)| reason.contains(NO_TOKEN));
         // Short turns at first, so that a failure which time does not mend is told soon.
         let mut turn = TURN_MIN;
         loop {
@@ -375,12 +375,19 @@ impl KafkaSession {
     }
 
     fn failed(&self, error: &KafkaError, partition: &TopicPartition) -> ConnectorError {
+        self.attend();
+        let told = self.client.context().take_failure();
         match error.rdkafka_error_code() {
-            Some(code) => failed(
-                &self.brokers,
-                code,
-                &format!("partition {partition}: {code}"),
-            ),
+            Some(code) => {
+                // Why a login did not come about is not in the code.
+                let told = told.filter(|(found, _)| *found == code);
+                let reason = told.map_or_else(|| code.to_string(), |(_, reason)| reason);
+                failed(
+                    &self.brokers,
+                    code,
+                    &format!("partition {partition}: {reason}"),
+                )
+            }
             None => unreachable_cluster(&self.brokers, &error.to_string()),
         }
     }

@@ -23,6 +23,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use super::cluster::{NO_TOKEN, broke_off, failed};
 use super::context::{Context, Figures};
 use super::{KafkaCluster, TopicPartition};
 use crate::error::{ConnectorError, sqlstate};
@@ -46,6 +47,10 @@ const AHEAD_BYTES_PER_PARTITION_MIN: usize = 256 << 10;
 /// How long the thread sleeps when nothing comes, and how long it lets messages gather when one came.
 const IDLE: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(4);
+
+/// The client waits no longer than 10 seconds between two logins. What goes on for longer than a minute does not pass.
+const LOGINS_APART: Duration = Duration::from_secs(15);
+const LOGINS_BROKEN_MAX: Duration = Duration::from_secs(60);
 
 /// How a reader reads.
 #[derive(Debug, Clone)]
@@ -150,6 +155,7 @@ impl KafkaCluster {
             builder: MessageBlockBuilder::default(),
             messages_max: options.block_messages_max.clamp(1, BLOCK_MESSAGES_MAX),
             trouble_since: None,
+            broken: None,
         };
         let from = from.clone();
         let thread = std::thread::Builder::new()
@@ -185,6 +191,8 @@ struct Work {
     builder: MessageBlockBuilder,
     messages_max: usize,
     trouble_since: Option<Instant>,
+    /// When the first and the last login broke off, of those that did one after the other.
+    broken: Option<(Instant, Instant)>,
 }
 
 /// Whoever reads is gone, or asked to stop.
@@ -312,13 +320,10 @@ impl Work {
                 {
                     self.builder.end(number, Some(found.end_met));
                 }
-                if self.builder.messages() >= self.messages_max
-                    || self.builder.bytes() >= BLOCK_BYTES_MAX
-                {
-                    self.trouble_since = None;
-                    if self.flush().is_err() {
-                        return Ok(Err(Stopped));
-                    }
+                let is_full = self.builder.messages() >= self.messages_max
+                    || self.builder.bytes() >= BLOCK_BYTES_MAX;
+                if is_full && self.flush().is_err() {
+                    return Ok(Err(Stopped));
                 }
             }
             if self.shared.stop.load(Ordering::Relaxed) {
@@ -373,16 +378,16 @@ impl Work {
         let reason = self.consumer.context().take_failure();
         let reason = reason.map_or_else(|| code.to_string(), |(_, reason)| reason);
         match code {
-            RDKafkaErrorCode::Authentication if super::cluster::broke_off(&reason) => {
-                tracing::debug!(reason, "kafka reader");
-                Ok(())
+            RDKafkaErrorCode::Authentication if broke_off(&reason) => self.login_broken(&reason),
+            RDKafkaErrorCode::Authentication if reason.contains(NO_TOKEN) => {
+                Err(failed(&self.brokers, code, &reason))
             }
             // It was let in when it began: who is to stay out is told so when it begins anew.
             RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
-                Err(super::cluster::failed(&self.brokers, code, &reason).retryable())
+                Err(failed(&self.brokers, code, &reason).retryable())
             }
             RDKafkaErrorCode::SSL | RDKafkaErrorCode::Fatal => {
-                Err(super::cluster::failed(&self.brokers, code, &reason))
+                Err(failed(&self.brokers, code, &reason))
             }
             // Only reports to the group need it.
             RDKafkaErrorCode::GroupAuthorizationFailed => Ok(()),
@@ -390,7 +395,7 @@ impl Work {
                 tracing::debug!(%error, reason, "kafka reader");
                 if code == RDKafkaErrorCode::AllBrokersDown {
                     self.trouble_since.get_or_insert_with(Instant::now);
-                    let told = super::cluster::failed(&self.brokers, code, &reason);
+                    let told = failed(&self.brokers, code, &reason);
                     let mut status = self
                         .shared
                         .status
@@ -400,6 +405,25 @@ impl Work {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// The client logs in again by itself. Where that goes on and on, some partitions may not be read for it.
+    fn login_broken(&mut self, reason: &str) -> Result<(), ConnectorError> {
+        tracing::debug!(reason, "kafka reader");
+        let now = Instant::now();
+        let (first, _) = self
+            .broken
+            .filter(|(_, last)| now.duration_since(*last) < LOGINS_APART)
+            .unwrap_or((now, now));
+        self.broken = Some((first, now));
+        match now.duration_since(first) < LOGINS_BROKEN_MAX {
+            true => Ok(()),
+            false => Err(failed(
+                &self.brokers,
+                RDKafkaErrorCode::Authentication,
+                reason,
+            )),
         }
     }
 
@@ -431,7 +455,7 @@ impl Work {
                 )
                 .retryable())
             }
-            _ => Err(super::cluster::failed(
+            _ => Err(failed(
                 &self.brokers,
                 code,
                 &format!("partition {partition}: {code}"),

@@ -102,7 +102,7 @@ pub(crate) struct ChangeDecoder {
     operation: RowOperation,
     /// The columns of the map, with what only the server's own description tells.
     wires: Vec<WireColumn>,
-    /// How they stand in row images; `None` when that is not known of one.
+    /// How they stand in row images; `None` when that is not known.
     layout: Option<RowLayout>,
     /// Of each column of the map its place in the key.
     key_places: Vec<Option<usize>>,
@@ -153,7 +153,7 @@ impl ChangeDecoder {
             .map(|(mapped, column)| mapped.wire.clone().with_known(&column.source_type))
             .collect();
         let frames: Option<Vec<_>> = wires.iter().map(WireColumn::frame).collect();
-        let layout = frames.map(|frames| RowLayout::new(&frames));
+        let layout = frames.and_then(|frames| RowLayout::new(&frames));
         Self {
             flavor,
             table,

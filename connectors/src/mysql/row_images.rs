@@ -45,15 +45,23 @@ struct Group {
 }
 
 impl RowLayout {
-    pub fn new(frames: &[Frame]) -> Self {
+    /// `None` for columns whose lengths take a number of bytes that none does.
+    pub fn new(frames: &[Frame]) -> Option<Self> {
+        let is_known = |frame: &Frame| match frame {
+            Frame::Fixed(_) => true,
+            Frame::Prefixed(prefix) => (1..=4).contains(prefix),
+        };
+        if !frames.iter().all(is_known) {
+            return None;
+        }
         let groups = frames.chunks(GROUP).map(|frames| Group {
             frames: frames.to_vec(),
             offsets: offsets(frames),
         });
-        Self {
+        Some(Self {
             columns: frames.len(),
             groups: groups.collect(),
-        }
+        })
     }
 
     /// Finds the values of the row image that begins at a place, and adds one span for each. Gives where the image
@@ -77,8 +85,8 @@ impl RowLayout {
                     let ends = offsets.iter().skip(1);
                     for ((start, end), span) in offsets.iter().zip(ends).zip(row) {
                         *span = Span {
-                            start: at as u32 + start,
-                            end: at as u32 + end,
+                            start: (at as u32).wrapping_add(*start),
+                            end: (at as u32).wrapping_add(*end),
                         };
                     }
                     at += offsets[GROUP] as usize;
@@ -91,8 +99,11 @@ impl RowLayout {
             return Ok(at);
         }
         let mut row = spans.iter().skip(base);
-        let first =
-            row.position(|span| span.start != Span::NULL.start && span.end as usize > images.len());
+        // An end that does not fit into its bits is before the beginning.
+        let first = row.position(|span| {
+            span.start != Span::NULL.start
+                && (span.end < span.start || span.end as usize > images.len())
+        });
         Err(Truncated(first.unwrap_or(self.columns)))
     }
 }
@@ -162,7 +173,7 @@ mod tests {
     ];
 
     fn located(images: &[u8]) -> Result<Vec<Option<&[u8]>>, Truncated> {
-        let layout = RowLayout::new(&FRAMES);
+        let layout = RowLayout::new(&FRAMES).unwrap();
         let (mut spans, mut at) = (Vec::new(), 0);
         while at < images.len() {
             at = layout.locate(images, at, &mut spans)?;
@@ -190,7 +201,7 @@ mod tests {
     fn groups_of_fixed_columns_are_found_at_once() {
         let mut frames = vec![Frame::Fixed(1); 11];
         frames[2] = Frame::Fixed(3);
-        let layout = RowLayout::new(&frames);
+        let layout = RowLayout::new(&frames).unwrap();
         let images = b"\x00\x00abCCCdefghijk\x02\x04aCCCdefghik\x00\x00ab";
         let mut spans = Vec::new();
         let second = layout.locate(images, 0, &mut spans).unwrap();
@@ -202,6 +213,25 @@ mod tests {
         assert_eq!(values.collect::<String>(), "abCdefghijka-Cdefghik-");
         assert_eq!(images[third..], *b"\x00\x00ab");
         assert_eq!(layout.locate(images, third, &mut spans), Err(Truncated(2)));
+    }
+
+    #[test]
+    fn lengths_of_unknown_width_are_not_read() {
+        assert!(RowLayout::new(&[Frame::Prefixed(4)]).is_some());
+        for prefix in [0, 5, 255] {
+            assert!(RowLayout::new(&[Frame::Prefixed(prefix)]).is_none());
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_all_images_is_truncated() {
+        let mut frames = vec![Frame::Prefixed(4); 8];
+        frames.extend([Frame::Fixed(8); 8]);
+        let layout = RowLayout::new(&frames).unwrap();
+        let mut images = vec![0xFE, 0];
+        images.extend([0xFF; 40]);
+        let located = layout.locate(&images, 0, &mut Vec::new());
+        assert_eq!(located, Err(Truncated(0)));
     }
 
     #[test]

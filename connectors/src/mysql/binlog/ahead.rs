@@ -48,8 +48,10 @@ impl EventsAhead {
 
     /// The next event, if it has come already.
     pub fn next_read(&mut self) -> Option<Read> {
-        let event = self.open.as_mut()?.events.pop_front();
-        if event.is_none() {
+        let events = &mut self.open.as_mut()?.events;
+        let event = events.pop_front();
+        if events.is_empty() {
+            // Its room is free again, however long the last of its events takes.
             self.open = None;
         }
         event

@@ -154,6 +154,8 @@ impl MySqlServer {
 impl Binlog {
     /// Waits for the next event. A server that says nothing for too long is gone.
     pub async fn next(&mut self) -> Result<Received, ConnectorError> {
+        // Others are to have their turn while there is a backlog.
+        tokio::task::consume_budget().await;
         // Whoever gives up waiting and waits again does not begin to count anew.
         let received = match self.stream.next_read() {
             Some(read) => Ok(Some(read)),
