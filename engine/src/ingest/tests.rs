@@ -645,3 +645,32 @@ async fn a_killed_server_does_not_stand_before_its_own_lease() {
         .unwrap_err();
     assert_eq!(refused.to_string(), "pipeline \"stock\" is running already");
 }
+
+/// How long ago it was asked to end says nothing of whether it has.
+#[tokio::test]
+async fn who_waits_for_a_run_to_give_way_sees_it_end() {
+    let fixture = fixture().await;
+    let stock = fixture.create(STOCK).await;
+    let board = &fixture.engine.captures;
+    let leases = fixture.engine.catalog.leases();
+    let name = format!("pipeline:{}", stock.id);
+    let lease = leases
+        .acquire(&name, "elsewhere/1/x", Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    let running = board.run(&stock);
+    let gives_way = async {
+        while !running.is_to_stop() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Longer than is waited for one that nobody sees.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        drop(running);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        leases.release(&lease).await.unwrap();
+    };
+    let begun = super::capture::begin_run(&fixture.engine, &stock, Trigger::Manual);
+    let (begun, ()) = tokio::join!(begun, gives_way);
+    begun.unwrap().0.succeed().await.unwrap();
+}

@@ -124,7 +124,7 @@ impl Drop for Counted {
 
 impl CaptureBoard {
     /// Puts up a capture that begins to run. It is taken down when the last holder lets go.
-    pub(super) fn run(&self, pipeline: &PipelineDefinition) -> Arc<Running> {
+    pub(in crate::ingest) fn run(&self, pipeline: &PipelineDefinition) -> Arc<Running> {
         let running = Arc::new(Running {
             stop: AtomicBool::new(false),
             status: Mutex::default(),

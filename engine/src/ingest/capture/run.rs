@@ -19,7 +19,7 @@ use crate::error::{SqlError, SqlState};
 /// How long a run that goes on by itself may take to give way.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it takes at most until such a run can be asked to.
+/// How long it takes at most until such a run can be asked to, and until it has ended after it was last seen.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Pauses between attempts while a source cannot be reached.
@@ -113,16 +113,19 @@ pub(in crate::ingest) async fn begin(
         _ => engine.captures.want(pipeline.id),
     };
     let begun = Instant::now();
+    let mut last_seen = begun;
     loop {
         let error = match OpenRun::begin(engine, pipeline, trigger).await {
             Ok(open) => return Ok((open, engine.captures.run(pipeline))),
             Err(error) => error,
         };
-        let patience = match engine.captures.stop(pipeline.id) {
-            true => TAKE_OVER_WITHIN,
-            false => NOTICED_WITHIN,
-        };
-        let waits = trigger != Trigger::Continuous && begun.elapsed() < patience;
+        // One that was in the way may have ended since.
+        if engine.captures.stop(pipeline.id) {
+            last_seen = Instant::now();
+        }
+        let waits = trigger != Trigger::Continuous
+            && begun.elapsed() < TAKE_OVER_WITHIN
+            && last_seen.elapsed() < NOTICED_WITHIN;
         if error.state != SqlState::LOCK_NOT_AVAILABLE || !waits {
             return Err(error);
         }
