@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -237,6 +238,75 @@ async fn interrupt(mut client: TcpStream, ports: [u16; 2], turn: usize) -> Resul
     tokio::select! {
         copied = tokio::io::copy(&mut from_server, &mut to_client) => copied.map(drop).map_err(Failure::from),
         ended = requests => ended,
+    }
+}
+
+/// A way to a listener with TLS on which alerts get lost, as they do where a broker ends a connection with a request unread:
+/// it is over as soon as a client has sent more than its part of the handshake, so many records, and answers to that part
+/// take a moment.
+pub struct LossyWay {
+    pub port: u16,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for LossyWay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl LossyWay {
+    pub async fn to(port: u16, handshake_records: usize) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let own = listener.local_addr()?.port();
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry_handshake(client, port, handshake_records));
+            }
+        });
+        Ok(Self { port: own, task })
+    }
+}
+
+async fn carry_handshake(mut client: TcpStream, port: u16, most: usize) -> Result<(), Failure> {
+    /// A record whose content is encrypted (RFC 8446, section 5.1).
+    const APPLICATION_DATA: u8 = 23;
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let sent = AtomicUsize::new(0);
+    let requests = async {
+        loop {
+            let kind = from_client.read_u8().await?;
+            let version = from_client.read_u16().await?;
+            let length = from_client.read_u16().await?;
+            let mut record = vec![0; usize::from(length)];
+            from_client.read_exact(&mut record).await?;
+            if kind == APPLICATION_DATA && sent.fetch_add(1, Ordering::Relaxed) == most {
+                return Ok(());
+            }
+            to_server.write_u8(kind).await?;
+            to_server.write_u16(version).await?;
+            to_server.write_u16(length).await?;
+            to_server.write_all(&record).await?;
+        }
+    };
+    let answers = async {
+        let mut buffer = vec![0; 1 << 14];
+        loop {
+            let read = from_server.read(&mut buffer).await?;
+            if sent.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            to_client.write_all(&buffer[..read]).await?;
+        }
+    };
+    tokio::select! {
+        ended = requests => ended,
+        ended = answers => ended,
     }
 }
 

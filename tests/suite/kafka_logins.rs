@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use boathouse_tests::kafka::Sent;
 use boathouse_tests::kafka_logins::{
-    ACCESS_KEY_ID, CLIENT_ID, CLIENT_SECRET, InterruptedBroker, LoginBroker, PASSWORD,
+    ACCESS_KEY_ID, CLIENT_ID, CLIENT_SECRET, InterruptedBroker, LoginBroker, LossyWay, PASSWORD,
     TokenProvider, USER, unsigned_token,
 };
 use boathouse_tests::{
@@ -204,6 +204,17 @@ async fn brokers_with_tls_are_verified_and_who_is_kept_out_hears_why() -> Result
     fixture.fails(&at(mutual), &[full, ca], refused).await?;
     fixture
         .fails(&at(mutual), &[full, ca, foreign[0], foreign[1]], refused)
+        .await?;
+    // What a broker says when it ends a connection is easily lost. Who has a certificate sends a signature, too.
+    let lossy = LossyWay::to(mutual, 2).await?;
+    fixture.fails(&at(lossy.port), &[full, ca], refused).await?;
+    let lossy = LossyWay::to(mutual, 3).await?;
+    fixture
+        .fails(
+            &at(lossy.port),
+            &[full, ca, foreign[0], foreign[1]],
+            refused,
+        )
         .await?;
     let no_pair: (&[&str], _, _) = (&["options"], "key values mismatch", "");
     fixture

@@ -1,6 +1,6 @@
 //! `CHECK CONNECTION`: whether a cluster can be reached and read, and what to do where it cannot.
 
-use super::cluster::{KeptOut, Reason, Sasl};
+use super::cluster::{KeptOut, Reason, Sasl, certificate_refused};
 use super::token::TokenSource;
 use super::{KafkaCluster, TopicPartition};
 use crate::connector::Check;
@@ -93,7 +93,15 @@ impl KafkaCluster {
             reason,
             mut error,
         } = kept_out;
+        let refusal = match reason {
+            Reason::Closed if self.tls != "disable" => self.certificate_refusal().await,
+            _ => None,
+        };
         match reason {
+            Reason::Closed if let Some(refusal) = &refusal => {
+                step = "tls";
+                error = certificate_refused(&self.brokers, refusal);
+            }
             Reason::Unverified
                 if self.tls == "verify-full" && self.is_certified_for_another_host().await =>
             {

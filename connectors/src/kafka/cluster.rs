@@ -76,7 +76,7 @@ const UNVERIFIED: &str = "certificate verify failed";
 const ALERT: &str = "SSL alert number";
 
 /// The alerts that are about a certificate of ours.
-const CERTIFICATE_ALERTS: [&str; 3] = ["certificate", "unknown ca", "handshake failure"];
+pub(super) const CERTIFICATE_ALERTS: [&str; 3] = ["certificate", "unknown ca", "handshake failure"];
 
 /// What keeps a client out, and at which step of being let in: `connect`, `tls` or `login`.
 pub(super) struct KeptOut {
@@ -461,14 +461,9 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
             error: no_tls(format!("the certificate of the brokers at {brokers} could not be verified"))
                 .hint("tls_ca takes the certificate of the authority that signed theirs, as PEM; with tls = 'verify-full' theirs has to name the host they are reached by"),
         },
-        _ if says(ALERT) && CERTIFICATE_ALERTS.into_iter().any(says) => at(
-            "tls",
-            no_tls(format!(
-                "the brokers at {brokers} refused the certificate of this client, or that it has none: {}",
-                plain(reason)
-            ))
-            .hint("tls_cert and tls_key take a certificate that the brokers trust and its key, as PEM"),
-        ),
+        _ if says(ALERT) && CERTIFICATE_ALERTS.into_iter().any(says) => {
+            at("tls", certificate_refused(brokers, plain(reason)))
+        }
         RDKafkaErrorCode::SSL => at(
             "tls",
             no_tls(format!("no TLS with the brokers at {brokers}: {}", plain(reason)))
@@ -482,13 +477,24 @@ pub(super) fn kept_out(brokers: &str, code: RDKafkaErrorCode, reason: &str) -> K
                 KeptOut {
                     step: "connect",
                     reason: Reason::Closed,
-                    error: error.hint("the brokers may want TLS, or a login: look at the options \"tls\", and \"sasl\", \"user\" and \"password\""),
+                    error: error.hint("the brokers may want TLS, a certificate, or a login: look at the options \"tls\", \"tls_cert\" and \"tls_key\", and \"sasl\", \"user\" and \"password\""),
                 }
             } else {
                 at("connect", error)
             }
         }
     }
+}
+
+/// A broker does not like the certificate of this client, or that it has none.
+pub(super) fn certificate_refused(brokers: &str, reason: &str) -> ConnectorError {
+    ConnectorError::new(
+        sqlstate::CONNECTION_FAILURE,
+        format!(
+            "the brokers at {brokers} refused the certificate of this client, or that it has none: {reason}"
+        ),
+    )
+    .hint("tls_cert and tls_key take a certificate that the brokers trust and its key, as PEM")
 }
 
 /// What a code of the library means to somebody who can do something about it.

@@ -18,6 +18,7 @@
 mod check;
 mod cluster;
 mod context;
+mod handshake;
 mod oauth;
 mod reader;
 mod token;
