@@ -18,7 +18,7 @@ use boathouse_connectors::{OptionValue, Options};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Rows that are decoded before they are dropped.
-const BATCH_ROWS: usize = 200_000;
+const BATCH_ROWS: usize = 65_536;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -949,13 +949,8 @@ impl ChangeStream {
             });
             decoder.of_commit(commit, open.rows);
         }
-        let count = decoder.decode(rows, images).map_err(|mut error| {
-            error.message = format!(
-                "{} (transaction that ends after {}:{})",
-                error.message, self.binlog.file, self.binlog.offset
-            );
-            error
-        })?;
+        let place = (&*self.binlog.file, self.binlog.offset);
+        let count = decoder.decode(rows, images, place)?;
         if std::mem::take(&mut decoder.lacks_values) {
             self.lacking.insert(name.clone());
         }

@@ -10,6 +10,7 @@ use mysql_async::Value;
 use super::binlog::bytes::bit;
 use super::binlog::event::Rows;
 use super::binlog::{RowsKind, TableMap};
+use super::column_groups::{ColumnGroups, LocatedRows, Unread, take_rows};
 use super::row_images::{RowLayout, Span, Truncated};
 use super::schema::{DefaultValue, SourceTable};
 use super::server::Flavor;
@@ -108,10 +109,12 @@ pub(crate) struct ChangeDecoder {
     key_places: Vec<Option<usize>>,
     /// Of each column of the key its place in the map.
     key_columns: Vec<usize>,
-    /// Room for places of values.
-    spans: Vec<Span>,
-    /// What the columns of the part before took, by column of the map: the next one will be like it.
+    /// Rows of the open part whose values have been found and not been read.
+    located: LocatedRows,
+    /// What the columns of the largest part took, by column of the map: of those before that have not been given out, or
+    /// else of those that were given out last. The next one will be like it.
     room: Vec<Room>,
+    is_room_of_before: bool,
     open: Option<Part>,
     done: Vec<ChangedRows>,
     rows: usize,
@@ -123,8 +126,9 @@ pub(crate) struct ChangeDecoder {
 struct Part {
     /// Which columns of the map the rows have.
     present: Vec<bool>,
-    /// By column of the map; `None` for those that are not there.
+    /// By column of the map; `None` for those that are not there, and for all while others read their values.
     builders: Vec<Option<ColumnBuilder>>,
+    groups: ColumnGroups,
     /// The numbers of rows that had another key before, and the columns of these keys.
     moved: Vec<usize>,
     keys_before: Vec<ColumnBuilder>,
@@ -169,8 +173,9 @@ impl ChangeDecoder {
             layout,
             key_places,
             key_columns,
-            spans: Vec::new(),
+            located: LocatedRows::default(),
             room: Vec::new(),
+            is_room_of_before: false,
             open: None,
             done: Vec::new(),
             rows: 0,
@@ -183,7 +188,7 @@ impl ChangeDecoder {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.located.bytes()
     }
 
     /// Says of which transaction the rows are that come next, and how many came of it before.
@@ -199,17 +204,37 @@ impl ChangeDecoder {
         self.ordinal
     }
 
-    /// Takes the rows of an event.
-    pub fn decode(&mut self, event: &Rows, images: &[u8]) -> Result<usize, ConnectorError> {
+    /// Takes the rows of an event, which stands after a place of the binlog.
+    pub fn decode(
+        &mut self,
+        event: &Rows,
+        images: &[u8],
+        (file, offset): (&str, u64),
+    ) -> Result<usize, ConnectorError> {
         if event.width == 0 || event.width != self.map.columns.len() {
-            return Err(self.malformed());
+            return Err(placed(self.malformed(), file, offset));
+        }
+        let by_column = self.reads_by_column(event, images.len());
+        // What was found before is read by itself, so that an error is told with its place.
+        if by_column && images.len() <= LocatedRows::EVENT_BYTES_MAX {
+            if self.located.is_full() {
+                self.hand_over()?;
+            }
+        } else {
+            self.settle()?;
         }
         self.bytes += images.len();
-        if self.reads_by_column(event, images.len()) {
-            let rows = self.by_column(event.kind, images)?;
-            self.rows += rows;
-            return Ok(rows);
-        }
+        let rows = match by_column {
+            true => self.by_column(event.kind, images, (file, offset)),
+            false => self.by_row(event, images),
+        };
+        let rows = rows.map_err(|error| placed(error, file, offset))?;
+        self.rows += rows;
+        Ok(rows)
+    }
+
+    /// Takes rows one by one.
+    fn by_row(&mut self, event: &Rows, images: &[u8]) -> Result<usize, ConnectorError> {
         let columns = |mask: &[u8]| -> Vec<usize> {
             (0..event.width).filter(|index| bit(mask, *index)).collect()
         };
@@ -295,7 +320,6 @@ impl ChangeDecoder {
             }
             count += 1;
         }
-        self.rows += count;
         Ok(count)
     }
 
@@ -305,8 +329,8 @@ impl ChangeDecoder {
         self.rows = 0;
         self.bytes = 0;
         // There may be thousands of tables, most of which rest.
-        self.spans = Vec::new();
-        self.room = Vec::new();
+        self.located = LocatedRows::default();
+        self.is_room_of_before = true;
         Ok(std::mem::take(&mut self.done))
     }
 
@@ -351,6 +375,7 @@ impl ChangeDecoder {
         self.open = Some(Part {
             present,
             builders,
+            groups: ColumnGroups::default(),
             moved: Vec::new(),
             keys_before,
             changes: Vec::new(),
@@ -742,15 +767,24 @@ impl ChangeDecoder {
 
     /// Makes columns of the open part.
     fn close(&mut self) -> Result<(), ConnectorError> {
+        self.settle()?;
         let Some(mut part) = self.open.take() else {
             return Ok(());
         };
         if part.changes.is_empty() {
             return Ok(());
         }
-        let rooms = part.builders.iter();
-        let rooms = rooms.map(|builder| builder.as_ref().map(ColumnBuilder::room));
-        self.room = rooms.map(Option::unwrap_or_default).collect();
+        if std::mem::take(&mut self.is_room_of_before) {
+            self.room.clear();
+        }
+        self.room.resize(part.builders.len(), Room::default());
+        for (room, builder) in self.room.iter_mut().zip(&part.builders) {
+            *room = room.max(
+                builder
+                    .as_ref()
+                    .map_or_else(Room::default, ColumnBuilder::room),
+            );
+        }
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         let described = part.builders.iter_mut().zip(&self.table.columns);
@@ -818,54 +852,116 @@ impl ChangeDecoder {
     }
 
     /// Takes rows that are told whole.
-    fn by_column(&mut self, kind: RowsKind, images: &[u8]) -> Result<usize, ConnectorError> {
-        /// Values that are found before they are read: few enough to stay in the nearest memory.
-        const SPANS_MAX: usize = 4_096;
-        let all: Vec<usize> = (0..self.map.columns.len()).collect();
+    fn by_column(
+        &mut self,
+        kind: RowsKind,
+        images: &[u8],
+        place: (&str, u64),
+    ) -> Result<usize, ConnectorError> {
+        if images.len() <= LocatedRows::EVENT_BYTES_MAX {
+            self.part_of(kind)?;
+            let mut located = std::mem::take(&mut self.located);
+            let begin = located.add(images, place);
+            let all = usize::MAX;
+            let (_, count) =
+                self.locate_rows(kind, &located.images, begin, (&mut located.spans, all))?;
+            self.located = located;
+            return Ok(count);
+        }
+        // Long rows are read where they are.
+        let mut spans = Vec::new();
+        let (mut at, mut rows) = (0, 0);
+        while at < images.len() {
+            self.part_of(kind)?;
+            spans.clear();
+            let most = LocatedRows::SPANS_MAX;
+            let (end, count) = self.locate_rows(kind, images, at, (&mut spans, most))?;
+            (at, rows) = (end, rows + count);
+            let Some(part) = &mut self.open else {
+                return Err(self.malformed());
+            };
+            let taken = take_rows(&mut part.builders, images, &spans);
+            taken.map_err(|(index, error)| wrong(&self.table, &self.map, index, &error))?;
+        }
+        Ok(rows)
+    }
+
+    /// Finds the values of rows from a place on, and counts the rows. Gives where they end and how many they are.
+    fn locate_rows(
+        &mut self,
+        kind: RowsKind,
+        images: &[u8],
+        mut at: usize,
+        (spans, most): (&mut Vec<Span>, usize),
+    ) -> Result<(usize, usize), ConnectorError> {
         let (operation, change) = match kind {
             RowsKind::Insert => (RowOperation::Insert, RowChange::Upsert),
             RowsKind::Update => (RowOperation::Update, RowChange::Upsert),
             RowsKind::Delete => (RowOperation::Delete, RowChange::Delete),
         };
         self.operation = operation;
-        let mut spans = std::mem::take(&mut self.spans);
-        let (mut at, mut count) = (0, 0);
-        while at < images.len() {
+        let mut count = 0;
+        while at < images.len() && spans.len() < most {
+            let base = spans.len();
+            at = self.locate(images, at, spans)?;
             match kind {
-                RowsKind::Delete => self.part_of_keys(&all)?,
-                _ => self.part(&all, true)?,
-            }
-            spans.clear();
-            while at < images.len() && spans.len() < SPANS_MAX {
-                let base = spans.len();
-                at = self.locate(images, at, &mut spans)?;
-                match kind {
-                    RowsKind::Insert => {}
-                    RowsKind::Delete => {
-                        let row = spans.iter_mut().skip(base).zip(&self.key_places);
-                        for (span, _) in row.filter(|(_, key)| key.is_none()) {
-                            *span = Span::NULL;
-                        }
-                    }
-                    RowsKind::Update => {
-                        let before = spans.len();
-                        at = self.locate(images, at, &mut spans)?;
-                        self.note_move(images, &spans[base..])?;
-                        // What the row was is of no further use.
-                        spans.copy_within(before.., base);
-                        spans.truncate(before);
+                RowsKind::Insert => {}
+                RowsKind::Delete => {
+                    let row = spans.iter_mut().skip(base).zip(&self.key_places);
+                    for (span, _) in row.filter(|(_, key)| key.is_none()) {
+                        *span = Span::NULL;
                     }
                 }
-                if let Some(part) = &mut self.open {
-                    part.changes.push(change);
+                RowsKind::Update => {
+                    let before = spans.len();
+                    at = self.locate(images, at, spans)?;
+                    self.note_move(images, &spans[base..])?;
+                    // What the row was is of no further use.
+                    spans.copy_within(before.., base);
+                    spans.truncate(before);
                 }
-                self.note_origin();
-                count += 1;
             }
-            self.take_spans(images, &spans)?;
+            if let Some(part) = &mut self.open {
+                part.changes.push(change);
+            }
+            self.note_origin();
+            count += 1;
         }
-        self.spans = spans;
-        Ok(count)
+        Ok((at, count))
+    }
+
+    /// Has the rows that were found read by others, while the next ones are found.
+    fn hand_over(&mut self) -> Result<(), ConnectorError> {
+        let located = self.located.take();
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let read = part.groups.read(&mut part.builders, located);
+        read.map_err(|failed| self.unread(failed))
+    }
+
+    /// Waits until all rows that were found have been read.
+    fn settle(&mut self) -> Result<(), ConnectorError> {
+        let located = self.located.take();
+        let Some(part) = &mut self.open else {
+            return Ok(());
+        };
+        let read = part.groups.finish(&mut part.builders, located);
+        read.map_err(|failed| self.unread(failed))
+    }
+
+    fn unread(&self, failed: Unread) -> ConnectorError {
+        match failed {
+            Unread::Value {
+                column,
+                error,
+                place: (file, offset),
+            } => placed(wrong(&self.table, &self.map, column, &error), &file, offset),
+            Unread::Ended => ConnectorError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("reading rows of {} ended abnormally", self.table.name),
+            ),
+        }
     }
 
     /// Finds the values of one row image.
@@ -902,20 +998,13 @@ impl ChangeDecoder {
         Ok(())
     }
 
-    /// Takes the values of rows, column by column.
-    fn take_spans(&mut self, images: &[u8], spans: &[Span]) -> Result<(), ConnectorError> {
-        let Some(part) = &mut self.open else {
-            return Ok(());
-        };
-        let width = part.builders.len();
-        for (index, builder) in part.builders.iter_mut().enumerate() {
-            let Some(builder) = builder else { continue };
-            let values = spans.iter().skip(index).step_by(width);
-            builder
-                .append_stored(values.map(|span| span.of(images)))
-                .map_err(|error| wrong(&self.table, &self.map, index, &error))?;
+    /// Makes sure that there is a part for rows that are told whole.
+    fn part_of(&mut self, kind: RowsKind) -> Result<(), ConnectorError> {
+        let all: Vec<usize> = (0..self.map.columns.len()).collect();
+        match kind {
+            RowsKind::Delete => self.part_of_keys(&all),
+            RowsKind::Insert | RowsKind::Update => self.part(&all, true),
         }
-        Ok(())
     }
 
     /// Makes sure that there is a part that rows which go fit in: one of any columns that has the key's.
@@ -987,6 +1076,13 @@ fn take_nulls<'a>(columns: usize, images: &mut &'a [u8]) -> Result<&'a [u8], ()>
     let (nulls, rest) = images.split_at_checked(columns.div_ceil(8)).ok_or(())?;
     *images = rest;
     Ok(nulls)
+}
+
+/// The same error, of an event that stands after a place of the binlog.
+fn placed(mut error: ConnectorError, file: &str, offset: u64) -> ConnectorError {
+    let message = error.message;
+    error.message = format!("{message} (transaction that ends after {file}:{offset})");
+    error
 }
 
 fn malformed(table: &SourceTable) -> ConnectorError {

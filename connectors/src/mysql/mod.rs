@@ -8,6 +8,7 @@ mod binlog;
 mod capture;
 mod changes;
 mod check;
+mod column_groups;
 mod ddl;
 mod position;
 mod row_images;

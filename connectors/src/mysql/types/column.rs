@@ -51,6 +51,16 @@ impl Default for Room {
     }
 }
 
+impl Room {
+    /// Enough for either.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+}
+
 /// Room for a value on its way, kept from one to the next.
 #[derive(Default)]
 struct Scratch {
@@ -291,9 +301,11 @@ impl ColumnBuilder {
             | Cells::Geometry { builder } => builder.values_slice().len(),
             _ => 0,
         };
+        // The next ones will not take quite the same.
+        let ample = |taken: usize| taken + taken / 16;
         Room {
-            rows: self.len(),
-            bytes,
+            rows: ample(self.len()),
+            bytes: ample(bytes),
         }
     }
 

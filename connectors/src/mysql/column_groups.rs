@@ -1,0 +1,275 @@
+//! Values of rows that have been found, read by several threads at once: each has some of the columns.
+//!
+//! What a thread has yet to read waits in a queue, and whoever needs it done does it, so that nothing waits for a thread
+//! that has not begun.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::row_images::Span;
+use super::types::{ColumnBuilder, ValueError};
+
+/// Groups of columns at most.
+const GROUPS_MAX: usize = 4;
+
+/// Blocks that wait to be read by a thread before it is helped.
+const WAITING_MAX: usize = 4;
+
+/// Values that are read before the next column's: few enough to stay in the nearest memory.
+const NEAR_SPANS: usize = 4_096;
+
+/// Rows whose values have been found.
+#[derive(Default)]
+pub(super) struct LocatedRows {
+    pub images: Vec<u8>,
+    /// Those of each row, by column of the map.
+    pub spans: Vec<Span>,
+    /// After which place of the binlog the first one stands.
+    place: (String, u64),
+}
+
+impl LocatedRows {
+    /// Events of more bytes are read where they are.
+    pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+    /// Values that are found before they are read, about: some milliseconds' work.
+    pub const SPANS_MAX: usize = 1 << 16;
+
+    /// The bytes that this may be at most before it is full.
+    const IMAGES_MAX: usize = 4 << 20;
+
+    /// Adds images whose values are about to be found. Gives where they begin.
+    pub fn add(&mut self, images: &[u8], (file, offset): (&str, u64)) -> usize {
+        if self.images.is_empty() {
+            self.place = (file.to_owned(), offset);
+        }
+        let begin = self.images.len();
+        self.images.extend_from_slice(images);
+        begin
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.spans.len() >= Self::SPANS_MAX || self.images.len() >= Self::IMAGES_MAX
+    }
+
+    /// Bytes of what was found.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.spans.as_slice())
+    }
+
+    /// What there is. As much more is expected if this is full.
+    pub fn take(&mut self) -> Self {
+        let next = match self.is_full() {
+            true => Self {
+                images: Vec::with_capacity(self.images.len()),
+                spans: Vec::with_capacity(self.spans.len()),
+                place: Default::default(),
+            },
+            false => Self::default(),
+        };
+        std::mem::replace(self, next)
+    }
+}
+
+/// Why values could not be read.
+pub(super) enum Unread {
+    Value {
+        column: usize,
+        error: ValueError,
+        /// After which place of the binlog the row stands.
+        place: (String, u64),
+    },
+    /// A thread ended in the midst of it.
+    Ended,
+}
+
+/// The columns of a part, while threads fill them.
+#[derive(Default)]
+pub(super) struct ColumnGroups {
+    lent: Vec<Arc<Group>>,
+}
+
+struct Group {
+    /// Of all columns.
+    width: usize,
+    waiting: Mutex<Waiting>,
+    filled: Mutex<Filled>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: VecDeque<Arc<LocatedRows>>,
+    /// A thread reads them, or is about to.
+    is_seen_to: bool,
+}
+
+/// Columns by their place in the map, and why they cannot be filled further.
+struct Filled {
+    builders: Vec<(usize, ColumnBuilder)>,
+    failed: Option<Unread>,
+}
+
+impl ColumnGroups {
+    /// Has rows read, on other threads if there are any. The builders are lent to them.
+    pub fn read(
+        &mut self,
+        builders: &mut [Option<ColumnBuilder>],
+        rows: LocatedRows,
+    ) -> Result<(), Unread> {
+        let threads = threads();
+        let runtime = tokio::runtime::Handle::try_current();
+        let (Ok(runtime), 2..) = (runtime, threads) else {
+            return self.finish(builders, rows);
+        };
+        if self.lent.is_empty() {
+            self.lend(builders, threads.min(GROUPS_MAX));
+        }
+        let rows = Arc::new(rows);
+        for group in &self.lent {
+            let is_seen_to = {
+                let mut waiting = group.waiting.lock().map_err(|_| Unread::Ended)?;
+                waiting.rows.push_back(Arc::clone(&rows));
+                if waiting.rows.len() > WAITING_MAX {
+                    drop(waiting);
+                    group.work()?;
+                    continue;
+                }
+                std::mem::replace(&mut waiting.is_seen_to, true)
+            };
+            if !is_seen_to {
+                let group = Arc::clone(group);
+                // An end in the midst of it is seen by who takes the columns back.
+                runtime.spawn_blocking(move || group.work().is_ok());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads rows and all that wait. The builders are back then.
+    pub fn finish(
+        &mut self,
+        builders: &mut [Option<ColumnBuilder>],
+        rows: LocatedRows,
+    ) -> Result<(), Unread> {
+        if self.lent.is_empty() {
+            let read = take_rows(builders, &rows.images, &rows.spans);
+            return read.map_err(|(column, error)| Unread::Value {
+                column,
+                error,
+                place: rows.place,
+            });
+        }
+        let rows = Arc::new(rows);
+        for group in &self.lent {
+            let mut waiting = group.waiting.lock().map_err(|_| Unread::Ended)?;
+            waiting.rows.push_back(Arc::clone(&rows));
+        }
+        for group in self.lent.drain(..) {
+            group.work()?;
+            let mut filled = group.filled.lock().map_err(|_| Unread::Ended)?;
+            if let Some(failed) = filled.failed.take() {
+                return Err(failed);
+            }
+            for (index, builder) in filled.builders.drain(..) {
+                if let Some(place) = builders.get_mut(index) {
+                    *place = Some(builder);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lend(&mut self, builders: &mut [Option<ColumnBuilder>], count: usize) {
+        let width = builders.len();
+        let mut groups: Vec<_> = (0..count).map(|_| Vec::new()).collect();
+        let columns = builders.iter_mut().enumerate();
+        let columns = columns.filter_map(|(index, builder)| Some((index, builder.take()?)));
+        // Columns beside each other are often alike.
+        for (place, column) in columns.enumerate() {
+            groups[place % count].push(column);
+        }
+        let groups = groups.into_iter().filter(|builders| !builders.is_empty());
+        self.lent = groups
+            .map(|builders| {
+                Arc::new(Group {
+                    width,
+                    waiting: Mutex::default(),
+                    filled: Mutex::new(Filled {
+                        builders,
+                        failed: None,
+                    }),
+                })
+            })
+            .collect();
+    }
+}
+
+impl Group {
+    /// Reads all that waits. One thread at a time does, so that rows stay in their order.
+    fn work(&self) -> Result<(), Unread> {
+        let mut filled = self.filled.lock().map_err(|_| Unread::Ended)?;
+        let Filled { builders, failed } = &mut *filled;
+        loop {
+            let rows = {
+                let mut waiting = self.waiting.lock().map_err(|_| Unread::Ended)?;
+                match waiting.rows.pop_front() {
+                    Some(rows) => rows,
+                    None => {
+                        waiting.is_seen_to = false;
+                        return Ok(());
+                    }
+                }
+            };
+            if failed.is_some() {
+                continue;
+            }
+            let columns = builders.iter_mut();
+            let columns = columns.map(|(index, builder)| (*index, builder));
+            let read = take_values(columns, self.width, &rows.images, &rows.spans);
+            *failed = read.err().map(|(column, error)| Unread::Value {
+                column,
+                error,
+                place: rows.place.clone(),
+            });
+        }
+    }
+}
+
+/// Threads that may read at once.
+fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Takes the values of rows into the builders that are there, by column. The first that cannot be taken is told with its
+/// column.
+pub(super) fn take_rows(
+    builders: &mut [Option<ColumnBuilder>],
+    images: &[u8],
+    spans: &[Span],
+) -> Result<(), (usize, ValueError)> {
+    let width = builders.len();
+    let columns = builders.iter_mut().enumerate();
+    let columns = columns.filter_map(|(index, builder)| Some((index, builder.as_mut()?)));
+    take_values(columns, width, images, spans)
+}
+
+/// The same, into builders of some of so many columns.
+fn take_values<'a>(
+    columns: impl Iterator<Item = (usize, &'a mut ColumnBuilder)>,
+    width: usize,
+    images: &[u8],
+    spans: &[Span],
+) -> Result<(), (usize, ValueError)> {
+    let mut columns: Vec<_> = columns.collect();
+    let near = (NEAR_SPANS / width.max(1)).max(1) * width.max(1);
+    for rows in spans.chunks(near) {
+        for (index, builder) in &mut columns {
+            let values = rows.iter().skip(*index).step_by(width);
+            builder
+                .append_stored(values.map(|span| span.of(images)))
+                .map_err(|error| (*index, error))?;
+        }
+    }
+    Ok(())
+}
