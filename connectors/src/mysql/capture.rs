@@ -10,6 +10,7 @@ use mysql_async::{Conn, Row};
 use super::binlog::{Binlog, Event, TableMap, TransactionId, table_map};
 use super::changes::{ChangeDecoder, ChangedRows, RowCommit, RowDetail};
 use super::check::{binlog_position, binlog_status};
+use super::column_groups::Images;
 use super::ddl::{self, SchemaChange};
 use super::position::{Gtids, Position, file_number};
 use super::schema::{SourceColumn, SourceTable, TableName};
@@ -949,8 +950,15 @@ impl ChangeStream {
             });
             decoder.of_commit(commit, open.rows);
         }
+        let Event::Rows(mut rows) = event else {
+            return Ok(None);
+        };
+        let images = match rows.inflated.take() {
+            Some(inflated) => Images::Copied(inflated),
+            None => Images::Received(Box::new(raw), rows.images.clone()),
+        };
         let place = (&*self.binlog.file, self.binlog.offset);
-        let count = decoder.decode(rows, images, place)?;
+        let count = decoder.decode(&rows, images, place)?;
         if std::mem::take(&mut decoder.lacks_values) {
             self.lacking.insert(name.clone());
         }

@@ -10,7 +10,7 @@ use mysql_async::Value;
 use super::binlog::bytes::bit;
 use super::binlog::event::Rows;
 use super::binlog::{RowsKind, TableMap};
-use super::column_groups::{ColumnGroups, LocatedRows, Unread, take_rows};
+use super::column_groups::{ColumnGroups, Images, LocatedRows, Unread, take_rows};
 use super::row_images::{RowLayout, Span, Truncated};
 use super::schema::{DefaultValue, SourceTable};
 use super::server::Flavor;
@@ -107,6 +107,10 @@ pub(crate) struct ChangeDecoder {
     layout: Option<RowLayout>,
     /// Of each column of the map its place in the key.
     key_places: Vec<Option<usize>>,
+    /// The same as bits, eight columns to a byte.
+    key_bits: Vec<u8>,
+    /// The columns of the map that are of the key, in the map's order, each with its place in the key.
+    keys_in_order: Vec<(usize, usize)>,
     /// Of each column of the key its place in the map.
     key_columns: Vec<usize>,
     /// Rows of the open part whose values have been found and not been read.
@@ -149,9 +153,17 @@ impl ChangeDecoder {
         (policies, detail): (ValuePolicies, RowDetail),
     ) -> Self {
         let key_columns = table.key_places();
-        let key_places = (0..map.columns.len())
+        let key_places: Vec<_> = (0..map.columns.len())
             .map(|place| key_columns.iter().position(|key| *key == place))
             .collect();
+        let groups = key_places.chunks(8).map(|group| {
+            let columns = group.iter().rev();
+            columns.fold(0, |bits, key| bits << 1 | u8::from(key.is_some()))
+        });
+        let key_bits = groups.collect();
+        let keys_in_order = key_places.iter().enumerate();
+        let keys_in_order = keys_in_order.filter_map(|(index, key)| Some((index, (*key)?)));
+        let keys_in_order = keys_in_order.collect();
         let wires = map.columns.iter().zip(&table.columns);
         let wires: Vec<_> = wires
             .map(|(mapped, column)| mapped.wire.clone().with_known(&column.source_type))
@@ -172,6 +184,8 @@ impl ChangeDecoder {
             wires,
             layout,
             key_places,
+            key_bits,
+            keys_in_order,
             key_columns,
             located: LocatedRows::default(),
             room: Vec::new(),
@@ -208,25 +222,26 @@ impl ChangeDecoder {
     pub fn decode(
         &mut self,
         event: &Rows,
-        images: &[u8],
+        images: Images,
         (file, offset): (&str, u64),
     ) -> Result<usize, ConnectorError> {
+        let length = images.bytes().len();
         if event.width == 0 || event.width != self.map.columns.len() {
             return Err(placed(self.malformed(), file, offset));
         }
-        let by_column = self.reads_by_column(event, images.len());
+        let by_column = self.reads_by_column(event, length);
         // What was found before is read by itself, so that an error is told with its place.
-        if by_column && images.len() <= LocatedRows::EVENT_BYTES_MAX {
+        if by_column && length <= LocatedRows::EVENT_BYTES_MAX {
             if self.located.is_full() {
                 self.hand_over()?;
             }
         } else {
             self.settle()?;
         }
-        self.bytes += images.len();
+        self.bytes += length;
         let rows = match by_column {
             true => self.by_column(event.kind, images, (file, offset)),
-            false => self.by_row(event, images),
+            false => self.by_row(event, images.bytes()),
         };
         let rows = rows.map_err(|error| placed(error, file, offset))?;
         self.rows += rows;
@@ -855,23 +870,24 @@ impl ChangeDecoder {
     fn by_column(
         &mut self,
         kind: RowsKind,
-        images: &[u8],
+        images: Images,
         place: (&str, u64),
     ) -> Result<usize, ConnectorError> {
-        if images.len() <= LocatedRows::EVENT_BYTES_MAX {
-            self.part_of(kind)?;
+        self.part_of(kind)?;
+        let length = images.bytes().len();
+        if length <= LocatedRows::EVENT_BYTES_MAX {
             let mut located = std::mem::take(&mut self.located);
             let begin = located.add(images, place);
-            let all = usize::MAX;
-            let (_, count) =
-                self.locate_rows(kind, &located.images, begin, (&mut located.spans, all))?;
+            let found = located
+                .find(|images, spans| self.locate_rows(kind, images, begin, (spans, usize::MAX)));
             self.located = located;
-            return Ok(count);
+            return found.unwrap_or(Ok((0, 0))).map(|(_, rows)| rows);
         }
         // Long rows are read where they are.
+        let images = images.bytes();
         let mut spans = Vec::new();
         let (mut at, mut rows) = (0, 0);
-        while at < images.len() {
+        while at < length {
             self.part_of(kind)?;
             spans.clear();
             let most = LocatedRows::SPANS_MAX;
@@ -900,25 +916,29 @@ impl ChangeDecoder {
             RowsKind::Delete => (RowOperation::Delete, RowChange::Delete),
         };
         self.operation = operation;
+        let width = self.map.columns.len();
+        let mut keys = Vec::with_capacity(self.key_columns.len());
         let mut count = 0;
         while at < images.len() && spans.len() < most {
             let base = spans.len();
-            at = self.locate(images, at, spans)?;
+            keys.clear();
+            if kind != RowsKind::Insert {
+                at = self.locate_keys(images, at, &mut keys)?;
+            }
             match kind {
-                RowsKind::Insert => {}
+                // Of what the row was, its key is of further use.
                 RowsKind::Delete => {
-                    let row = spans.iter_mut().skip(base).zip(&self.key_places);
-                    for (span, _) in row.filter(|(_, key)| key.is_none()) {
-                        *span = Span::NULL;
+                    spans.resize(base + width, Span::NULL);
+                    for ((index, _), key) in self.keys_in_order.iter().zip(&keys) {
+                        if let Some(place) = spans.get_mut(base + index) {
+                            *place = *key;
+                        }
                     }
                 }
+                RowsKind::Insert => at = self.locate(images, at, spans)?,
                 RowsKind::Update => {
-                    let before = spans.len();
                     at = self.locate(images, at, spans)?;
-                    self.note_move(images, &spans[base..])?;
-                    // What the row was is of no further use.
-                    spans.copy_within(before.., base);
-                    spans.truncate(before);
+                    self.note_move(images, &keys, spans.get(base..).unwrap_or_default())?;
                 }
             }
             if let Some(part) = &mut self.open {
@@ -973,26 +993,48 @@ impl ChangeDecoder {
     ) -> Result<usize, ConnectorError> {
         let layout = self.layout.as_ref().ok_or_else(|| self.malformed())?;
         let located = layout.locate(images, at, spans);
-        located.map_err(|Truncated(index)| {
-            wrong(&self.table, &self.map, index, &ValueError::Truncated)
-        })
+        located.map_err(|truncated| self.truncated(&truncated))
     }
 
-    /// Notes the key that a row had, before it is counted, if it has another one now. The spans are of both images.
-    fn note_move(&mut self, images: &[u8], spans: &[Span]) -> Result<(), ConnectorError> {
+    /// Finds the values of the key in one row image, in the order of the map's columns.
+    fn locate_keys(
+        &self,
+        images: &[u8],
+        at: usize,
+        spans: &mut Vec<Span>,
+    ) -> Result<usize, ConnectorError> {
+        let layout = self.layout.as_ref().ok_or_else(|| self.malformed())?;
+        let located = layout.locate_some(images, at, &self.key_bits, spans);
+        located.map_err(|truncated| self.truncated(&truncated))
+    }
+
+    fn truncated(&self, Truncated(index): &Truncated) -> ConnectorError {
+        wrong(&self.table, &self.map, *index, &ValueError::Truncated)
+    }
+
+    /// Notes the key that a row had, before it is counted, if it has another one now. The old one is in the order of the map's
+    /// columns.
+    fn note_move(
+        &mut self,
+        images: &[u8],
+        old: &[Span],
+        row: &[Span],
+    ) -> Result<(), ConnectorError> {
         let Some(part) = &mut self.open else {
             return Ok(());
         };
-        let value = |index: usize| spans.get(index).and_then(|span| span.of(images));
-        let width = self.map.columns.len();
-        let mut keys = self.key_columns.iter();
-        if keys.all(|index| value(*index) == value(width + index)) {
+        let mut keys = self.keys_in_order.iter().zip(old);
+        let value = |span: Option<&Span>| span.and_then(|span| span.of(images));
+        if keys.all(|((index, _), old)| value(row.get(*index)) == old.of(images)) {
             return Ok(());
         }
         part.moved.push(part.changes.len());
-        for (index, builder) in self.key_columns.iter().zip(&mut part.keys_before) {
+        for ((index, key), value) in self.keys_in_order.iter().zip(old) {
+            let Some(builder) = part.keys_before.get_mut(*key) else {
+                continue;
+            };
             builder
-                .append_stored(std::iter::once(value(*index)))
+                .append_stored(std::iter::once(value.of(images)))
                 .map_err(|error| wrong(&self.table, &self.map, *index, &error))?;
         }
         Ok(())

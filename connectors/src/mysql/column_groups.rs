@@ -4,7 +4,10 @@
 //! that has not begun.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
+
+use mysql_async::binlog::events::Event as RawEvent;
 
 use super::row_images::Span;
 use super::types::{ColumnBuilder, ValueError};
@@ -18,14 +21,39 @@ const WAITING_MAX: usize = 4;
 /// Values that are read before the next column's: few enough to stay in the nearest memory.
 const NEAR_SPANS: usize = 4_096;
 
+/// Row images, one after the other, in the memory that they came in.
+pub(super) enum Images {
+    /// A part of an event as it was received.
+    Received(Box<RawEvent>, Range<usize>),
+    /// Those of an event that was compressed, or of several events.
+    Copied(Vec<u8>),
+}
+
+impl Images {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Received(event, place) => event.data().get(place.clone()).unwrap_or_default(),
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
 /// Rows whose values have been found.
 #[derive(Default)]
 pub(super) struct LocatedRows {
-    pub images: Vec<u8>,
+    segments: Vec<Segment>,
+    /// The bytes of all images.
+    bytes: usize,
     /// Those of each row, by column of the map.
     pub spans: Vec<Span>,
     /// After which place of the binlog the first one stands.
     place: (String, u64),
+}
+
+struct Segment {
+    images: Images,
+    /// How many spans there are up to its end.
+    end: usize,
 }
 
 impl LocatedRows {
@@ -36,38 +64,91 @@ impl LocatedRows {
     pub const SPANS_MAX: usize = 1 << 16;
 
     /// The bytes that this may be at most before it is full.
-    const IMAGES_MAX: usize = 4 << 20;
+    const BYTES_MAX: usize = 4 << 20;
 
-    /// Adds images whose values are about to be found. Gives where they begin.
-    pub fn add(&mut self, images: &[u8], (file, offset): (&str, u64)) -> usize {
-        if self.images.is_empty() {
+    /// Events of fewer bytes are put together, so that many rows are read at a time.
+    const SMALL_BYTES: usize = 2 << 10;
+
+    /// Bytes that are put together.
+    const TOGETHER_BYTES: usize = 32 << 10;
+
+    /// Adds images. Gives where they begin in the last segment. The rows are to be [found](Self::find) next.
+    pub fn add(&mut self, images: Images, (file, offset): (&str, u64)) -> usize {
+        if self.segments.is_empty() {
             self.place = (file.to_owned(), offset);
         }
-        let begin = self.images.len();
-        self.images.extend_from_slice(images);
-        begin
+        let length = images.bytes().len();
+        self.bytes += length;
+        if length < Self::SMALL_BYTES {
+            if let Some(Segment {
+                images: Images::Copied(bytes),
+                ..
+            }) = self.segments.last_mut()
+                && bytes.len() < Self::TOGETHER_BYTES
+            {
+                let begin = bytes.len();
+                bytes.extend_from_slice(images.bytes());
+                return begin;
+            }
+            let copied = Images::Copied(images.bytes().to_vec());
+            self.push(copied);
+        } else {
+            self.push(images);
+        }
+        0
+    }
+
+    fn push(&mut self, images: Images) {
+        self.segments.push(Segment {
+            images,
+            end: self.spans.len(),
+        });
+    }
+
+    /// Has the values of what was added last found.
+    pub fn find<T>(&mut self, find: impl FnOnce(&[u8], &mut Vec<Span>) -> T) -> Option<T> {
+        let last = self.segments.last_mut()?;
+        let found = find(last.images.bytes(), &mut self.spans);
+        last.end = self.spans.len();
+        Some(found)
     }
 
     pub fn is_full(&self) -> bool {
-        self.spans.len() >= Self::SPANS_MAX || self.images.len() >= Self::IMAGES_MAX
+        self.spans.len() >= Self::SPANS_MAX || self.bytes >= Self::BYTES_MAX
     }
 
-    /// Bytes of what was found.
+    /// Bytes of what was found, without the images.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.spans.as_slice())
+        size_of_val(self.spans.as_slice()) + size_of_val(self.segments.as_slice())
     }
 
     /// What there is. As much more is expected if this is full.
     pub fn take(&mut self) -> Self {
         let next = match self.is_full() {
             true => Self {
-                images: Vec::with_capacity(self.images.len()),
+                segments: Vec::with_capacity(self.segments.len()),
                 spans: Vec::with_capacity(self.spans.len()),
-                place: Default::default(),
+                ..Self::default()
             },
             false => Self::default(),
         };
         std::mem::replace(self, next)
+    }
+
+    /// Reads the values into the builders of some columns. The first that cannot be read is told with its column.
+    fn read<'a>(
+        &self,
+        width: usize,
+        columns: impl Iterator<Item = (usize, &'a mut ColumnBuilder)>,
+    ) -> Result<(), (usize, ValueError)> {
+        let mut columns: Vec<_> = columns.collect();
+        let mut begin = 0;
+        for segment in &self.segments {
+            let spans = self.spans.get(begin..segment.end).unwrap_or_default();
+            take_values(&mut columns, width, segment.images.bytes(), spans)?;
+            begin = segment.end;
+        }
+        Ok(())
     }
 }
 
@@ -152,7 +233,7 @@ impl ColumnGroups {
         rows: LocatedRows,
     ) -> Result<(), Unread> {
         if self.lent.is_empty() {
-            let read = take_rows(builders, &rows.images, &rows.spans);
+            let read = rows.read(builders.len(), present(builders));
             return read.map_err(|(column, error)| Unread::Value {
                 column,
                 error,
@@ -225,7 +306,7 @@ impl Group {
             }
             let columns = builders.iter_mut();
             let columns = columns.map(|(index, builder)| (*index, builder));
-            let read = take_values(columns, self.width, &rows.images, &rows.spans);
+            let read = rows.read(self.width, columns);
             *failed = read.err().map(|(column, error)| Unread::Value {
                 column,
                 error,
@@ -241,6 +322,14 @@ fn threads() -> usize {
     *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// The builders that are there, by column of the map.
+fn present(
+    builders: &mut [Option<ColumnBuilder>],
+) -> impl Iterator<Item = (usize, &mut ColumnBuilder)> {
+    let builders = builders.iter_mut().enumerate();
+    builders.filter_map(|(index, builder)| Some((index, builder.as_mut()?)))
+}
+
 /// Takes the values of rows into the builders that are there, by column. The first that cannot be taken is told with its
 /// column.
 pub(super) fn take_rows(
@@ -249,22 +338,20 @@ pub(super) fn take_rows(
     spans: &[Span],
 ) -> Result<(), (usize, ValueError)> {
     let width = builders.len();
-    let columns = builders.iter_mut().enumerate();
-    let columns = columns.filter_map(|(index, builder)| Some((index, builder.as_mut()?)));
-    take_values(columns, width, images, spans)
+    let mut columns: Vec<_> = present(builders).collect();
+    take_values(&mut columns, width, images, spans)
 }
 
 /// The same, into builders of some of so many columns.
-fn take_values<'a>(
-    columns: impl Iterator<Item = (usize, &'a mut ColumnBuilder)>,
+fn take_values(
+    columns: &mut [(usize, &mut ColumnBuilder)],
     width: usize,
     images: &[u8],
     spans: &[Span],
 ) -> Result<(), (usize, ValueError)> {
-    let mut columns: Vec<_> = columns.collect();
     let near = (NEAR_SPANS / width.max(1)).max(1) * width.max(1);
     for rows in spans.chunks(near) {
-        for (index, builder) in &mut columns {
+        for (index, builder) in &mut *columns {
             let values = rows.iter().skip(*index).step_by(width);
             builder
                 .append_stored(values.map(|span| span.of(images)))

@@ -76,22 +76,27 @@ impl RowLayout {
         let base = spans.len();
         let mut at = begin + self.groups.len();
         let nulls = images.get(begin..at).ok_or(Truncated(0))?;
-        spans.resize(base + self.columns, Span::NULL);
-        let row = spans.get_mut(base..).unwrap_or_default();
-        let groups = self.groups.iter().zip(row.chunks_mut(GROUP));
-        for (nulls, (group, row)) in nulls.iter().zip(groups) {
+        spans.reserve(self.columns);
+        for (nulls, group) in nulls.iter().zip(&self.groups) {
             match group.offsets {
                 Some(offsets) if *nulls == 0 => {
+                    let columns = group.frames.len();
+                    let starts = offsets.iter().take(columns);
                     let ends = offsets.iter().skip(1);
-                    for ((start, end), span) in offsets.iter().zip(ends).zip(row) {
-                        *span = Span {
-                            start: (at as u32).wrapping_add(*start),
-                            end: (at as u32).wrapping_add(*end),
-                        };
-                    }
+                    spans.extend(starts.zip(ends).map(|(start, end)| Span {
+                        start: (at as u32).wrapping_add(*start),
+                        end: (at as u32).wrapping_add(*end),
+                    }));
                     at += offsets[GROUP] as usize;
                 }
-                _ => at = locate_each(&group.frames, images, *nulls, at, row),
+                _ => {
+                    let mut nulls = *nulls;
+                    spans.extend(group.frames.iter().map(|frame| {
+                        let is_null = nulls & 1 != 0;
+                        nulls >>= 1;
+                        span_at(*frame, images, is_null, &mut at)
+                    }));
+                }
             }
         }
         // Places only grow, so that one look tells of all of them.
@@ -105,6 +110,39 @@ impl RowLayout {
                 && (span.end < span.start || span.end as usize > images.len())
         });
         Err(Truncated(first.unwrap_or(self.columns)))
+    }
+
+    /// The same for some columns alone, of each group of eight those whose bits are set.
+    #[inline]
+    pub fn locate_some(
+        &self,
+        images: &[u8],
+        begin: usize,
+        wanted: &[u8],
+        spans: &mut Vec<Span>,
+    ) -> Result<usize, Truncated> {
+        let mut at = begin + self.groups.len();
+        let nulls = images.get(begin..at).ok_or(Truncated(0))?;
+        for (nulls, (group, wanted)) in nulls.iter().zip(self.groups.iter().zip(wanted)) {
+            if let (Some(offsets), 0, 0) = (group.offsets, *nulls, *wanted) {
+                at += offsets[GROUP] as usize;
+                continue;
+            }
+            let (mut nulls, mut wanted) = (*nulls, *wanted);
+            for frame in &group.frames {
+                let span = span_at(*frame, images, nulls & 1 != 0, &mut at);
+                if wanted & 1 != 0 {
+                    spans.push(span);
+                }
+                nulls >>= 1;
+                wanted >>= 1;
+            }
+        }
+        match at <= images.len() {
+            true => Ok(at),
+            // Which column it is has to be looked for.
+            false => self.locate(images, begin, &mut Vec::new()),
+        }
     }
 }
 
@@ -122,43 +160,33 @@ fn offsets(frames: &[Frame]) -> Option<[u32; GROUP + 1]> {
     Some(offsets)
 }
 
-/// Finds the values of a group of columns, one after the other. Gives where the last one ends.
+/// The value that begins at a place, which is moved to its end.
 #[inline]
-fn locate_each(
-    frames: &[Frame],
-    images: &[u8],
-    mut nulls: u8,
-    mut at: usize,
-    row: &mut [Span],
-) -> usize {
-    for (frame, span) in frames.iter().zip(row) {
-        let is_null = nulls & 1 != 0;
-        nulls >>= 1;
-        if is_null {
-            continue;
-        }
-        // Where a length is cut off, the value begins after the end.
-        let (prefix, length) = match *frame {
-            Frame::Fixed(length) => (0, length),
-            Frame::Prefixed(1) => {
-                let length = images.get(at).copied().unwrap_or_default();
-                (1, usize::from(length))
-            }
-            Frame::Prefixed(prefix) => {
-                let prefix = usize::from(prefix);
-                let bytes = images.get(at..at + prefix).unwrap_or_default().iter().rev();
-                let length = bytes.fold(0, |length, byte| length << 8 | usize::from(*byte));
-                (prefix, length)
-            }
-        };
-        let start = at + prefix;
-        at = start + length;
-        *span = Span {
-            start: start as u32,
-            end: at as u32,
-        };
+fn span_at(frame: Frame, images: &[u8], is_null: bool, at: &mut usize) -> Span {
+    if is_null {
+        return Span::NULL;
     }
-    at
+    // Where a length is cut off, the value begins after the end.
+    let (prefix, length) = match frame {
+        Frame::Fixed(length) => (0, length),
+        Frame::Prefixed(1) => {
+            let length = images.get(*at).copied().unwrap_or_default();
+            (1, usize::from(length))
+        }
+        Frame::Prefixed(prefix) => {
+            let prefix = usize::from(prefix);
+            let bytes = images.get(*at..*at + prefix).unwrap_or_default();
+            let bytes = bytes.iter().rev();
+            let length = bytes.fold(0, |length, byte| length << 8 | usize::from(*byte));
+            (prefix, length)
+        }
+    };
+    let start = *at + prefix;
+    *at = start + length;
+    Span {
+        start: start as u32,
+        end: *at as u32,
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +241,38 @@ mod tests {
         assert_eq!(values.collect::<String>(), "abCdefghijka-Cdefghik-");
         assert_eq!(images[third..], *b"\x00\x00ab");
         assert_eq!(layout.locate(images, third, &mut spans), Err(Truncated(2)));
+    }
+
+    #[test]
+    fn some_columns_are_found_where_all_are() {
+        let mut frames = vec![Frame::Fixed(2); 11];
+        frames[1] = Frame::Prefixed(1);
+        frames[9] = Frame::Prefixed(2);
+        let layout = RowLayout::new(&frames).unwrap();
+        let mut images = vec![0, 0, b'a', b'a', 3, b'x', b'y', b'z'];
+        images.extend(b"ccddeeffgghhii\x02\x00pqkk");
+        let second = images.len();
+        images.extend(b"\x02\x05aaccddeeffgghhkk");
+        for begin in [0, second] {
+            let mut all = Vec::new();
+            let end = layout.locate(&images, begin, &mut all).unwrap();
+            for wanted in 0..1_u16 << 11 {
+                let [low, high] = wanted.to_le_bytes();
+                let mut some = Vec::new();
+                let found = layout.locate_some(&images, begin, &[low, high], &mut some);
+                assert_eq!(found, Ok(end));
+                let places = (0..11).filter(|place| wanted >> place & 1 != 0);
+                let expected = places.map(|place| all[place].of(&images));
+                let some = some.iter().map(|span| span.of(&images));
+                assert!(some.eq(expected), "{wanted:b}");
+            }
+        }
+        for length in 0..second {
+            let cut = &images[..length];
+            let all = layout.locate(cut, 0, &mut Vec::new());
+            let some = layout.locate_some(cut, 0, &[1, 0], &mut Vec::new());
+            assert_eq!(some, all, "{length}");
+        }
     }
 
     #[test]
