@@ -360,3 +360,123 @@ fn take_values(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int32Type;
+
+    use super::super::row_images::RowLayout;
+    use super::super::types::{Frame, SourceType, ValuePolicies, WireColumn, ZeroDates};
+    use super::*;
+
+    const COLUMNS: usize = 5;
+
+    /// Columns of INT; the fourth is a DATE, which may not be zero, the last is not wanted.
+    fn builders() -> Vec<Option<ColumnBuilder>> {
+        let policies = ValuePolicies {
+            zero_dates: ZeroDates::Fail,
+            ..ValuePolicies::default()
+        };
+        let builder = |type_code, source_type: &SourceType| {
+            let wire = WireColumn {
+                type_code,
+                metadata: [0, 0],
+                unsigned: false,
+                collation: None,
+                values: Vec::new(),
+            };
+            Some(ColumnBuilder::new(source_type, Some(&wire), policies).unwrap())
+        };
+        let number = || builder(3, &SourceType::Int { unsigned: false });
+        let date = builder(10, &SourceType::Date);
+        vec![number(), number(), number(), date, None]
+    }
+
+    fn image(number: i32, date: u32) -> Vec<u8> {
+        let number = number.to_le_bytes();
+        let mut image = vec![0];
+        (0..3).for_each(|_| image.extend(number));
+        image.extend(&date.to_le_bytes()[..3]);
+        image.extend(number);
+        image
+    }
+
+    fn add(located: &mut LocatedRows, rows: Vec<Vec<u8>>, place: (&str, u64)) {
+        let mut frames = vec![Frame::Fixed(4); COLUMNS];
+        frames[3] = Frame::Fixed(3);
+        let layout = RowLayout::new(&frames).unwrap();
+        let mut at = located.add(Images::Copied(rows.concat()), place);
+        located.find(|images, spans| {
+            while at < images.len() {
+                at = layout.locate(images, at, spans).unwrap();
+            }
+        });
+    }
+
+    const SOME_DAY: u32 = 2026 << 9 | 11 << 5 | 28;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_stay_in_their_order() {
+        let mut builders = builders();
+        let mut groups = ColumnGroups::default();
+        for round in 1..=3 {
+            let mut located = LocatedRows::default();
+            let mut next = 0;
+            // Events of one row and of many, of which some stay for the end.
+            for event in 0..4_000 {
+                let rows = (next..).take(if event % 7 == 0 { 300 } else { 1 });
+                next += i32::try_from(rows.clone().count()).unwrap();
+                let rows = rows.map(|number| image(number, SOME_DAY)).collect();
+                add(&mut located, rows, ("", 0));
+                if located.is_full() {
+                    assert!(groups.read(&mut builders, located.take()).is_ok());
+                }
+            }
+            assert!(groups.finish(&mut builders, located).is_ok());
+            assert!(builders[4].is_none());
+            for builder in builders.iter_mut().take(3).flatten() {
+                let values = builder.finish().unwrap();
+                let values = values.as_primitive::<Int32Type>().values();
+                assert!(values.iter().copied().eq(0..next), "{round}");
+            }
+            let dates = builders[3].as_mut().unwrap().finish().unwrap();
+            assert_eq!(dates.len(), usize::try_from(next).unwrap());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_value_that_cannot_be_read_is_told_with_its_place() {
+        for (bad, file) in [(3, "third"), (5, "last")] {
+            let mut builders = builders();
+            let mut groups = ColumnGroups::default();
+            let mut told = None;
+            for block in 1..=5 {
+                let file = match block {
+                    3 => "third",
+                    5 => "last",
+                    _ => "other",
+                };
+                let date = |row| {
+                    if block == bad && row == 9_000 {
+                        0
+                    } else {
+                        SOME_DAY
+                    }
+                };
+                let mut located = LocatedRows::default();
+                let rows = (0..20_000).map(|row| image(row, date(row))).collect();
+                add(&mut located, rows, (file, 7));
+                let read = match block {
+                    5 => groups.finish(&mut builders, located),
+                    _ => groups.read(&mut builders, located),
+                };
+                told = told.or(read.err());
+            }
+            let Some(Unread::Value { column, place, .. }) = told else {
+                panic!("a date of zeros was read");
+            };
+            assert_eq!((column, place), (3, (file.to_owned(), 7)));
+        }
+    }
+}

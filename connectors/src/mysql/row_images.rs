@@ -252,7 +252,7 @@ mod tests {
         let mut images = vec![0, 0, b'a', b'a', 3, b'x', b'y', b'z'];
         images.extend(b"ccddeeffgghhii\x02\x00pqkk");
         let second = images.len();
-        images.extend(b"\x02\x05aaccddeeffgghhkk");
+        images.extend(b"\x02\x06aaccddeeffgghhii");
         for begin in [0, second] {
             let mut all = Vec::new();
             let end = layout.locate(&images, begin, &mut all).unwrap();
