@@ -27,7 +27,7 @@ use super::{
 use crate::error::{ConnectorError, FormatError, sqlstate};
 use crate::format::csv::{take_columns_max, take_name_style};
 use crate::format::json::fields::RecordReader;
-use crate::format::json::row::{Batch, Columns};
+use crate::format::json::row::{Batch, Columns, RowRun};
 use crate::format::{DecodeSchema, NameStyle};
 use crate::options::Options;
 use crate::value::ValueFormat;
@@ -179,6 +179,11 @@ impl JsonFormat {
         Self::take(options, envelope, encoding)
     }
 
+    /// Whether a payload as it is is an object that is a row.
+    fn is_plain(&self) -> bool {
+        self.envelope == Envelope::Plain && matches!(self.encoding, Encoding::Json(Header::None))
+    }
+
     /// The JSON of keys and payloads that are not JSON as they are.
     fn transcoded<'m>(&self, message: &Message<'m>) -> Result<Transcoded<'m>, FormatError> {
         let mut transcoded = Transcoded::default();
@@ -299,7 +304,22 @@ impl MessageFormat for JsonFormat {
         let mut rejected = Vec::new();
         let mut goes: Option<Vec<bool>> = None;
         let mut reader = RecordReader::default();
+        let mut run = RowRun::default();
+        let is_plain = self.is_plain();
         for (number, message) in (0_u32..).zip(block.iter()) {
+            if is_plain && let Some(payload) = message.payload {
+                let read = text_of(payload).and_then(|text| {
+                    let record = (text, i64::from(number));
+                    let appended = batch.append_record(&mut run, &mut reader, record, &self.values);
+                    appended.map_err(|reason| (sqlstate::INVALID_TEXT, reason))
+                });
+                match read {
+                    Ok(()) => messages.push(number),
+                    Err(fault) => rejected.push(rejection(number, fault)),
+                }
+                continue;
+            }
+            batch.append_run(&mut run, &self.values);
             let mut transcoded = self.transcoded(&message)?;
             let told = match transcoded.fault.take() {
                 Some(fault) => Err(fault),
@@ -318,13 +338,10 @@ impl MessageFormat for JsonFormat {
                         messages.push(number);
                     }
                 }
-                Err((sqlstate, reason)) => rejected.push(RejectedMessage {
-                    message: number,
-                    sqlstate: sqlstate.into(),
-                    reason,
-                }),
+                Err(fault) => rejected.push(rejection(number, fault)),
             }
         }
+        batch.append_run(&mut run, &self.values);
         let has_unknown = batch.has_unknown();
         let (columns, ..) = batch.finish_columns()?;
         Ok(DecodedMessages {
@@ -334,6 +351,14 @@ impl MessageFormat for JsonFormat {
             rejected,
             has_unknown,
         })
+    }
+}
+
+fn rejection(message: u32, (sqlstate, reason): Fault) -> RejectedMessage {
+    RejectedMessage {
+        message,
+        sqlstate: sqlstate.into(),
+        reason,
     }
 }
 

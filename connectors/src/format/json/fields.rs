@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -40,6 +41,9 @@ pub struct RecordReader {
     misses: u32,
 }
 
+/// The keys of records that are written alike, in their order.
+pub type SharedKeys = Arc<[Box<str>]>;
+
 impl RecordReader {
     /// The fields of one record in order, or why it is none. Of a key given twice the last value counts.
     pub fn parse<'a>(&mut self, text: &'a str) -> Result<Vec<Field<'a>>, String> {
@@ -57,6 +61,19 @@ impl RecordReader {
         let Fields(fields) = serde_json::from_str(text).map_err(invalid)?;
         self.learn(text);
         Ok(fields)
+    }
+
+    /// Adds the values of a record that is written as one before was, one for each key, `None` for those that it lacks; adds
+    /// nothing if it is not.
+    pub fn read_values<'a>(
+        &mut self,
+        text: &'a str,
+        values: &mut Vec<Option<Value<'a>>>,
+    ) -> Option<&SharedKeys> {
+        let mut shapes = self.shapes.iter();
+        let place = shapes.position(|shape| shape.read_values(text, values))?;
+        self.shapes[..=place].rotate_right(1);
+        self.shapes.first().map(Shape::names)
     }
 
     /// Remembers the shape of a record: of the first, and where all are different ever more seldom.
@@ -340,6 +357,14 @@ mod tests {
             for reader in &mut readers {
                 // It is to go on with what it has learnt first.
                 reader.misses = 2;
+                let mut values = vec![None];
+                if let Some(keys) = reader.read_values(&text, &mut values) {
+                    let fields = keys.iter().zip(values.split_off(1));
+                    let fields = fields.filter_map(|(key, value)| Some((&**key, value?)));
+                    let fields = fields.map(|(key, value)| (Cow::Borrowed(key), value));
+                    assert_eq!(Ok(fields.collect()), expected, "{text}");
+                }
+                assert_eq!(values, [None]);
                 assert_eq!(reader.parse(&text), expected, "{text}");
             }
             all += 1;

@@ -6,18 +6,24 @@ use std::sync::Arc;
 use crate::error::{FormatError, sqlstate};
 use crate::format::{DecodeSchema, NameStyle, rows_max, unique_names};
 use crate::value::ValueFormat;
-use crate::value::column::{ColumnBuilder, Native};
+use crate::value::column::{ColumnBuilder, Native, append_column};
 use crate::value::infer::TypeSample;
 use crate::value::rescue::Rescued;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 
-use super::fields::{Field, Value};
+use super::fields::{Field, RecordReader, SharedKeys, Value};
 
 /// Keys whose column is remembered. A file with more has data where keys belong.
 const KEYS_MAX: usize = 20_000;
 
 const BATCH_ROWS: usize = 8192;
+
+/// Ways of writing records whose columns are remembered.
+const SHARED_MAX: usize = 16;
+
+/// Values of records that are written alike, until they are appended: few enough to stay in near memory.
+const RUN_VALUES_MAX: usize = 4_096;
 
 /// Rows that show how long values are.
 const ROWS_MEASURED: usize = 64;
@@ -124,6 +130,8 @@ pub struct Batch<'a> {
     targets: HashMap<String, Option<usize>>,
     /// The keys of the last record in order, and where they went: most records are like the one before.
     order: Vec<(String, Option<usize>)>,
+    /// Where the values of keys go that records share.
+    shared: Vec<SharedColumns>,
     /// Which columns the present record has filled.
     filled: Vec<bool>,
     rescued: Rescued,
@@ -132,6 +140,26 @@ pub struct Batch<'a> {
     /// Rows, and the bytes of all their values.
     expected: (usize, usize),
     has_unknown: bool,
+}
+
+/// Keys that records share, and where the value of each goes; `None` when two go to one column.
+type SharedColumns = (SharedKeys, Option<Arc<[Option<usize>]>>);
+
+/// Records that are written alike, on their way into a batch.
+#[derive(Default)]
+pub struct RowRun<'t> {
+    keys: SharedKeys,
+    /// Where the value of each key goes.
+    columns: Arc<[Option<usize>]>,
+    /// Of one record after the other, one for each key.
+    values: Vec<Option<Value<'t>>>,
+    numbers: Vec<i64>,
+}
+
+impl RowRun<'_> {
+    fn is_of(&self, keys: &SharedKeys) -> bool {
+        Arc::ptr_eq(&self.keys, keys)
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -147,6 +175,7 @@ impl<'a> Batch<'a> {
             builders: builders(schema)?,
             targets: HashMap::new(),
             order: Vec::new(),
+            shared: Vec::new(),
             filled: Vec::new(),
             rescued: Rescued::default(),
             numbers: Vec::new(),
@@ -175,10 +204,7 @@ impl<'a> Batch<'a> {
     pub fn append(&mut self, fields: Vec<Field<'_>>, number: i64, format: &ValueFormat) {
         let at = self.numbers.len();
         if at == ROWS_MEASURED {
-            let (rows, bytes) = self.expected;
-            for builder in &mut self.builders {
-                builder.reserve(rows, bytes);
-            }
+            self.reserve();
         }
         self.filled.clear();
         self.filled.resize(self.builders.len(), false);
@@ -208,6 +234,132 @@ impl<'a> Batch<'a> {
             }
         }
         self.numbers.push(number);
+    }
+
+    /// Appends a record of which one before was perhaps written alike: then it waits in `run` for others, to be appended
+    /// with them, column by column.
+    ///
+    /// # Errors
+    ///
+    /// Why the text is no record.
+    pub fn append_record<'t>(
+        &mut self,
+        run: &mut RowRun<'t>,
+        reader: &mut RecordReader,
+        (text, number): (&'t str, i64),
+        format: &ValueFormat,
+    ) -> Result<(), String> {
+        let begin = run.values.len();
+        let mut is_taken = false;
+        if let Some(keys) = reader.read_values(text, &mut run.values) {
+            is_taken = run.is_of(keys);
+            if !is_taken && let Some(columns) = self.columns_of(keys) {
+                let first = run.values.split_off(begin);
+                self.append_run(run, format);
+                *run = RowRun {
+                    keys: Arc::clone(keys),
+                    columns,
+                    values: first,
+                    numbers: Vec::new(),
+                };
+                is_taken = true;
+            }
+        }
+        if is_taken {
+            run.numbers.push(number);
+            if run.values.len() >= RUN_VALUES_MAX {
+                self.append_run(run, format);
+            }
+            return Ok(());
+        }
+        run.values.truncate(begin);
+        let fields = reader.parse(text)?;
+        self.append_run(run, format);
+        self.append(fields, number, format);
+        Ok(())
+    }
+
+    /// Where the values of these keys go; `None` when two go to one column.
+    fn columns_of(&mut self, keys: &SharedKeys) -> Option<Arc<[Option<usize>]>> {
+        let mut known = self.shared.iter();
+        if let Some((_, columns)) = known.find(|(known, _)| Arc::ptr_eq(known, keys)) {
+            return columns.clone();
+        }
+        let columns = self.distinct_columns(keys);
+        self.shared.truncate(SHARED_MAX - 1);
+        self.shared.insert(0, (Arc::clone(keys), columns.clone()));
+        columns
+    }
+
+    fn distinct_columns(&self, keys: &[Box<str>]) -> Option<Arc<[Option<usize>]>> {
+        let mut met = vec![false; self.builders.len()];
+        let columns = keys.iter().map(|key| {
+            let target = self.target(key);
+            let is_met = target.and_then(|target| met.get_mut(target));
+            let is_met = is_met.is_some_and(|met| std::mem::replace(met, true));
+            (!is_met).then_some(target)
+        });
+        columns.collect()
+    }
+
+    /// Appends the records that wait.
+    pub fn append_run(&mut self, run: &mut RowRun<'_>, format: &ValueFormat) {
+        let (at, rows) = (self.numbers.len(), run.numbers.len());
+        let width = run.keys.len();
+        if rows == 0 {
+            return;
+        }
+        let mut places = vec![None; self.builders.len()];
+        // Rows and keys of what goes into `_rescued`.
+        let mut rescued = Vec::new();
+        for (place, column) in run.columns.iter().enumerate() {
+            if let Some(column) = column {
+                places[*column] = Some(place);
+                continue;
+            }
+            let values = run.values.iter().skip(place).step_by(width);
+            let is_there = |value: &Option<Value<'_>>| !matches!(value, None | Some(Value::Null));
+            let there = values.enumerate().filter(|(_, value)| is_there(value));
+            let met = rescued.len();
+            rescued.extend(there.map(|(row, _)| (row, place)));
+            self.has_unknown |= rescued.len() > met;
+            if !self.schema.keep_unknown {
+                rescued.truncate(met);
+            }
+        }
+        for (builder, place) in self.builders.iter_mut().zip(places) {
+            match place {
+                None => (0..rows).for_each(|_| builder.append_null()),
+                Some(place) => {
+                    let values = run.values.iter().skip(place).step_by(width);
+                    append_values(builder, values, format, |row| rescued.push((row, place)));
+                }
+            }
+        }
+        rescued.sort_unstable();
+        for (row, place) in rescued {
+            let value = run.values.get_mut(row * width + place);
+            let (Some(value), Some(key)) = (value.and_then(Option::take), run.keys.get(place))
+            else {
+                continue;
+            };
+            let column = run.columns.get(place).copied().flatten();
+            let name = column.map(|column| self.schema.columns.field(column).name().clone());
+            self.rescue(at + row, name.as_deref().unwrap_or(key), value);
+        }
+        run.values.clear();
+        self.numbers.append(&mut run.numbers);
+        if at < ROWS_MEASURED && self.numbers.len() >= ROWS_MEASURED {
+            self.reserve();
+        }
+    }
+
+    /// Makes room for the rows that are expected.
+    fn reserve(&mut self) {
+        let (rows, bytes) = self.expected;
+        for builder in &mut self.builders {
+            builder.reserve(rows, bytes);
+        }
     }
 
     /// Where a key goes that the record before did not have in this place.
@@ -300,6 +452,48 @@ fn internal(error: arrow::error::ArrowError) -> FormatError {
     FormatError::new(sqlstate::INTERNAL_ERROR, "could not build a batch").caused_by(error)
 }
 
+/// Appends values of one key. Calls `misfit` with the row of each that did not go in, in whose place is null.
+fn append_values<'v>(
+    builder: &mut ColumnBuilder,
+    values: impl Iterator<Item = &'v Option<Value<'v>>> + Clone,
+    format: &ValueFormat,
+    mut misfit: impl FnMut(usize),
+) {
+    let (mut texts, mut numbers, mut others) = (false, false, false);
+    for value in values.clone() {
+        match value {
+            None | Some(Value::Null) => {}
+            Some(Value::Text(_)) => texts = true,
+            Some(Value::Number(_)) => numbers = true,
+            Some(Value::Boolean(_) | Value::Nested(_)) => others = true,
+        }
+    }
+    match (texts, numbers, others) {
+        (_, false, false) => {
+            let texts = values.map(|value| match value {
+                Some(Value::Text(text)) => Some(&**text),
+                _ => None,
+            });
+            append_column(builder, format, texts, misfit);
+        }
+        (false, true, false) => {
+            let numbers = values.map(|value| match value {
+                Some(Value::Number(digits)) => Some(*digits),
+                _ => None,
+            });
+            append_column(builder, &ValueFormat::default(), numbers, misfit);
+        }
+        _ => {
+            for (row, value) in values.enumerate() {
+                let value = value.as_ref().unwrap_or(&Value::Null);
+                if !append_value(builder, value, format) {
+                    misfit(row);
+                }
+            }
+        }
+    }
+}
+
 /// Whether the value went in; null is in its place when not.
 fn append_value(builder: &mut ColumnBuilder, value: &Value<'_>, format: &ValueFormat) -> bool {
     match value {
@@ -332,4 +526,117 @@ pub(crate) fn builders(schema: &DecodeSchema) -> Result<Vec<ColumnBuilder>, Form
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    const VALUES: [&str; 14] = [
+        "null",
+        "true",
+        "7",
+        "-12.50",
+        "1e400",
+        "99999999999999999999",
+        r#""""#,
+        r#""7""#,
+        r#""1.5""#,
+        r#""2026-05-01""#,
+        r#""2026-05-01T10:00:00Z""#,
+        r#""a\n\"b""#,
+        r#"{"a": [1]}"#,
+        "[]",
+    ];
+
+    const KEYS: [&str; 8] = ["id", "Name", "name", "paid", "at", "sum", "day", "other"];
+
+    /// Two keys of one column, one key of it, and another order.
+    const ORDERS: [&[usize]; 5] = [
+        &[0, 1, 2, 3],
+        &[0, 2, 3, 4, 5, 6, 7],
+        &[0, 2, 4],
+        &[7, 6, 5, 0],
+        &[3, 1],
+    ];
+
+    fn records() -> Vec<String> {
+        let mut seed = 1_u64;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005);
+            seed = seed.wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        let mut records = Vec::new();
+        for _ in 0..300 {
+            let order = ORDERS[random(ORDERS.len())];
+            // Of one key the values are often of one type.
+            let kinds: Vec<usize> = order.iter().map(|_| random(VALUES.len())).collect();
+            for _ in 0..random(60) {
+                let is_whole = random(3) > 0;
+                let mut fields = Vec::new();
+                for (key, kind) in order.iter().zip(&kinds) {
+                    if is_whole || random(4) > 0 {
+                        let kind = if random(20) > 0 {
+                            *kind
+                        } else {
+                            random(VALUES.len())
+                        };
+                        fields.push(format!("\"{}\": {}", KEYS[*key], VALUES[kind]));
+                    }
+                }
+                records.push(match random(50) {
+                    0 => "{".to_owned(),
+                    _ => format!("{{{}}}", fields.join(", ")),
+                });
+            }
+        }
+        records
+    }
+
+    /// Records that wait for others like them, beside the same ones appended one by one.
+    #[test]
+    fn records_appended_together_are_as_if_alone() {
+        let column = |name: &str, data_type| Column::new(name, data_type, true);
+        let columns = vec![
+            column("id", DataType::Int64),
+            column("name", DataType::Utf8),
+            column("paid", DataType::Boolean),
+            column("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
+            column("sum", DataType::Decimal128(12, 2)),
+            column("day", DataType::Date32),
+            column("missing", DataType::Float64),
+        ];
+        let columns = Arc::new(Schema::new(columns));
+        let records = records();
+        let format = ValueFormat::default();
+        for keep_unknown in [true, false] {
+            let schema = DecodeSchema {
+                columns: Arc::clone(&columns),
+                keep_unknown,
+                inferred: false,
+            };
+            let new = || Batch::new(&schema, "", NameStyle::Snake).unwrap();
+            let (mut alone, mut together) = (new(), new());
+            let mut reader = RecordReader::default();
+            let mut run = RowRun::default();
+            for (number, record) in (0..).zip(&records) {
+                let fields = super::super::fields::parse(record);
+                let appended =
+                    together.append_record(&mut run, &mut reader, (record, number), &format);
+                assert_eq!(appended.as_ref().err(), fields.as_ref().err());
+                if let Ok(fields) = fields {
+                    alone.append(fields, number, &format);
+                }
+            }
+            together.append_run(&mut run, &format);
+            assert!(alone.rows() > 5_000, "{}", alone.rows());
+            assert_eq!(together.has_unknown(), alone.has_unknown());
+            let expected = alone.finish_columns().unwrap();
+            assert!(expected.2 > 500, "{}", expected.2);
+            assert_eq!(together.finish_columns().unwrap(), expected);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -25,6 +26,8 @@ pub(super) struct Shape {
     /// Up to the first key.
     open: String,
     keys: Vec<Key>,
+    /// The keys alone.
+    names: Arc<[Box<str>]>,
     /// After the last value.
     close: String,
 }
@@ -69,6 +72,9 @@ impl Shape {
             });
             at = value_at.end;
         }
+        let names = keys.iter().map(|key| key.text.get(key.name.clone()));
+        let names = names.map(|name| name.map(Box::from));
+        let names = names.collect::<Option<_>>()?;
         for key in &mut keys {
             key.text.insert_str(0, separator);
             key.separator = separator.len();
@@ -77,35 +83,67 @@ impl Shape {
         Some(Self {
             open: open?,
             keys,
+            names,
             close: record.get(at..)?.to_owned(),
         })
     }
 
+    /// The keys of its records, in their order.
+    pub fn names(&self) -> &Arc<[Box<str>]> {
+        &self.names
+    }
+
     /// The fields of a record of this shape; `None` when it may be of another, or may not be valid.
     pub fn read<'a>(&self, record: &'a str) -> Option<Vec<Field<'a>>> {
+        let mut fields = Vec::with_capacity(self.keys.len());
+        self.walk(record, |_, name, value| {
+            fields.push((Cow::Borrowed(record.get(name)?), value));
+            Some(())
+        })?;
+        Some(fields)
+    }
+
+    /// Adds a value for each of the keys, `None` for those that a record of this shape does without. Tells whether it may be of
+    /// this shape; if not, nothing is added.
+    pub fn read_values<'a>(&self, record: &'a str, values: &mut Vec<Option<Value<'a>>>) -> bool {
+        let base = values.len();
+        let walked = self.walk(record, |place, _, value| {
+            values.resize(base + place, None);
+            values.push(Some(value));
+            Some(())
+        });
+        let length = walked.map_or(0, |()| self.keys.len());
+        values.resize(base + length, None);
+        walked.is_some()
+    }
+
+    /// Has a look at each value of a record of this shape: the number of its key, where the key is, and the value.
+    #[inline]
+    fn walk<'a>(
+        &self,
+        record: &'a str,
+        mut found: impl FnMut(usize, Range<usize>, Value<'a>) -> Option<()>,
+    ) -> Option<()> {
         let bytes = record.as_bytes();
         if !bytes.starts_with(self.open.as_bytes()) {
             return None;
         }
         let mut at = self.open.len();
-        let mut fields = Vec::with_capacity(self.keys.len());
+        let mut skipped = self.keys.first()?.separator;
         // Keys come in their order, so that none comes twice.
-        let mut keys = self.keys.iter();
+        let mut keys = self.keys.iter().enumerate();
         loop {
-            let skipped = match fields.is_empty() {
-                true => self.keys.first()?.separator,
-                false => 0,
-            };
             let rest = bytes.get(at..)?;
-            let Some(key) = keys.find(|key| rest.starts_with(&key.text.as_bytes()[skipped..]))
+            let Some((place, key)) =
+                keys.find(|(_, key)| rest.starts_with(&key.text.as_bytes()[skipped..]))
             else {
-                let is_whole = rest == self.close.as_bytes() && !fields.is_empty();
-                return is_whole.then_some(fields);
+                let is_whole = rest == self.close.as_bytes() && skipped == 0;
+                return is_whole.then_some(());
             };
             let name = at + key.name.start - skipped..at + key.name.end - skipped;
             let (value, end) = value_at(record, at + key.text.len() - skipped)?;
-            fields.push((Cow::Borrowed(record.get(name)?), value));
-            at = end;
+            found(place, name, value)?;
+            (at, skipped) = (end, 0);
         }
     }
 }
