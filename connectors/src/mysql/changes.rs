@@ -238,6 +238,9 @@ impl ChangeDecoder {
         } else {
             self.settle()?;
         }
+        if by_column {
+            self.part_of(event.kind)?;
+        }
         self.bytes += length;
         let rows = match by_column {
             true => self.by_column(event.kind, images, (file, offset)),
@@ -866,14 +869,13 @@ impl ChangeDecoder {
             }
     }
 
-    /// Takes rows that are told whole.
+    /// Takes rows that are told whole into the open part.
     fn by_column(
         &mut self,
         kind: RowsKind,
         images: Images,
         place: (&str, u64),
     ) -> Result<usize, ConnectorError> {
-        self.part_of(kind)?;
         let length = images.bytes().len();
         if length <= LocatedRows::EVENT_BYTES_MAX {
             let mut located = std::mem::take(&mut self.located);
